@@ -1,0 +1,3 @@
+"""Scaling studies of visual tokenizers."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,147 @@
+"""What a tokenizer costs: parameters, multiply-adds, training FLOPs, hours.
+
+The paper's "GFLOPs" are multiply-adds: one for each of a linear, a convolution, QK^T and AV, plus 5 for every element
+that a LayerNorm touches. With that, Table 1 to 4 come out to the printed digit.
+
+`cost` is arithmetic on the config, in microseconds and without torch; `measure` counts a real model on the meta device.
+A test holds them equal.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vitok import variants
+from vitok.config import Recipe, Resources, Tokenizer, Tower
+
+if TYPE_CHECKING:
+    from torch import nn
+
+NORM = 5  # multiply-adds a LayerNorm element
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Parameters, and multiply-adds of one forward pass of one sample."""
+
+    encoder_params: int
+    decoder_params: int
+    encoder_macs: int
+    decoder_macs: int
+
+    @property
+    def params(self) -> int:
+        return self.encoder_params + self.decoder_params
+
+    @property
+    def macs(self) -> int:
+        return self.encoder_macs + self.decoder_macs
+
+
+def cost(cfg: Tokenizer) -> Cost:
+    tubelet = 3 * cfg.stride * cfg.patch**2
+    rows = cfg.table_grid[0] * cfg.table_grid[1] * cfg.table_grid[2]
+    encoder, decoder, tokens, moments = cfg.encoder, cfg.decoder, cfg.tokens, 2 * cfg.channels
+    return Cost(
+        encoder_params=_embedding_params(encoder, tubelet, rows) + _tower_params(encoder) + (encoder.width + 1) * moments,
+        decoder_params=_tower_params(decoder) + (cfg.channels + 1) * decoder.width + decoder.width * tubelet + 3,
+        encoder_macs=tokens * encoder.width * (tubelet + moments) + _tower_macs(encoder, tokens),
+        decoder_macs=tokens * decoder.width * (tubelet + cfg.channels) + _tower_macs(decoder, tokens),
+    )
+
+
+@dataclass(frozen=True)
+class Size:
+    """A row of Table 1: one tower with the embedding of 16 x 16 patches and a table of 256 positions, at 256 tokens."""
+
+    name: str
+    width: int
+    blocks: int
+    heads: int
+    params: int
+    macs: int
+
+
+def sizes() -> list[Size]:
+    rows: list[Size] = []
+    for name, tower in variants.SIZES.items():
+        params = _embedding_params(tower, 768, 256) + _tower_params(tower)
+        macs = 256 * tower.width * 768 + _tower_macs(tower, 256)
+        rows.append(Size(name, tower.width, tower.blocks, tower.heads, params, macs))
+    return rows
+
+
+def measure(model: "nn.Module", *inputs: object) -> Cost:
+    """Count a `models.Tokenizer` by running it on `inputs` (one sample, on the meta device) and watching its modules."""
+    from torch import Tensor, nn
+
+    from vitok.models.blocks import Attention
+    from vitok.models.tokenizer import TubeletEmbedding, TubeletUnembedding
+
+    macs = {"encoder": 0, "decoder": 0}
+
+    def count(name: str, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+        if isinstance(module, TubeletUnembedding):
+            macs[name] += args[0].numel() * module.weight[0].numel()
+        elif isinstance(module, nn.Linear | TubeletEmbedding):
+            macs[name] += output.numel() * module.weight[0].numel()
+        elif isinstance(module, nn.LayerNorm):
+            macs[name] += NORM * output.numel()
+        elif isinstance(module, Attention):  # QK^T and AV; its linears count themselves
+            macs[name] += 2 * output.numel() * output.shape[1]
+
+    for name in macs:
+        for module in model.get_submodule(name).modules():
+            module.register_forward_hook(lambda m, a, o, name=name: count(name, m, a, o))
+    model(*inputs)
+    params = {name: sum(p.numel() for p in model.get_submodule(name).parameters()) for name in macs}
+    return Cost(params["encoder"], params["decoder"], macs["encoder"], macs["decoder"])
+
+
+def perceptual_macs(trunk: str, size: int) -> int:
+    """Multiply-adds of one image of size x size through the convolutions of LPIPS (its heads are below a thousandth)."""
+    total, channels, side = 0, 3, size
+    for layer in variants.PERCEPTUAL[trunk]:
+        if isinstance(layer, str):
+            continue
+        if len(layer) == 2:
+            side = (side - layer[0]) // layer[1] + 1
+            continue
+        out, kernel, stride, padding = layer
+        side = (side + 2 * padding - kernel) // stride + 1
+        total, channels = total + side * side * out * channels * kernel * kernel, out
+    return total
+
+
+def training_flops(recipe: Recipe) -> float:
+    """FLOPs of a stage 1 run: two a multiply-add; a backward costs two forwards, but only one through LPIPS, whose
+    weights stay; LPIPS also looks at the target, without gradient."""
+    cfg = recipe.tokenizer
+    macs = 3 * cost(cfg).macs
+    if recipe.loss.lpips:
+        macs += 3 * cfg.frames * perceptual_macs(recipe.loss.lpips_network, cfg.size)
+    return 2.0 * macs * recipe.batch_size * recipe.steps
+
+
+def training_hours(recipe: Recipe, resources: Resources) -> float:
+    """Expected hours of one run on its resources, from their peak and the share of it that is expected."""
+    rate = resources.workers * resources.tflops * 1e12 * resources.utilisation
+    return training_flops(recipe) / rate / 3600
+
+
+def _embedding_params(tower: Tower, tubelet: int, rows: int) -> int:
+    return (tubelet + 1) * tower.width + rows * tower.width
+
+
+def _tower_params(tower: Tower) -> int:
+    width, hidden = tower.width, tower.hidden
+    attention = 3 * width * width + (width + 1) * width
+    mlp = (width + 1) * 2 * hidden + (hidden + 1) * width
+    return tower.blocks * (attention + mlp + 4 * width) + 2 * width
+
+
+def _tower_macs(tower: Tower, tokens: int) -> int:
+    width, hidden = tower.width, tower.hidden
+    linear = 4 * width * width + 3 * width * hidden
+    attention = 2 * tokens * width
+    norms = 2 * tower.blocks + 1
+    return tokens * (tower.blocks * (linear + attention) + norms * NORM * width)

@@ -1,0 +1,203 @@
+"""Every knob: frozen, validated, with its unit and the source of its default.
+
+A `Recipe` holds all that decides the result of a run, and nothing else: its hash (with the corpus's
+fingerprint) is the identity of a cell. `Resources` holds what only decides how fast it is had.
+"""
+
+import hashlib
+import json
+from typing import Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from vitok.errors import UsageError
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Tower(Frozen):
+    """One transformer: the encoder or the decoder."""
+
+    width: int = Field(gt=0, description="hidden dimension")
+    blocks: int = Field(gt=0, description="transformer blocks")
+    heads: int = Field(gt=0, description="attention heads")
+
+    @property
+    def head_width(self) -> int:
+        return self.width // self.heads
+
+    @property
+    def hidden(self) -> int:
+        """Hidden dimension of the SwiGLU: exactly 8/3 of the width, as in Llama."""
+        return self.width * 8 // 3
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.width % self.heads or self.width % 3:
+            raise ValueError(f"width {self.width} must divide by its {self.heads} heads and by 3")
+        if self.head_width % 8 or self.head_width < 24 or self.head_width == 32:
+            raise ValueError(
+                f"a head of {self.head_width} cannot be split over three RoPE axes: take a multiple of 8, from 24 on, other than 32"
+            )
+        return self
+
+
+class Tokenizer(Frozen):
+    """The auto-encoder (section 2.2): pixels (3, frames, size, size) -> L tokens of c channels -> pixels."""
+
+    encoder: Tower
+    decoder: Tower
+    patch: int = Field(gt=0, description="p: side of a tubelet, pixels")
+    stride: int = Field(1, gt=0, description="q: length of a tubelet, frames")
+    channels: int = Field(gt=0, description="c: latent channels per token")
+    size: int = Field(256, gt=0, description="side of the square input, pixels")
+    frames: int = Field(1, gt=0, description="T: frames of the input; an image is a video of one")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.size % self.patch:
+            raise ValueError(f"size {self.size} is not divisible by the patch {self.patch}")
+        if self.frames % self.stride:
+            raise ValueError(f"{self.frames} frame(s) are not divisible by the temporal stride {self.stride}")
+        return self
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Tokens along (t, y, x)."""
+        side = self.size // self.patch
+        return self.frames // self.stride, side, side
+
+    @property
+    def table_grid(self) -> tuple[int, int, int]:
+        """Rows of the learned position table along (t, y, x). Above 256 pixels the table of 256 is
+        interpolated: Table 3 prints the same 129.0 M for S-B/16 at 512p as Table 2 at 256p."""
+        side = min(self.size, max(256 // self.patch, 1) * self.patch) // self.patch
+        return self.frames // self.stride, side, side
+
+    @property
+    def tokens(self) -> int:
+        """L."""
+        t, y, x = self.grid
+        return t * y * x
+
+    @property
+    def floats(self) -> int:
+        """E = L * c (equation 2)."""
+        return self.tokens * self.channels
+
+    @property
+    def compression(self) -> float:
+        """T * H * W * 3 / E (section 3.1)."""
+        return 3 * self.frames * self.size**2 / self.floats
+
+
+class Loss(Frozen):
+    """Equation 1 without its adversarial term."""
+
+    reconstruction: Literal["l2", "l1"] = Field("l2", description="mean over pixels in [-1, 1] (2.3; l1 in 3.4)")
+    kl: float = Field(1e-3, ge=0, description="beta, on the mean over latent elements (2.3)")
+    lpips: float = Field(1.0, ge=0, description="eta (2.3; called lambda in 3.4)")
+    lpips_network: Literal["vgg16", "alexnet"] = Field("vgg16", description="trunk of LPIPS; the paper names VGG (2.1)")
+
+
+class Optimizer(Frozen):
+    """AdamW with linear warmup and cosine decay to zero (section 2.3)."""
+
+    lr: float = Field(1e-4, gt=0, description="peak learning rate for a batch of 256 samples; scaled with the batch (2.3)")
+    beta1: float = Field(0.9, ge=0, lt=1, description="(2.3)")
+    beta2: float = Field(0.95, ge=0, lt=1, description="(2.3)")
+    weight_decay: float = Field(1e-4, ge=0, description="(2.3)")
+    warmup: float = Field(0.03, ge=0, lt=1, description="share of the steps with a rising learning rate")
+    clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
+
+
+class Data(Frozen):
+    """How photographs become samples. A training sample is a square crop of random place and scale."""
+
+    smallest_crop: float = Field(0.35, gt=0, le=1, description="smallest crop side as a share of the short side, never under `size` pixels")
+    pool: int = Field(0, ge=0, description="decode this many training crops once and draw batches from them (0: a fresh crop every time)")
+    flip: bool = Field(True, description="mirror a training sample with probability 1/2")
+    validation_crops: int = Field(
+        1, gt=0, description="views of each held-out photograph: 1 is the centre crop (ADM), more are fixed random crops"
+    )
+
+
+class Recipe(Frozen):
+    """All that decides the result of one stage 1 run."""
+
+    tokenizer: Tokenizer
+    loss: Loss = Loss()
+    optimizer: Optimizer = Optimizer()
+    data: Data = Data()
+    batch_size: int = Field(1024, gt=0, description="samples a step, over all workers (2.3)")
+    steps: int = Field(100_000, gt=0, description="(2.3)")
+    precision: Literal["bf16", "fp32"] = Field("bf16", description="autocast (2.3)")
+    seed: int = Field(0, ge=0, description="of weights, noise and the order of samples")
+
+    def digest(self, fingerprint: str) -> str:
+        """Identity of a cell: SHA-256 over this recipe and the corpus's fingerprint, 16 hex digits."""
+        text = json.dumps([self.model_dump(mode="json"), fingerprint], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class Resources(Frozen):
+    """What one trial runs on. None of it changes a result beyond the rounding of sums."""
+
+    workers: int = Field(1, gt=0, description="processes; the batch is shared among them")
+    gpus_per_worker: int = Field(0, ge=0, le=1)
+    cpus_per_worker: int = Field(1, gt=0, description="also the threads that torch may use without a GPU")
+    data_cpus: int = Field(0, ge=0, description="CPUs of a trial left to Ray Data for decoding")
+    zero: Literal[0, 1, 2, 3] = Field(0, description="DeepSpeed ZeRO stage")
+    checkpoint_every: int = Field(1000, gt=0, description="steps")
+    keep: int = Field(2, gt=0, description="checkpoints kept")
+    log_every: int = Field(50, gt=0, description="steps between two points of a curve")
+    tflops: float = Field(gt=0, description="peak of one worker, TFLOP/s at the recipe's precision; for the estimate of hours only")
+    utilisation: float = Field(gt=0, le=1, description="expected share of that peak; for the estimate of hours only")
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def override(config: Model, changes: dict[str, Any]) -> Model:
+    """A copy of `config` with dotted keys replaced, validated as a whole: {"loss.kl": 1e-4}.
+
+    Values may be strings, as a command line gives them. Raises `UsageError` for an unknown key or an impossible value.
+    """
+    tree = config.model_dump()
+    for key, value in changes.items():
+        *path, leaf = key.split(".")
+        node: Any = tree
+        for part in path:
+            node = node.get(part) if isinstance(node, dict) else None
+        if not isinstance(node, dict) or leaf not in node or isinstance(node[leaf], dict):
+            import difflib
+
+            names = list(keys(config))
+            near = difflib.get_close_matches(key, names, n=3) or [n for n in names if n.endswith("." + leaf)] or names
+            raise UsageError(f"unknown key {key!r}; did you mean {', '.join(near)}?")
+        node[leaf] = value
+    try:
+        return type(config).model_validate(tree)
+    except ValidationError as error:
+        raise UsageError(describe(error)) from None
+
+
+def keys(config: BaseModel, prefix: str = "") -> list[str]:
+    """Dotted names of every leaf of `config`."""
+    names: list[str] = []
+    for name in type(config).model_fields:
+        value = getattr(config, name)
+        names += keys(value, f"{prefix}{name}.") if isinstance(value, BaseModel) else [prefix + name]
+    return names
+
+
+def describe(error: ValidationError) -> str:
+    """A pydantic error as one line: which key, which value, what is wrong with it."""
+    parts: list[str] = []
+    for item in error.errors():
+        where = ".".join(str(part) for part in item["loc"])
+        text = item["msg"].removeprefix("Value error, ")
+        parts.append(f"{where} = {item['input']!r}: {text}" if where and not isinstance(item["input"], dict) else text)
+    return "; ".join(parts)

@@ -1,0 +1,1 @@
+"""Corpora: what exists, how it is decoded, how it streams into training."""

@@ -1,0 +1,35 @@
+"""The stage 1 objective: equation 1 without its adversarial term (section 2.3)."""
+
+import torch
+from torch import Tensor
+
+from vitok import config
+from vitok.models.perceptual import LPIPS
+from vitok.models.tokenizer import Reconstruction
+
+
+def stage1(output: Reconstruction, pixels: Tensor, weights: config.Loss, perceptual: LPIPS | None) -> dict[str, Tensor]:
+    """Terms and their weighted sum "loss", all scalars, float32. `pixels` are (B, 3, T, H, W) or (B, 3, H, W) in [-1, 1].
+
+    `perceptual` is needed unless the weight of LPIPS is 0; for video it sees every frame as an image.
+    """
+    difference = output.pixels.float() - pixels.float()
+    reconstruction = difference.square().mean() if weights.reconstruction == "l2" else difference.abs().mean()
+    kl = output.posterior.kl().mean()
+    terms = {weights.reconstruction: reconstruction, "kl": kl}
+    total = reconstruction + weights.kl * kl
+    if weights.lpips:
+        assert perceptual is not None, "a loss with LPIPS needs its network"
+        terms["lpips"] = perceptual(frames(output.pixels), frames(pixels)).mean()
+        total = total + weights.lpips * terms["lpips"]
+    return {"loss": total, **terms}
+
+
+def frames(pixels: Tensor) -> Tensor:
+    """(B, 3, T, H, W) -> (B * T, 3, H, W); images stay as they are."""
+    return pixels.transpose(1, 2).flatten(0, 1) if pixels.ndim == 5 else pixels
+
+
+def to_pixels(images: Tensor) -> Tensor:
+    """uint8 (B, H, W, 3) as decoded -> float32 (B, 3, H, W) in [-1, 1]."""
+    return images.permute(0, 3, 1, 2).to(torch.float32).div(127.5).sub(1.0)

@@ -1,0 +1,62 @@
+"""The Llama-flavoured ViT block: pre-norm, attention with RoPE, SwiGLU (sections 2.2, 2.3)."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vitok import config
+from vitok.models.rope import rotate, rotation
+
+
+class Attention(nn.Module):
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.projection = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        batch, length, width = x.shape
+        qkv = self.qkv(x).view(batch, length, 3, self.heads, width // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, L, head_width)
+        y = F.scaled_dot_product_attention(rotate(q, cos, sin), rotate(k, cos, sin), v)
+        return self.projection(y.transpose(1, 2).reshape(batch, length, width))
+
+
+class SwiGLU(nn.Module):
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.gate_up = nn.Linear(width, 2 * hidden)  # one product for both
+        self.down = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, up = self.gate_up(x).chunk(2, dim=-1)
+        return self.down(F.silu(gate) * up)
+
+
+class Block(nn.Module):
+    def __init__(self, tower: config.Tower) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(tower.width)
+        self.attention = Attention(tower.width, tower.heads)
+        self.mlp_norm = nn.LayerNorm(tower.width)
+        self.mlp = SwiGLU(tower.width, tower.hidden)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        x = x + self.attention(self.attention_norm(x), cos, sin)
+        return x + self.mlp(self.mlp_norm(x))
+
+
+class Transformer(nn.Module):
+    """Blocks and a final norm: tokens (B, L, D) on a grid (t, y, x), L = t * y * x -> tokens (B, L, D)."""
+
+    def __init__(self, tower: config.Tower) -> None:
+        super().__init__()
+        self.head_width = tower.head_width
+        self.blocks = nn.ModuleList(Block(tower) for _ in range(tower.blocks))
+        self.norm = nn.LayerNorm(tower.width)
+
+    def forward(self, x: Tensor, grid: tuple[int, int, int]) -> Tensor:
+        cos, sin = rotation(grid, self.head_width, x.device)
+        for block in self.blocks:
+            x = block(x, cos, sin)
+        return self.norm(x)

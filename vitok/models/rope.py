@@ -1,0 +1,37 @@
+"""3D axial rotary position embedding (section 2.2): each head is split over t, y and x, each part rotated by its axis."""
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+THETA = 1e4
+
+
+def axis_split(head_width: int) -> tuple[int, int, int]:
+    """Dimensions of a head that go to (t, y, x): a third each in steps of eight, the rest to t. 64 -> 16/24/24."""
+    space = -(-head_width // 24) * 8
+    return head_width - 2 * space, space, space
+
+
+def angles(positions: Tensor, head_width: int) -> Tensor:
+    """Rotation angles (L, head_width / 2), radians, of token positions (L, 3) given as (t, y, x)."""
+    parts: list[Tensor] = []
+    for axis, width in enumerate(axis_split(head_width)):
+        frequency = THETA ** (-torch.arange(0, width, 2, dtype=torch.float64, device=positions.device) / width)
+        parts.append(positions[:, axis, None].double() * frequency)
+    return torch.cat(parts, dim=1)
+
+
+@lru_cache(maxsize=64)
+def rotation(grid: tuple[int, int, int], head_width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Cosine and sine (L, head_width / 2), float32, for every token of a grid in row-major order."""
+    axes = [torch.arange(n, device=device) for n in grid]
+    angle = angles(torch.cartesian_prod(*axes), head_width)
+    return angle.cos().float(), angle.sin().float()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate dimension i of x (B, heads, L, head_width) against dimension i + head_width / 2."""
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1).to(x.dtype)

@@ -1,0 +1,137 @@
+"""ViTok, the simple variant (section 2.2): tubelets -> encoder -> Gaussian bottleneck -> decoder -> pixels."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from vitok import config, variants
+from vitok.errors import UsageError
+from vitok.models.blocks import Transformer
+from vitok.models.bottleneck import Posterior
+
+Grid = tuple[int, int, int]
+
+
+class TubeletEmbedding(nn.Conv3d):
+    """A 3D convolution whose kernel is its stride, done as the one matrix product that it is (several times
+    faster than conv3d, on CPUs and in bf16 on GPUs): pixels (B, 3, T, H, W) -> tokens (B, L, D)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        q, p, _ = self.kernel_size
+        patches = rearrange(input, "b ch (t q) (y p) (x r) -> b (t y x) (ch q p r)", q=q, p=p, r=p)
+        return F.linear(patches, self.weight.flatten(1), self.bias)
+
+
+class TubeletUnembedding(nn.ConvTranspose3d):
+    """The transposed convolution out, likewise: tokens (B, L, D) on a grid (t, y, x) -> pixels (B, 3, T, H, W)."""
+
+    def forward(self, input: Tensor, grid: Grid) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        q, p, _ = self.kernel_size
+        t, y, x = grid
+        assert self.bias is not None
+        bias = self.bias.repeat_interleave(q * p * p)
+        patches = F.linear(input, self.weight.flatten(1).t(), bias)
+        return rearrange(patches, "b (t y x) (ch q p r) -> b ch (t q) (y p) (x r)", t=t, y=y, x=x, q=q, p=p, r=p)
+
+
+class Encoder(nn.Module):
+    def __init__(self, cfg: config.Tokenizer) -> None:
+        super().__init__()
+        width, kernel = cfg.encoder.width, (cfg.stride, cfg.patch, cfg.patch)
+        self.table_grid = cfg.table_grid
+        rows = self.table_grid[0] * self.table_grid[1] * self.table_grid[2]
+        self.embed = TubeletEmbedding(3, width, kernel, stride=kernel)
+        self.positions = nn.Parameter(torch.empty(1, rows, width))
+        self.transformer = Transformer(cfg.encoder)
+        self.to_moments = nn.Linear(width, 2 * cfg.channels)
+
+    def forward(self, pixels: Tensor, grid: Grid) -> Posterior:
+        x = self.embed(pixels) + self._positions(grid)
+        return Posterior.from_moments(self.to_moments(self.transformer(x, grid)))
+
+    def _positions(self, grid: Grid) -> Tensor:
+        if grid == self.table_grid:
+            return self.positions
+        t, y, x = self.table_grid
+        table = rearrange(self.positions, "1 (t y x) d -> 1 d t y x", t=t, y=y, x=x)
+        table = F.interpolate(table.float(), size=grid, mode="trilinear", align_corners=False)
+        return rearrange(table, "1 d t y x -> 1 (t y x) d")
+
+
+class Decoder(nn.Module):
+    def __init__(self, cfg: config.Tokenizer) -> None:
+        super().__init__()
+        width, kernel = cfg.decoder.width, (cfg.stride, cfg.patch, cfg.patch)
+        self.from_latent = nn.Linear(cfg.channels, width)
+        self.transformer = Transformer(cfg.decoder)
+        self.unembed = TubeletUnembedding(width, 3, kernel, stride=kernel)
+
+    def forward(self, latents: Tensor, grid: Grid) -> Tensor:
+        return self.unembed(self.transformer(self.from_latent(latents), grid), grid)
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    pixels: Tensor  # as the input: (B, 3, T, H, W) or (B, 3, H, W)
+    posterior: Posterior
+
+
+class Tokenizer(nn.Module):
+    """The auto-encoder. Pixels are (B, 3, T, H, W) in [-1, 1]; an image may leave T out."""
+
+    def __init__(self, cfg: config.Tokenizer) -> None:
+        super().__init__()
+        self.config = cfg
+        self.encoder = Encoder(cfg)
+        self.decoder = Decoder(cfg)
+        self._initialise()
+
+    @classmethod
+    def from_variant(cls, variant: str, *, channels: int, size: int = 256, frames: int = 1) -> "Tokenizer":
+        """Tokenizer.from_variant("S-B/16", channels=16)"""
+        return cls(variants.tokenizer(variant, channels=channels, size=size, frames=frames))
+
+    def grid(self, pixels: Tensor) -> Grid:
+        """Tokens along (t, y, x) of pixels (B, 3, T, H, W). Raises `UsageError` where they do not divide."""
+        t, y, x = pixels.shape[2:]
+        q, p = self.config.stride, self.config.patch
+        if t % q or y % p or x % p:
+            raise UsageError(f"pixels of {t}x{y}x{x} (frames, height, width) are not divisible by tubelets of {q}x{p}x{p}")
+        return t // q, y // p, x // p
+
+    def encode(self, pixels: Tensor) -> Posterior:
+        """Pixels (B, 3, T, H, W) or (B, 3, H, W) -> posterior over latents (B, L, c)."""
+        pixels = pixels.unsqueeze(2) if pixels.ndim == 4 else pixels
+        return self.encoder(pixels, self.grid(pixels))
+
+    def decode(self, latents: Tensor, grid: Grid | None = None) -> Tensor:
+        """Latents (B, L, c) on a grid (t, y, x), the config's if not given -> pixels (B, 3, T, H, W)."""
+        return self.decoder(latents, grid or self.config.grid)
+
+    def forward(self, pixels: Tensor, noise: Tensor | None = None, sample: bool = True) -> Reconstruction:
+        """Encode, sample (or take the mean) and decode. `noise` (B, L, c) is standard normal, drawn if not given."""
+        video = pixels.unsqueeze(2) if pixels.ndim == 4 else pixels
+        posterior = self.encode(video)
+        latents = posterior.sample(noise) if sample else posterior.mean
+        output = self.decode(latents, self.grid(video))
+        return Reconstruction(output.squeeze(2) if pixels.ndim == 4 else output, posterior)
+
+    @torch.no_grad()
+    def _initialise(self) -> None:
+        """As MAE's ViT: Xavier for every matrix, the tubelets' convolutions as the matrices they are; tables 0.02."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+            elif isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
+                nn.init.xavier_uniform_(module.weight.data.view(module.weight.shape[0], -1))
+            if isinstance(module, nn.Linear | nn.Conv3d | nn.ConvTranspose3d) and module.bias is not None:
+                nn.init.zeros_(module.bias)
+        nn.init.normal_(self.encoder.positions, std=0.02)
+        # A code that starts with noise as large as its signal teaches the decoder little: begin at a deviation of
+        # exp(-1.5) and let the KL term find its level (at laptop scale worth 1.4 dB at equal steps).
+        channels = self.config.channels
+        nn.init.zeros_(self.encoder.to_moments.weight[channels:])
+        nn.init.constant_(self.encoder.to_moments.bias[channels:], -3.0)

@@ -1,0 +1,190 @@
+"""The command line of a study file: run (the default), plan, status, report."""
+
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from vitok.data.corpora import SAMPLE, Corpus, open_corpus
+from vitok.errors import UsageError, exit_on_error
+from vitok.study import grid, place
+from vitok.study.plan import Plan, duration, plan
+from vitok.study.study import Scale, Study
+
+
+@dataclass(frozen=True)
+class Options:
+    scale: str | None = None
+    """laptop, single-gpu or paper. Without it: what the connected cluster or this machine can carry."""
+    corpus: str = SAMPLE
+    """sample-photos (embedded) or a folder of images."""
+    storage: Path | None = None
+    """Where everything is kept. Default: VITOK_STORAGE, or ./runs."""
+    seeds: tuple[int, ...] = (0,)
+    """One run of every cell for each of these seeds."""
+    changes: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(name="set", metavar="KEY=VALUE")] = ()
+    """Change a number of the recipe (steps=100, loss.kl=1e-4), of the resources (resources.workers=2) or an axis of the
+    grid (grid.tokenizer.channels=4,16). May be given several times."""
+
+
+@dataclass(frozen=True)
+class Readable(Options):
+    json: bool = field(default=False)
+    """Print JSON for programs."""
+
+
+def main(study: Study, doc: str) -> None:
+    commands = {
+        "run": lambda options: _run(study, options),
+        "plan": lambda options: _plan(study, options),
+        "status": lambda options: _status(study, options),
+        "report": lambda options: _report(study, options),
+    }
+    helps = {
+        "run": "Run what is not finished, then write the report. Stop it at any moment; the same command continues.",
+        "plan": "Show every cell, its cost and the hours, before anything starts.",
+        "status": "Which cells are finished, running or open.",
+        "report": "Rebuild tables, fits, verdicts and figures from MLflow.",
+    }
+    arguments = sys.argv[1:]
+    if not arguments or (arguments[0] not in commands and arguments[0] not in ("-h", "--help")):
+        arguments = ["run", *arguments]
+
+    def command(name: str) -> Any:
+        kind = Options if name == "run" else Readable
+
+        def call(options: kind) -> None:  # pyright: ignore[reportInvalidTypeForm]
+            exit_on_error(lambda: commands[name](options))
+
+        call.__doc__ = helps[name]
+        return call
+
+    tyro.extras.subcommand_cli_from_dict(
+        {name: command(name) for name in commands},
+        description=doc + "\n\nWithout a subcommand: run. `SUBCOMMAND --help` shows its options.",
+        args=arguments, config=(tyro.conf.OmitArgPrefixes,), sort_subcommands=False,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A command's options, checked."""
+
+    scale: Scale
+    choice: place.Choice
+    corpus: Corpus
+    cells: list[grid.Cell]
+    key: str
+    changes: dict[str, str]
+
+
+def _ask(study: Study, options: Options, offered: dict[str, float] | None = None) -> Asked:
+    changes: dict[str, str] = {}
+    for text in options.changes:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"--set {text!r}: it takes KEY=VALUE, as in --set steps=100")
+        changes[name] = value
+    if not options.seeds or len(set(options.seeds)) < len(options.seeds):
+        raise UsageError(f"--seeds {' '.join(map(str, options.seeds))}: give one or more different seeds")
+    choice = place.choose(study.scales, options.scale, offered)
+    scale = grid.apply(study.scales[choice.scale], changes)
+    corpus = open_corpus(options.corpus)
+    cells = grid.cells(scale, options.seeds, corpus.fingerprint)
+    from vitok.study.identity import key
+
+    return Asked(scale, choice, corpus, cells, key(study.name, choice.scale, corpus.uri, changes), changes)
+
+
+def _plan(study: Study, options: Readable) -> None:
+    asked = _ask(study, options)
+    planned = plan(asked.cells, asked.scale, asked.choice.scale, asked.choice.reason, asked.corpus.uri)
+    if options.json:
+        print(json.dumps(planned.json(), indent=2))
+    else:
+        _show_plan(study, planned)
+
+
+def _run(study: Study, options: Options) -> None:
+    from vitok.study.progress import Progress
+
+    storage, say = place.storage(options.storage), Progress()
+    offered: dict[str, float] | None = None
+    if place.in_cluster():
+        offered = place.connect(slots=0)
+    asked = _ask(study, options, offered)
+    say.line(f"scale {asked.choice.scale}: {asked.choice.reason}")
+    if asked.choice.scale != "laptop" and options.corpus == SAMPLE:
+        say.line(f"warning: {SAMPLE} is {len(asked.corpus.train)} photographs; at this scale give a real corpus with --corpus")
+
+    from vitok.study.run import Sweep, run
+    from vitok.study.tracking import Tracker, address
+
+    tracker = Tracker(address(storage), storage, study.name)
+    done = tracker.finished(cell.digest for cell in asked.cells)
+    sweep = Sweep(study, asked.scale, asked.choice.scale, asked.corpus, asked.cells, asked.key, asked.changes, storage, tracker)
+    if len(done) < len(asked.cells):
+        planned = plan(asked.cells, asked.scale, asked.choice.scale, asked.choice.reason, asked.corpus.uri)
+        say.line(f"{len(asked.cells)} cells, {len(done)} finished; all of them: about {duration(planned.hours)} of trials")
+        run(sweep, offered if offered is not None else place.connect(slots=64), say)
+    else:
+        say.line(f"all {len(done)} cells are finished; nothing to run")
+        tracker.sweep(asked.key, sweep.tags(), [cell.digest for cell in asked.cells])
+        tracker.close(tracker.sweep(asked.key, sweep.tags(), []), finished=True)
+    from vitok.study import report
+
+    _show_report(report.write(study, tracker, asked.key, storage / study.name / "report"))
+
+
+def _status(study: Study, options: Readable) -> None:
+    asked, storage = _ask(study, options), place.storage(options.storage)
+    from vitok.study.tracking import Tracker, address
+
+    states = Tracker(address(storage), storage, study.name).states(cell.digest for cell in asked.cells)
+    rows = [{"cell": cell.digest, "name": cell.label, **states.get(cell.digest, {"status": "open"})} for cell in asked.cells]
+    count = {status: sum(row["status"] == status for row in rows) for status in sorted({row["status"] for row in rows})}
+    if options.json:
+        print(json.dumps({"study": study.name, "scale": asked.choice.scale, "count": count, "cells": rows}, indent=2))
+        return
+    from vitok.study.tables import show
+
+    columns = ("name", "status", *study.measure, "error", "cell")
+    show(f"{study.name} at scale {asked.choice.scale}: " + ", ".join(f"{n} {status}" for status, n in count.items()), columns, rows)
+
+
+def _report(study: Study, options: Readable) -> None:
+    storage = place.storage(options.storage)
+    choice = place.choose(study.scales, options.scale, None)
+    from vitok.study import report
+    from vitok.study.identity import corpus_name, key
+    from vitok.study.tracking import Tracker, address
+
+    changes = dict(text.partition("=")[::2] for text in options.changes)
+    tracker = Tracker(address(storage), storage, study.name)
+    sweep = key(study.name, choice.scale, corpus_name(options.corpus), changes)
+    summary = report.write(study, tracker, sweep, storage / study.name / "report")
+    print(json.dumps(summary, indent=2)) if options.json else _show_report(summary)
+
+
+def _show_plan(study: Study, planned: Plan) -> None:
+    from vitok.study.tables import show
+
+    columns = ("variant", "c", "L", "E", "compression", "params_m", "gmacs", "seed", "steps", "training_flops", "time")
+    rows = [row | {"time": duration(row["hours"])} for row in planned.rows]
+    show(f"{study.name} at scale {planned.scale} ({planned.reason}), corpus {planned.corpus}", columns, rows)
+    print(f"{len(rows)} cells: {duration(planned.hours)} of trials on {planned.workers} worker(s) each ({planned.device}).")
+
+
+def _show_report(summary: dict[str, Any]) -> None:
+    from vitok.study.tables import show
+
+    rows = summary["results"]
+    show(f"{summary['study']} at scale {summary['scale']}", tuple(rows[0]), rows)
+    for claim in summary["claims"]:
+        print(f"{claim['verdict']}: {claim['claim']}. {claim['evidence']}.")
+    for problem in summary["problems"]:
+        print(problem)
+    print(f"report: {summary['report']}")

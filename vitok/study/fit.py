@@ -1,0 +1,77 @@
+"""Fits of a metric on the bottleneck's size, with intervals from resampling."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vitok.errors import VitokError
+from vitok.study.study import Row
+
+RESAMPLES = 2000
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """metric = intercept + slope * log2(E). Intervals are 95 %, by bootstrap over cells."""
+
+    metric: str
+    cells: int
+    slope: float  # the metric's change for twice the floats
+    intercept: float
+    pearson_r: float
+    spearman_rho: float
+    slope_interval: Interval
+    pearson_r_interval: Interval
+    spearman_rho_interval: Interval
+    lines: tuple[tuple[float, float], ...]  # (slope, intercept) of each resample, for the band
+
+    def predict(self, floats: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The line and its 95 % band at these E."""
+        x = np.log2(floats)
+        draws = np.array([slope * x + intercept for slope, intercept in self.lines])
+        low, high = np.percentile(draws, (2.5, 97.5), axis=0)
+        return self.slope * x + self.intercept, low, high
+
+    def json(self) -> dict[str, Any]:
+        skip = ("lines", "metric")
+        return {name: value for name, value in vars(self).items() if name not in skip}
+
+
+def log_linear(rows: list[Row], metric: str) -> Fit:
+    """Least squares of a metric on log2 E (Figure 3). Raises `VitokError` with fewer than three values of E."""
+    from scipy.stats import linregress, pearsonr, spearmanr
+
+    x, y = np.log2([float(row["E"]) for row in rows]), np.array([float(row[metric]) for row in rows])
+    if len(set(x.tolist())) < 3:
+        raise VitokError(f"a fit of {metric} on log2 E needs three values of E, there are {len(set(x.tolist()))}")
+    line = linregress(x, y)
+    lines: list[tuple[float, float]] = []
+    correlations: list[tuple[float, float]] = []
+    for pick in resamples(len(x), lambda pick: len(set(x[pick].tolist())) > 1 and len(set(y[pick].tolist())) > 1):
+        draw = linregress(x[pick], y[pick])
+        lines.append((float(draw.slope), float(draw.intercept)))
+        correlations.append((float(draw.rvalue), float(spearmanr(x[pick], y[pick]).statistic)))
+    pearson, spearman = zip(*correlations, strict=True)
+    return Fit(
+        metric, len(rows), float(line.slope), float(line.intercept), float(pearsonr(x, y).statistic),
+        float(spearmanr(x, y).statistic), interval([slope for slope, _ in lines]), interval(pearson), interval(spearman), tuple(lines),
+    )  # fmt: skip
+
+
+def resamples(count: int, usable: Callable[[np.ndarray], bool]) -> list[np.ndarray]:
+    """Bootstrap index sets, always the same; sets on which nothing can be fitted are drawn again."""
+    rng = np.random.default_rng(0)
+    found: list[np.ndarray] = []
+    while len(found) < RESAMPLES:
+        pick = rng.integers(0, count, count)
+        if usable(pick):
+            found.append(pick)
+    return found
+
+
+def interval(draws: Any) -> Interval:
+    low, high = np.percentile(np.asarray(draws, dtype=float), (2.5, 97.5))
+    return float(low), float(high)

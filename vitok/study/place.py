@@ -1,0 +1,86 @@
+"""Where a study runs: which Ray, and which scale fits it."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from vitok.errors import UsageError, VitokError
+from vitok.study.study import Scale
+
+
+@dataclass(frozen=True)
+class Choice:
+    scale: str
+    reason: str
+
+
+def choose(scales: dict[str, Scale], asked: str | None, offered: dict[str, float] | None) -> Choice:
+    """The scale asked for, or the largest that fits. `offered` are a connected cluster's resources; without one this
+    machine is looked at, and `paper` is never chosen."""
+    if asked:
+        if asked not in scales:
+            raise UsageError(f"unknown scale {asked!r}; this study has {', '.join(scales)}")
+        return Choice(asked, "asked for")
+    if offered is not None:
+        gpus = int(offered.get("GPU", 0))
+        needed = scales["paper"].resources.workers if "paper" in scales else 0
+        if needed and gpus >= needed:
+            return Choice("paper", f"the cluster offers {gpus} GPUs, of which a trial takes {needed}")
+        if gpus and "single-gpu" in scales:
+            return Choice("single-gpu", f"the cluster offers {gpus} GPU(s), fewer than the {needed} of a trial at paper scale")
+        return Choice("laptop", "the cluster offers no GPU")
+    count = local_gpus()
+    if count and "single-gpu" in scales:
+        return Choice("single-gpu", f"this machine has {count} GPU(s); the paper's setting only by --scale paper")
+    return Choice("laptop", "this machine has no GPU")
+
+
+def local_gpus() -> int:
+    """GPUs that CUDA would see, without importing torch (which takes seconds)."""
+    import pynvml
+
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    try:
+        pynvml.nvmlInit()
+        count = pynvml.nvmlDeviceGetCount()
+    except pynvml.NVMLError:
+        return 0
+    return count if visible is None else min(count, len([part for part in visible.split(",") if part.strip() not in ("", "-1")]))
+
+
+def storage(asked: Path | None) -> Path:
+    """The folder for everything that is kept: `--storage`, `VITOK_STORAGE` or ./runs; made and tried. An absolute path."""
+    path = Path(asked or os.environ.get("VITOK_STORAGE") or "runs").expanduser().absolute()
+    if "runtime_resources" in path.parts:
+        raise UsageError(f"storage {path} is inside the copy of the code that Ray deletes with the job; set VITOK_STORAGE or --storage")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / f".writable-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise VitokError(f"storage {path} cannot be written: {error.strerror}; give another with --storage or VITOK_STORAGE") from None
+    return path
+
+
+def in_cluster() -> bool:
+    """Whether a running cluster is meant: `RAY_ADDRESS`, which `ray job submit` sets for its entrypoint too."""
+    return bool(os.environ.get("RAY_ADDRESS"))
+
+
+def connect(slots: int) -> dict[str, float]:
+    """Connect to the cluster that is meant, or start Ray on this machine alone. Its resources."""
+    import ray
+
+    # The state API, which Ray's own clean-up of placement groups needs, lives in the dashboard: never turn it off.
+    options = {"logging_level": "ERROR", "log_to_driver": False}
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        if in_cluster():
+            ray.init(address="auto" if os.environ["RAY_ADDRESS"] == "auto" else os.environ["RAY_ADDRESS"], **options)
+        else:
+            ray.init(address="local", include_dashboard=True, resources={"trial_slot": slots}, **options)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise VitokError(f"Ray could not be reached or started: {first}") from None
+    return ray.cluster_resources()

@@ -1,0 +1,54 @@
+"""What a study will cost, before anything starts. Arithmetic only: neither Ray nor torch is imported."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from vitok import accounting
+from vitok.study.grid import Cell, describe
+from vitok.study.study import Scale
+
+
+@dataclass(frozen=True)
+class Plan:
+    scale: str
+    reason: str
+    corpus: str
+    rows: list[dict[str, Any]]
+    device: str
+    workers: int
+
+    @property
+    def hours(self) -> float:
+        """Sum over trials, each on all its workers: trials that run side by side take less by the clock."""
+        return sum(row["hours"] for row in self.rows)
+
+    def json(self) -> dict[str, Any]:
+        return {
+            "scale": self.scale, "reason": self.reason, "corpus": self.corpus, "device": self.device, "workers_per_trial": self.workers,
+            "cells": self.rows, "trial_hours": self.hours, "worker_hours": self.hours * self.workers,
+            "training_flops": sum(row["training_flops"] for row in self.rows),
+        }  # fmt: skip
+
+
+def plan(cells: list[Cell], scale: Scale, name: str, reason: str, corpus: str) -> Plan:
+    resources = scale.resources
+    unit = "GPU" if resources.gpus_per_worker else "core"
+    device = f"{resources.tflops:g} TFLOP/s a {unit}, {resources.utilisation:.0%} of it expected"
+    rows = [
+        describe(cell.recipe)
+        | {
+            "steps": cell.recipe.steps,
+            "batch_size": cell.recipe.batch_size,
+            "training_flops": accounting.training_flops(cell.recipe),
+            "hours": accounting.training_hours(cell.recipe, resources),
+            "cell": cell.digest,
+        }
+        for cell in cells
+    ]
+    return Plan(name, reason, corpus, rows, device, resources.workers)
+
+
+def duration(hours: float) -> str:
+    if hours < 1 / 60:
+        return f"{hours * 3600:.0f} s"
+    return f"{hours * 60:.0f} min" if hours < 1.5 else f"{hours:.1f} h"

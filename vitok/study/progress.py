@@ -1,0 +1,94 @@
+"""What a person sees while cells run: bars on a terminal, plain lines elsewhere."""
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+from vitok.study.grid import Cell
+
+EVERY = 15.0  # seconds between plain lines
+
+
+class Progress:
+    """Speaks on stderr: stdout is for results."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True)
+        self.began = time.monotonic()
+
+    def line(self, text: str) -> None:
+        if sys.stderr.isatty():
+            self.console.print(text, markup=False, highlight=False)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+    @contextmanager
+    def following(self, recorder: Any, cells: dict[str, Cell]) -> Iterator[None]:
+        """Show the steps of every running cell until the block ends. `cells` by MLflow run."""
+        ended = threading.Event()
+        show = self._bars if sys.stderr.isatty() else self._lines
+        thread = threading.Thread(target=show, args=(recorder, cells, ended), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join(timeout=10)
+
+    def _bars(self, recorder: Any, cells: dict[str, Cell], ended: threading.Event) -> None:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        total = sum(cell.recipe.steps for cell in cells.values())
+        with Bars(*columns, console=self.console) as bars:
+            whole = bars.add_task(f"{len(cells)} cells, all steps", total=total, note="")
+            tasks: dict[str, Any] = {}
+            while not ended.wait(1.0):
+                latest = _latest(recorder)
+                for run, (step, values) in latest.items():
+                    if run not in tasks:
+                        tasks[run] = bars.add_task(cells[run].label, total=cells[run].recipe.steps, note="")
+                    note = f"loss {values['train/loss']:.4f}, {values['train/images_per_s']:.0f} images/s"
+                    bars.update(tasks[run], completed=step, note=note, visible=step < cells[run].recipe.steps)
+                bars.update(whole, completed=sum(step for step, _ in latest.values()))
+            bars.update(whole, completed=sum(step for step, _ in _latest(recorder).values()))
+
+    def _lines(self, recorder: Any, cells: dict[str, Cell], ended: threading.Event) -> None:
+        shown: set[str] = set()
+        next_line = time.monotonic() + EVERY
+        while not ended.wait(0.5):
+            latest = _latest(recorder)
+            for run, (step, values) in latest.items():
+                if step == cells[run].recipe.steps and run not in shown:
+                    shown.add(run)
+                    self.line(
+                        f"[{self._clock()}] {cells[run].label}: trained, loss {values['train/loss']:.4f} ({len(shown)} of {len(cells)})"
+                    )
+            if time.monotonic() >= next_line:
+                next_line += EVERY
+                running = [f"{cells[run].label} {step}/{cells[run].recipe.steps}" for run, (step, _) in latest.items() if run not in shown]
+                self.line(f"[{self._clock()}] {'; '.join(running) or 'starting'}")
+
+    def _clock(self) -> str:
+        seconds = int(time.monotonic() - self.began)
+        return f"{seconds // 60}:{seconds % 60:02d}"
+
+
+def _latest(recorder: Any) -> dict[str, tuple[int, dict[str, float]]]:
+    import ray
+
+    try:
+        return ray.get(recorder.progress.remote(), timeout=5)
+    except ray.exceptions.RayError:  # the recorder is busy or going down with the cluster: the picture waits
+        return {}

@@ -1,0 +1,90 @@
+"""The report, from MLflow alone: tables, fits, verdicts, figures and one page that holds them all."""
+
+import base64
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+from vitok.errors import VitokError
+from vitok.study.study import Row, Study
+from vitok.study.tracking import CELLS, CORPUS, SCALE, Tracker
+
+COLUMNS = ("variant", "p", "q", "c", "L", "E", "compression", "params_m", "gmacs", "seed")
+
+
+def write(study: Study, tracker: Tracker, sweep: str, folder: Path) -> dict[str, Any]:
+    """Write results.csv, fits.json, claims.json, the figure (PNG, SVG) and index.html. Returns what `--json` prints.
+
+    `sweep` is the sweep's key. Raises `VitokError` if none of its cells is finished.
+    """
+    parent = tracker.find_sweep(sweep)
+    wanted = parent.data.tags[CELLS].split() if parent else []
+    runs = tracker.finished(wanted)
+    if parent is None or not runs:
+        raise VitokError(f"{study.name}: no finished cell to report on; `run` it first")
+    rows = sorted(tracker.rows(runs.values()), key=lambda row: (row["E"], row["p"], row["seed"]))
+    for row in rows:
+        content = tracker.artifact(row["run_id"], "per_image.json")
+        row["per_image"] = json.loads(content) if content else {}
+    fits, problems = {}, []
+    for metric in study.measure:
+        try:
+            fits[metric] = study.fit(rows, metric)
+        except VitokError as error:
+            problems.append(str(error))
+    verdicts = [claim(rows) for claim in study.claims] if fits else []
+
+    folder.mkdir(parents=True, exist_ok=True)
+    _replace(folder / "results.csv", _csv(rows, study.measure).encode())
+    _replace(folder / "fits.json", json.dumps({name: fit.json() for name, fit in fits.items()}, indent=2).encode())
+    _replace(folder / "claims.json", json.dumps([verdict.json() for verdict in verdicts], indent=2).encode())
+    pictures: dict[str, bytes] = {}
+    figure = study.figure(rows, study.measure, fits)
+    for kind in ("png", "svg"):
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=kind, dpi=160, metadata={"Date": None} if kind == "svg" else {"Software": None})
+        pictures[kind] = buffer.getvalue()
+        _replace(folder / f"{study.name}.{kind}", pictures[kind])
+    summary = {
+        "study": study.name, "question": study.question, "scale": parent.data.tags[SCALE], "cells_finished": len(rows),
+        "cells_planned": len(wanted), "fits": {name: fit.json() for name, fit in fits.items()},
+        "claims": [verdict.json() for verdict in verdicts], "problems": problems,
+        "results": [{name: row.get(name) for name in (*COLUMNS, *study.measure)} for row in rows],
+        "report": str(folder / "index.html"),
+    }  # fmt: skip
+    _replace(folder / "index.html", _page(study, tracker, parent.data.tags, rows, summary, pictures["svg"]).encode())
+    return summary
+
+
+def _csv(rows: list[Row], metrics: tuple[str, ...]) -> str:
+    out = io.StringIO()
+    names = (*COLUMNS, *metrics, "images", "rejected_files", "train_seconds", "cell", "run_id")
+    writer = csv.DictWriter(out, names, extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def _page(study: Study, tracker: Tracker, tags: dict[str, str], rows: list[Row], summary: dict[str, Any], svg: bytes) -> str:
+    from jinja2 import Environment, PackageLoader
+
+    first = min(row["seed"] for row in rows)
+    pictures = [
+        (row, base64.b64encode(content).decode())
+        for row in rows
+        if row["seed"] == first and (content := tracker.artifact(row["run_id"], "reconstructions.png"))
+    ]
+    environment = Environment(loader=PackageLoader("vitok.study"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return environment.get_template("report.html").render(
+        study=study, tags=tags, corpus=tags[CORPUS], rows=rows, metrics=study.measure, columns=COLUMNS, summary=summary,
+        svg=base64.b64encode(svg).decode(), pictures=pictures, rejected=max(row.get("rejected_files", 0) for row in rows),
+    )  # fmt: skip
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """A reader sees the old file or the new one."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(content)
+    partial.replace(path)

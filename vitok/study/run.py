@@ -1,0 +1,253 @@
+"""Cells -> finished runs: Ray Tune schedules, MLflow remembers. Running again is always a resume."""
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import vitok
+from vitok.config import Recipe, Resources
+from vitok.data.corpora import Corpus
+from vitok.errors import VitokError
+from vitok.study.grid import Cell, describe
+from vitok.study.progress import Progress
+from vitok.study.study import Scale, Study
+from vitok.study.tracking import CORPUS, SCALE, STUDY, Recorder, Tracker
+
+PROTOCOL = (
+    "reconstruction from the posterior's mean, rounded to uint8; PSNR and SSIM (11 x 11 Gaussian window, valid part) on uint8 RGB, "
+    "LPIPS v0.1 on AlexNet; per image, then averaged; held-out photographs: {views}"
+)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One call of `run`."""
+
+    study: Study
+    scale: Scale
+    scale_name: str
+    corpus: Corpus
+    cells: list[Cell]
+    key: str
+    changes: dict[str, str]
+    storage: Path
+    tracker: Tracker
+
+    @property
+    def folder(self) -> Path:
+        return self.storage / self.study.name
+
+    def tags(self) -> dict[str, str]:
+        views = self.scale.base.data.validation_crops
+        shown = "the centre crop (ADM)" if views == 1 else f"{views} fixed random crops of each"
+        return {
+            STUDY: self.study.name, SCALE: self.scale_name, CORPUS: self.corpus.fingerprint, "vitok.corpus_uri": self.corpus.uri,
+            "vitok.changes": " ".join(f"{key}={value}" for key, value in self.changes.items()), "vitok.commit": commit(),
+            "vitok.version": vitok.__version__, "vitok.protocol": PROTOCOL.format(views=shown),
+        }  # fmt: skip
+
+
+class RecorderSink:
+    """A trial's curves, sent to the recorder without waiting."""
+
+    def __init__(self, recorder: Any, run_id: str) -> None:
+        self.recorder, self.run_id = recorder, run_id
+
+    def log(self, step: int, values: dict[str, float]) -> None:
+        self.recorder.log.remote(self.run_id, step, values)
+
+    def flush(self) -> None:
+        import ray
+
+        ray.get(self.recorder.flush.remote())
+
+
+def run(sweep: Sweep, offered: dict[str, float], say: Progress) -> None:
+    """Run every cell of the sweep that is not finished. Needs a connected Ray.
+
+    Raises `VitokError` for a cell that failed, after the others have run.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    from vitok.data.stream import prepare
+    from vitok.metrics import weights
+
+    with _alone(sweep.folder):
+        done = sweep.tracker.finished(cell.digest for cell in sweep.cells)
+        pending = [cell for cell in sweep.cells if cell.digest not in done]
+        atonce = concurrency(sweep.scale.resources, offered)
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        recorder = ray.remote(num_cpus=0, scheduling_strategy=here)(Recorder).remote(
+            sweep.tracker.uri, str(sweep.storage), sweep.study.name
+        )
+        trunks = {"alexnet"} | {cell.recipe.loss.lpips_network for cell in pending if cell.recipe.loss.lpips}
+        states = {trunk: weights.resolve(f"lpips-{trunk}")[0] for trunk in sorted(trunks)}
+        say.line(
+            f"laying out {sweep.corpus.uri}: {len(sweep.corpus.train)} photographs to train on, {len(sweep.corpus.validation)} held out"
+        )
+        sources = {
+            identity: prepare(sweep.corpus, data, size)
+            for identity, data, size in {(_samples(c.recipe), c.recipe.data, c.recipe.tokenizer.size) for c in pending}
+        }
+        _warn_rejected(frozenset().union(*(source.rejected for source in sources.values())), say)
+        parent = sweep.tracker.sweep(sweep.key, sweep.tags(), [cell.digest for cell in sweep.cells])
+        children = {
+            cell.digest: sweep.tracker.child(
+                parent, cell.digest, cell.label, sweep.tags(), describe(cell.recipe) | _flat(cell.recipe.model_dump(mode="json"))
+            )
+            for cell in pending
+        }
+        with say.following(recorder, {children[cell.digest]: cell for cell in pending}):
+            errors = _schedule(sweep, pending, children, sources, states, recorder, atonce)
+        finished = sweep.tracker.finished(cell.digest for cell in sweep.cells)
+        sweep.tracker.close(parent, finished=len(finished) == len(sweep.cells))
+        _warn_rejected(frozenset(name for error in errors.values() for name in error.get("rejected", [])), say)
+    failed = [
+        f"{cell.label}: {errors.get(cell.digest, {}).get('error', 'its process died')}" for cell in pending if cell.digest not in finished
+    ]
+    if failed:
+        raise VitokError(f"{len(failed)} of {len(pending)} cells failed (run again to retry): " + "; ".join(failed))
+
+
+def concurrency(resources: Resources, offered: dict[str, float]) -> int:
+    """How many trials the cluster holds at once, each with the CPUs that it leaves to Ray Data. Raises if not even one."""
+    need = {
+        "CPU": resources.workers * resources.cpus_per_worker + resources.data_cpus,
+        "GPU": resources.workers * resources.gpus_per_worker,
+        "trial_slot": 1 if resources.workers > 1 else 0,
+    }
+    for name, amount in need.items():
+        if amount > offered.get(name, 0):
+            hint = """; start a node with --resources='{"trial_slot": 4}'""" if name == "trial_slot" else ""
+            raise VitokError(f"a trial needs {amount} {name}, the cluster offers {offered.get(name, 0):g}{hint}")
+    return min(int(offered[name] // amount) for name, amount in need.items() if amount)
+
+
+def _schedule(
+    sweep: Sweep, pending: list[Cell], children: dict[str, str], sources: dict[str, Any], states: dict[str, Any], recorder: Any, atonce: int
+) -> dict[str, dict[str, Any]]:
+    """All pending cells through Tune. What each trial reported, by cell."""
+    from ray import tune
+
+    resources = sweep.scale.resources
+    scratch = sweep.folder / "tune"  # Tune's own records: nothing in them is needed again
+    shutil.rmtree(scratch, ignore_errors=True)
+    specs = [
+        {
+            "digest": cell.digest, "recipe": cell.recipe.model_dump(mode="json"), "run_id": children[cell.digest],
+            "folder": str(sweep.folder / "cells" / cell.digest), "samples": _samples(cell.recipe),
+        }
+        for cell in pending
+    ]  # fmt: skip
+    single = {"CPU": resources.cpus_per_worker, "GPU": resources.gpus_per_worker}
+    group = {"CPU": 0, "trial_slot": 1}  # a trial that only drives a worker group must not hold what its workers need
+    tuner = tune.Tuner(
+        tune.with_resources(
+            tune.with_parameters(trial, sources=sources, states=states, recorder=recorder, resources=resources),
+            single if resources.workers == 1 else group,
+        ),
+        param_space={"cell": tune.grid_search(specs)},
+        tune_config=tune.TuneConfig(
+            max_concurrent_trials=atonce, reuse_actors=resources.workers == 1,
+            trial_name_creator=lambda t: t.config["cell"]["digest"], trial_dirname_creator=lambda t: t.config["cell"]["digest"],
+        ),
+        run_config=tune.RunConfig(
+            name="tune", storage_path=str(sweep.folder), verbose=0, failure_config=tune.FailureConfig(max_failures=2),
+        ),
+    )  # fmt: skip
+    found: dict[str, dict[str, Any]] = {}
+    for result in tuner.fit():
+        digest = (result.config or {})["cell"]["digest"]
+        last = str(result.error).strip().splitlines()[-1] if result.error else None
+        found[digest] = {"error": last} if last else dict(result.metrics or {})
+    return found
+
+
+def trial(config: dict[str, Any], *, sources: dict[str, Any], states: dict[str, Any], recorder: Any, resources: Resources) -> None:
+    """One cell, in a process of Tune's."""
+    import ray
+    from ray import tune
+
+    from vitok.study.figures import side_by_side
+    from vitok.train import launch
+
+    began, spec = time.perf_counter(), config["cell"]
+    recipe, folder = Recipe.model_validate(spec["recipe"]), Path(spec["folder"])
+    sink = RecorderSink(recorder, spec["run_id"])
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        outcome = launch.run(launch.Job(recipe, resources, sources[spec["samples"]], states, str(folder), sink))
+    except VitokError as error:  # it would fail again: no retry
+        ray.get(recorder.fail.remote(spec["run_id"], str(error)))
+        tune.report({"error": str(error)})
+        return
+    evaluation = outcome.evaluation
+    values = {
+        **evaluation.metrics, "images": float(len(evaluation.per_image["LPIPS"])), "rejected_files": float(len(outcome.rejected)),
+        **{f"{name}_seconds": value for name, value in outcome.seconds.items()}, "steps_this_attempt": float(outcome.steps),
+        "trial_seconds": time.perf_counter() - began,
+    }  # fmt: skip
+    artifacts = {
+        "reconstructions.png": side_by_side(evaluation.originals, evaluation.reconstructions),
+        "per_image.json": json.dumps(evaluation.per_image).encode(),
+        **{name: (folder / name).read_bytes() for name in ("recipe.json", "deepspeed.json")},
+    }
+    if outcome.rejected:
+        artifacts["rejected.txt"] = "\n".join(sorted(outcome.rejected)).encode()
+    ray.get(recorder.finish.remote(spec["run_id"], values, recipe.steps, {}, artifacts))
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # the cell is finished: its weights are in tokenizer.safetensors
+    tune.report({**values, "rejected": sorted(outcome.rejected)})
+
+
+def commit() -> str:
+    """The commit of the code that runs, with "+" if it was changed since; "unknown" outside a checkout."""
+    try:
+        described = subprocess.run(
+            ["git", "-C", str(Path(vitok.__file__).parent), "describe", "--always", "--dirty=+", "--abbrev=12"],
+            capture_output=True, text=True, timeout=10,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return described.stdout.strip() or "unknown"
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One `run` of a study in a storage at a time. The lock goes with the process, however it ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.seek(0)
+            raise VitokError(f"process {lock.read() or '?'} is already running this study in {folder}: wait for it, or stop it") from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def _samples(recipe: Recipe) -> str:
+    """Cells with the same value see the same photographs in the same way: one source serves them all."""
+    return f"{recipe.data.model_dump_json()} {recipe.tokenizer.size}"
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat
+
+
+def _warn_rejected(rejected: frozenset[str], say: Progress) -> None:
+    if rejected:
+        say.line(f"warning: {len(rejected)} file(s) could not be decoded and were left out: " + "; ".join(sorted(rejected)[:5]))

@@ -1,0 +1,38 @@
+"""The three scales that every study starts from. Nothing but the recipe's numbers and the resources differs."""
+
+from typing import Any
+
+from vitok.config import Data, Loss, Optimizer, Recipe, Resources
+from vitok.study.study import Scale
+from vitok.variants import tokenizer
+
+
+def laptop(grid: dict[str, tuple[Any, ...]]) -> Scale:
+    """Two cores, no GPU, minutes. Patches of 4 and 8 at 32 pixels give the token counts (64, 16) that a 96-wide tower
+    can serve: a token must not be wider than the tower. LPIPS on AlexNet, since VGG16 needs 50 times the work, and
+    weighted down, since a few hundred steps end where the pixel loss still has most to say."""
+    base = Recipe(
+        tokenizer=tokenizer("T-M/8", channels=16, size=32),
+        loss=Loss(lpips=0.1, lpips_network="alexnet"),
+        optimizer=Optimizer(lr=0.032),
+        data=Data(smallest_crop=0.1, pool=4096, validation_crops=32),
+        batch_size=32, steps=400, precision="fp32",
+    )  # fmt: skip
+    # One thread a trial: two single-threaded trials at once outrun one trial on two threads.
+    resources = Resources(checkpoint_every=100, log_every=20, tflops=0.08, utilisation=0.5)
+    return Scale(base, resources, grid)
+
+
+def single_gpu(grid: dict[str, tuple[Any, ...]]) -> Scale:
+    """One GPU (the estimate of hours is an H100's), hours: the paper's S-B at half its resolution and a tenth of its steps."""
+    base = Recipe(tokenizer=tokenizer("S-B/16", channels=16, size=128), batch_size=256, steps=10_000)
+    resources = Resources(gpus_per_worker=1, cpus_per_worker=4, data_cpus=8, tflops=989, utilisation=0.12)
+    return Scale(base, resources, grid)
+
+
+def paper(grid: dict[str, tuple[Any, ...]]) -> Scale:
+    """Section 2.3 on the appendix's eight H100s. Peak: NVIDIA's dense bf16 figure. Utilisation: what the appendix's
+    6 to 12 hours for stage 1 of S-B/16 amount to, 300 to 600 images/s a GPU."""
+    base = Recipe(tokenizer=tokenizer("S-B/16", channels=16, size=256))
+    resources = Resources(workers=8, gpus_per_worker=1, cpus_per_worker=4, data_cpus=64, zero=1, tflops=989, utilisation=0.12)
+    return Scale(base, resources, grid)

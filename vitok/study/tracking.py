@@ -1,0 +1,192 @@
+"""MLflow: an experiment a study, a parent run a sweep, a child run a cell. All of MLflow that is used is used here."""
+
+import os
+import re
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from vitok.errors import VitokError
+from vitok.study.study import Row
+
+# An absent server must be an error after seconds, not after minutes of retries.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, Run, RunStatus, RunTag
+from mlflow.exceptions import MlflowException
+
+CELL, SWEEP, SCALE, STUDY = "vitok.cell", "vitok.sweep", "vitok.scale", "vitok.study"
+CORPUS, CELLS = "vitok.corpus", "vitok.cells"
+
+
+def address(storage: Path) -> str:
+    """`MLFLOW_TRACKING_URI`, or a database beside the storage."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{storage / 'mlflow.db'}"
+
+
+class Tracker:
+    """One study in MLflow. Raises `VitokError` with one line if the server cannot be reached."""
+
+    def __init__(self, uri: str, storage: Path, study: str) -> None:
+        self.uri = uri
+        mlflow.set_tracking_uri(uri)  # artifact locations are resolved against it
+        try:
+            self.client = MlflowClient(uri)
+            experiment = self.client.get_experiment_by_name(study)
+            if experiment is None:
+                local = uri.startswith("sqlite:")  # a server decides itself where its artifacts go
+                where = (storage / "mlflow-artifacts" / study).as_uri() if local else None
+                self.experiment = self.client.create_experiment(study, artifact_location=where)
+            else:
+                self.experiment = experiment.experiment_id
+        except Exception as error:  # requests, SQLAlchemy and MLflow each have their own
+            first = str(error).strip().splitlines()[0]
+            raise VitokError(
+                f"MLflow at {redact(uri)} cannot be used: {first[:300]}. Start it, correct MLFLOW_TRACKING_URI, "
+                "or unset it to use a database beside the storage"
+            ) from None
+
+    # The driver's side --------------------------------------------------------------------------------------------
+
+    def sweep(self, key: str, tags: dict[str, str], cells: Iterable[str]) -> str:
+        """The parent run of a sweep, made once: its id. Cells of earlier calls (other seeds) stay part of it, unless the
+        corpus under its name has changed since."""
+        run = self.find_sweep(key)
+        if run is None:
+            run = self.client.create_run(self.experiment, tags={SWEEP: key, **tags}, run_name=f"{tags[STUDY]} {tags[SCALE]}")
+        known = run.data.tags.get(CELLS, "").split() if run.data.tags[CORPUS] == tags[CORPUS] else []
+        tags = {**tags, CELLS: " ".join(dict.fromkeys([*known, *cells]))}
+        self.client.log_batch(run.info.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+        self.client.update_run(run.info.run_id, status="RUNNING")
+        return run.info.run_id
+
+    def find_sweep(self, key: str) -> Run | None:
+        found = self._search(f"tags.`{SWEEP}` = '{key}'")
+        return found[0] if found else None
+
+    def finished(self, cells: Iterable[str]) -> dict[str, Run]:
+        """Finished runs by cell, whichever sweep they were run for."""
+        wanted = set(cells)
+        runs = self._search(f"attributes.status = 'FINISHED' AND tags.`{CELL}` != ''")
+        return {run.data.tags[CELL]: run for run in runs if run.data.tags[CELL] in wanted}
+
+    def states(self, cells: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """What each cell that was ever begun has come to: status, and its metrics or its error."""
+        wanted, names = set(cells), {"FINISHED": "finished", "RUNNING": "begun", "FAILED": "failed", "KILLED": "begun"}
+        found: dict[str, dict[str, Any]] = {}
+        for run in self._search(f"tags.`{CELL}` != ''"):
+            cell = run.data.tags[CELL]
+            if cell in wanted and found.get(cell, {}).get("status") != "finished":
+                state: dict[str, Any] = {"status": names.get(run.info.status, run.info.status.lower()), "run_id": run.info.run_id}
+                state |= {name.removeprefix("final/"): v for name, v in run.data.metrics.items() if name.startswith("final/")}
+                if state["status"] == "failed":
+                    state["error"] = run.data.tags.get("vitok.error", "unknown")
+                found[cell] = state
+        return found
+
+    def child(self, parent: str, cell: str, name: str, tags: dict[str, str], params: dict[str, Any]) -> str:
+        """The run of a cell: the unfinished one of an earlier attempt, or a new one. Its id."""
+        found = self._search(f"tags.`{CELL}` = '{cell}' AND attributes.status != 'FINISHED'")
+        if found:
+            run_id = found[0].info.run_id
+            self.client.update_run(run_id, status="RUNNING")
+            return run_id
+        tags = {CELL: cell, "mlflow.parentRunId": parent, **tags}
+        run_id = self.client.create_run(self.experiment, tags=tags, run_name=name).info.run_id
+        self.client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
+        return run_id
+
+    def close(self, run_id: str, finished: bool) -> None:
+        self.client.set_terminated(run_id, RunStatus.to_string(RunStatus.FINISHED if finished else RunStatus.KILLED))
+
+    def rows(self, runs: Iterable[Run]) -> list[Row]:
+        """Params and final metrics of cells as the report's table, numbers as numbers."""
+        rows: list[Row] = []
+        for run in runs:
+            row: Row = {"cell": run.data.tags[CELL], "run_id": run.info.run_id}
+            row |= {key: _number(value) for key, value in run.data.params.items()}
+            row |= {key.removeprefix("final/"): value for key, value in run.data.metrics.items() if key.startswith("final/")}
+            rows.append(row)
+        return rows
+
+    def artifact(self, run_id: str, name: str) -> bytes | None:
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                return Path(self.client.download_artifacts(run_id, name, folder)).read_bytes()
+            except (MlflowException, OSError):
+                return None
+
+    def _search(self, query: str) -> list[Run]:
+        found: list[Run] = []
+        token: str | None = None
+        while True:
+            page = self.client.search_runs([self.experiment], query, max_results=1000, order_by=["start_time ASC"], page_token=token)
+            found += page
+            token = page.token
+            if not token:
+                return found
+
+
+class Recorder:
+    """The trials' side, one for a sweep, in a process of its own on the driver's node: so a trial neither waits for MLflow
+    nor imports it, and a database file is only ever written from the node it lies on."""
+
+    def __init__(self, uri: str, storage: str, study: str) -> None:
+        self.client = Tracker(uri, Path(storage), study).client
+        self.seen: dict[str, int] = {}
+        self.latest: dict[str, tuple[int, dict[str, float]]] = {}
+
+    def log(self, run_id: str, step: int, values: dict[str, float]) -> None:
+        """A point of each curve. Points that an interrupted attempt has logged already are not logged twice."""
+        if run_id not in self.seen:
+            history = self.client.get_metric_history(run_id, "train/loss")
+            self.seen[run_id] = max((point.step for point in history), default=-1)
+        self.latest[run_id] = (step, values)
+        if step > self.seen[run_id]:
+            self._metrics(run_id, values, step)
+            self.seen[run_id] = step
+
+    def flush(self) -> None:
+        """Returns when all that was sent before is stored: calls are answered in order."""
+
+    def progress(self) -> dict[str, tuple[int, dict[str, float]]]:
+        return self.latest
+
+    def finish(self, run_id: str, values: dict[str, float], step: int, tags: dict[str, str], artifacts: dict[str, bytes]) -> None:
+        """Everything a finished cell leaves, the status last: a run that is FINISHED is complete."""
+        with tempfile.TemporaryDirectory() as folder:
+            for name, content in artifacts.items():
+                Path(folder, name).write_bytes(content)
+            self.client.log_artifacts(run_id, folder)
+        self._metrics(run_id, {f"final/{name}": value for name, value in values.items()}, step)
+        self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+        self.client.set_terminated(run_id, "FINISHED")
+
+    def fail(self, run_id: str, reason: str) -> None:
+        self.client.set_tag(run_id, "vitok.error", reason)
+        self.client.set_terminated(run_id, "FAILED")
+
+    def _metrics(self, run_id: str, values: dict[str, float], step: int) -> None:
+        now = int(time.time() * 1000)
+        self.client.log_batch(run_id, metrics=[Metric(key, value, now, step) for key, value in values.items()])
+
+
+def redact(uri: str) -> str:
+    """Without the password that an address may carry."""
+    return re.sub(r"://([^/@]*)@", "://***@", uri)
+
+
+def _number(text: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text

@@ -1,0 +1,59 @@
+"""Names <-> configs. "S-B/16": encoder Small, decoder Base, p = 16. "S-B/4x8": q = 4, p = 8 (Table 1)."""
+
+import re
+
+from pydantic import ValidationError
+
+from vitok.config import Tokenizer, Tower, describe
+from vitok.errors import UsageError
+
+SIZES = {
+    # For CPUs: the paper's proportions at a width that two cores train in minutes (N: in a test's seconds).
+    "N": Tower(width=48, blocks=1, heads=1),
+    "T": Tower(width=96, blocks=2, heads=2),
+    "M": Tower(width=96, blocks=3, heads=2),
+    # Table 1.
+    "S": Tower(width=768, blocks=6, heads=12),
+    "B": Tower(width=768, blocks=12, heads=12),
+    "L": Tower(width=1152, blocks=24, heads=16),
+}
+
+GRAMMAR = "ENCODER-DECODER/PATCH or ENCODER-DECODER/STRIDExPATCH, as in S-B/16 or S-B/4x8; sizes: " + ", ".join(SIZES)
+
+# The convolutional trunks that LPIPS reads: (output channels, kernel, stride, padding) of a convolution with
+# its ReLU, (kernel, stride) of a max pooling, "tap" where a feature map is taken.
+PERCEPTUAL: dict[str, tuple[tuple[int, ...] | str, ...]] = {
+    "alexnet": (
+        (64, 11, 4, 2), "tap", (3, 2), (192, 5, 1, 2), "tap", (3, 2),
+        (384, 3, 1, 1), "tap", (256, 3, 1, 1), "tap", (256, 3, 1, 1), "tap",
+    ),
+    "vgg16": (
+        *[(64, 3, 1, 1)] * 2, "tap", (2, 2), *[(128, 3, 1, 1)] * 2, "tap", (2, 2), *[(256, 3, 1, 1)] * 3, "tap", (2, 2),
+        *[(512, 3, 1, 1)] * 3, "tap", (2, 2), *[(512, 3, 1, 1)] * 3, "tap",
+    ),
+}  # fmt: skip
+
+
+def tokenizer(variant: str, *, channels: int, size: int = 256, frames: int = 1) -> Tokenizer:
+    """The config that a variant's name stands for. Raises `UsageError`, with the grammar, for a bad name or value."""
+    match = re.fullmatch(r"([A-Za-z]+)-([A-Za-z]+)/(?:(\d+)x)?(\d+)", variant)
+    if not match or match[1] not in SIZES or match[2] not in SIZES:
+        raise UsageError(f"unknown variant {variant!r}: a name is {GRAMMAR}")
+    try:
+        return Tokenizer(
+            encoder=SIZES[match[1]], decoder=SIZES[match[2]], stride=int(match[3] or 1), patch=int(match[4]),
+            channels=channels, size=size, frames=frames,
+        )  # fmt: skip
+    except ValidationError as error:
+        raise UsageError(f"{variant}: {describe(error)}") from None
+
+
+def name(config: Tokenizer) -> str:
+    """The variant's name of a config; a tower that is in no table is written out as width x blocks x heads."""
+    names = {tower: size for size, tower in SIZES.items()}
+
+    def of(tower: Tower) -> str:
+        return names.get(tower, f"({tower.width}x{tower.blocks}x{tower.heads})")
+
+    stride = f"{config.stride}x" if config.stride > 1 else ""
+    return f"{of(config.encoder)}-{of(config.decoder)}/{stride}{config.patch}"
