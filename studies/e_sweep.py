@@ -3,7 +3,7 @@
 The paper: yes. rFID falls and the other metrics improve along log E, whatever the patch size p and the channels c that
 make up E (Finding 1). Here PSNR, SSIM and LPIPS are measured on held-out photographs.
 
-    python studies/e_sweep.py                    laptop: 6 cells, about 5 minutes on two cores, no GPU
+    python studies/e_sweep.py                    laptop: 8 cells, about 5 minutes on two cores, no GPU
     python studies/e_sweep.py --scale single-gpu 9 cells, hours on one H100 (see `plan`)
     python studies/e_sweep.py --scale paper      15 cells on 8 H100s each: E from 2^8 to 2^16 (see `plan`)
 
@@ -17,7 +17,7 @@ study = Study(
     question="Is E = L · c the bottleneck of reconstruction?",
     hypothesis="Reconstruction improves linearly with log E, and at equal E it does not matter which p and c make it up.",
     scales={
-        "laptop": scales.laptop({"tokenizer.patch": (4, 8), "tokenizer.channels": (4, 16, 64)}),
+        "laptop": scales.laptop({"tokenizer.patch": (4, 8), "tokenizer.channels": (4, 8, 16, 32)}),
         "single-gpu": scales.single_gpu({"tokenizer.patch": (8, 16, 32), "tokenizer.channels": (4, 16, 64)}),
         "paper": scales.paper({"tokenizer.patch": (8, 16, 32), "tokenizer.channels": (4, 8, 16, 32, 64)}),
     },

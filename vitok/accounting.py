@@ -8,6 +8,7 @@ A test holds them equal.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from vitok import variants
@@ -91,7 +92,7 @@ def measure(model: "nn.Module", *inputs: object) -> Cost:
 
     for name in macs:
         for module in model.get_submodule(name).modules():
-            module.register_forward_hook(lambda m, a, o, name=name: count(name, m, a, o))
+            module.register_forward_hook(partial(count, name))
     model(*inputs)
     params = {name: sum(p.numel() for p in model.get_submodule(name).parameters()) for name in macs}
     return Cost(params["encoder"], params["decoder"], macs["encoder"], macs["decoder"])

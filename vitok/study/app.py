@@ -82,12 +82,7 @@ class Asked:
 
 
 def _ask(study: Study, options: Options, offered: dict[str, float] | None = None) -> Asked:
-    changes: dict[str, str] = {}
-    for text in options.changes:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise UsageError(f"--set {text!r}: it takes KEY=VALUE, as in --set steps=100")
-        changes[name] = value
+    changes = _changes(options)
     if not options.seeds or len(set(options.seeds)) < len(options.seeds):
         raise UsageError(f"--seeds {' '.join(map(str, options.seeds))}: give one or more different seeds")
     choice = place.choose(study.scales, options.scale, offered)
@@ -97,6 +92,16 @@ def _ask(study: Study, options: Options, offered: dict[str, float] | None = None
     from vitok.study.identity import key
 
     return Asked(scale, choice, corpus, cells, key(study.name, choice.scale, corpus.uri, changes), changes)
+
+
+def _changes(options: Options) -> dict[str, str]:
+    changes: dict[str, str] = {}
+    for text in options.changes:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"--set {text!r}: it takes KEY=VALUE, as in --set steps=100")
+        changes[name] = value
+    return changes
 
 
 def _plan(study: Study, options: Readable) -> None:
@@ -132,8 +137,7 @@ def _run(study: Study, options: Options) -> None:
         run(sweep, offered if offered is not None else place.connect(slots=64), say)
     else:
         say.line(f"all {len(done)} cells are finished; nothing to run")
-        tracker.sweep(asked.key, sweep.tags(), [cell.digest for cell in asked.cells])
-        tracker.close(tracker.sweep(asked.key, sweep.tags(), []), finished=True)
+        tracker.close(tracker.sweep(asked.key, sweep.tags(), [cell.digest for cell in asked.cells]), finished=True)
     from vitok.study import report
 
     _show_report(report.write(study, tracker, asked.key, storage / study.name / "report"))
@@ -162,9 +166,8 @@ def _report(study: Study, options: Readable) -> None:
     from vitok.study.identity import corpus_name, key
     from vitok.study.tracking import Tracker, address
 
-    changes = dict(text.partition("=")[::2] for text in options.changes)
     tracker = Tracker(address(storage), storage, study.name)
-    sweep = key(study.name, choice.scale, corpus_name(options.corpus), changes)
+    sweep = key(study.name, choice.scale, corpus_name(options.corpus), _changes(options))
     summary = report.write(study, tracker, sweep, storage / study.name / "report")
     print(json.dumps(summary, indent=2)) if options.json else _show_report(summary)
 

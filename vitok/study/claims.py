@@ -57,7 +57,7 @@ def shape_is_free(metric: str, at_most: float, source: str) -> Claim:
         everything = _gap(rows, values, np.arange(count))
         if everything is None:
             reason = "no two patch sizes share a value of E"
-            return Verdict(_SHAPE.format(metric), source, "inconclusive", reason, float("nan"), (float("nan"),) * 2, at_most)
+            return Verdict(_SHAPE.format(metric), source, "inconclusive", reason, float("nan"), (float("nan"), float("nan")), at_most)
         draws = [gap for pick in resamples(count, lambda _: True) if (gap := _gap(rows, values, pick)) is not None]
         low, high = interval(draws)
         verdict = "supported" if high <= at_most else "not supported" if low > at_most else "inconclusive"

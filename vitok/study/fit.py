@@ -42,22 +42,25 @@ class Fit:
 
 def log_linear(rows: list[Row], metric: str) -> Fit:
     """Least squares of a metric on log2 E (Figure 3). Raises `VitokError` with fewer than three values of E."""
-    from scipy.stats import linregress, pearsonr, spearmanr
+    from scipy.stats import rankdata
 
     x, y = np.log2([float(row["E"]) for row in rows]), np.array([float(row[metric]) for row in rows])
     if len(set(x.tolist())) < 3:
         raise VitokError(f"a fit of {metric} on log2 E needs three values of E, there are {len(set(x.tolist()))}")
-    line = linregress(x, y)
-    lines: list[tuple[float, float]] = []
-    correlations: list[tuple[float, float]] = []
-    for pick in resamples(len(x), lambda pick: len(set(x[pick].tolist())) > 1 and len(set(y[pick].tolist())) > 1):
-        draw = linregress(x[pick], y[pick])
-        lines.append((float(draw.slope), float(draw.intercept)))
-        correlations.append((float(draw.rvalue), float(spearmanr(x[pick], y[pick]).statistic)))
-    pearson, spearman = zip(*correlations, strict=True)
+
+    def measures(pick: np.ndarray) -> tuple[float, float, float, float]:
+        slope, intercept = np.polyfit(x[pick], y[pick], 1)
+        pearson = np.corrcoef(x[pick], y[pick])[0, 1]
+        spearman = np.corrcoef(rankdata(x[pick]), rankdata(y[pick]))[0, 1]
+        return float(slope), float(intercept), float(pearson), float(spearman)
+
+    slope, intercept, pearson, spearman = measures(np.arange(len(x)))
+    draws = [measures(pick) for pick in resamples(len(x), lambda pick: len(set(x[pick])) > 1 and len(set(y[pick])) > 1)]
+    slopes, _, pearsons, spearmans = zip(*draws, strict=True)
     return Fit(
-        metric, len(rows), float(line.slope), float(line.intercept), float(pearsonr(x, y).statistic),
-        float(spearmanr(x, y).statistic), interval([slope for slope, _ in lines]), interval(pearson), interval(spearman), tuple(lines),
+        metric=metric, cells=len(rows), slope=slope, intercept=intercept, pearson_r=pearson, spearman_rho=spearman,
+        slope_interval=interval(slopes), pearson_r_interval=interval(pearsons), spearman_rho_interval=interval(spearmans),
+        lines=tuple(draw[:2] for draw in draws),
     )  # fmt: skip
 
 

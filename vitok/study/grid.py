@@ -38,7 +38,7 @@ def apply(scale: Scale, changes: dict[str, str]) -> Scale:
 
 
 def cells(scale: Scale, seeds: Sequence[int], fingerprint: str) -> list[Cell]:
-    """All cells, cheapest first, so that a mistake shows early. Raises `UsageError` that lists every impossible one."""
+    """All cells, cheapest first. Raises `UsageError` that lists every impossible one."""
     found: dict[str, Cell] = {}
     problems: list[str] = []
     for values in itertools.product(*scale.grid.values()):
@@ -54,7 +54,7 @@ def cells(scale: Scale, seeds: Sequence[int], fingerprint: str) -> list[Cell]:
             found[cell.digest] = cell
     if problems:
         raise UsageError(f"{len(problems)} impossible cell(s): " + "; ".join(problems))
-    return sorted(found.values(), key=lambda cell: (cell.recipe.seed, accounting.training_flops(cell.recipe)))
+    return sorted(found.values(), key=lambda cell: accounting.training_flops(cell.recipe))
 
 
 def _divides(recipe: Recipe, resources: Resources) -> None:

@@ -83,4 +83,4 @@ def connect(slots: int) -> dict[str, float]:
     except (ConnectionError, RuntimeError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
         raise VitokError(f"Ray could not be reached or started: {first}") from None
-    return ray.cluster_resources()
+    return {name: float(amount) for name, amount in ray.cluster_resources().items()}

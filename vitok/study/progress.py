@@ -87,8 +87,9 @@ class Progress:
 
 def _latest(recorder: Any) -> dict[str, tuple[int, dict[str, float]]]:
     import ray
+    from ray.exceptions import RayError
 
     try:
         return ray.get(recorder.progress.remote(), timeout=5)
-    except ray.exceptions.RayError:  # the recorder is busy or going down with the cluster: the picture waits
+    except RayError:  # the recorder is busy or going down with the cluster: the picture waits
         return {}

@@ -83,9 +83,9 @@ def run(sweep: Sweep, offered: dict[str, float], say: Progress) -> None:
 
     with _alone(sweep.folder):
         done = sweep.tracker.finished(cell.digest for cell in sweep.cells)
-        pending = [cell for cell in sweep.cells if cell.digest not in done]
+        pending = [cell for cell in reversed(sweep.cells) if cell.digest not in done]  # the longest first: none runs alone at the end
         atonce = concurrency(sweep.scale.resources, offered)
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        here: Any = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         recorder = ray.remote(num_cpus=0, scheduling_strategy=here)(Recorder).remote(
             sweep.tracker.uri, str(sweep.storage), sweep.study.name
         )
@@ -138,6 +138,8 @@ def _schedule(
     """All pending cells through Tune. What each trial reported, by cell."""
     from ray import tune
 
+    # Tune's own display off, also its banner; ours shows the steps inside a trial.
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
     resources = sweep.scale.resources
     scratch = sweep.folder / "tune"  # Tune's own records: nothing in them is needed again
     shutil.rmtree(scratch, ignore_errors=True)
@@ -148,8 +150,8 @@ def _schedule(
         }
         for cell in pending
     ]  # fmt: skip
-    single = {"CPU": resources.cpus_per_worker, "GPU": resources.gpus_per_worker}
-    group = {"CPU": 0, "trial_slot": 1}  # a trial that only drives a worker group must not hold what its workers need
+    single: dict[str, float] = {"CPU": resources.cpus_per_worker, "GPU": resources.gpus_per_worker}
+    group: dict[str, float] = {"CPU": 0, "trial_slot": 1}  # a trial that only drives a worker group must not hold what its workers need
     tuner = tune.Tuner(
         tune.with_resources(
             tune.with_parameters(trial, sources=sources, states=states, recorder=recorder, resources=resources),

@@ -16,7 +16,7 @@ def laptop(grid: dict[str, tuple[Any, ...]]) -> Scale:
         loss=Loss(lpips=0.1, lpips_network="alexnet"),
         optimizer=Optimizer(lr=0.032),
         data=Data(smallest_crop=0.1, pool=4096, validation_crops=32),
-        batch_size=32, steps=400, precision="fp32",
+        batch_size=16, steps=600, precision="fp32",
     )  # fmt: skip
     # One thread a trial: two single-threaded trials at once outrun one trial on two threads.
     resources = Resources(checkpoint_every=100, log_every=20, tflops=0.08, utilisation=0.5)

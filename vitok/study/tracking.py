@@ -1,5 +1,6 @@
 """MLflow: an experiment a study, a parent run a sweep, a child run a cell. All of MLflow that is used is used here."""
 
+import logging
 import os
 import re
 import tempfile
@@ -15,7 +16,10 @@ from vitok.study.study import Row
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+for name in ("mlflow", "alembic"):  # the making of a database is no news
+    logging.getLogger(name).setLevel(logging.WARNING)
 
 import mlflow
 from mlflow import MlflowClient

@@ -87,7 +87,8 @@ def _deepspeed(place: Place) -> Any:
     os.environ.setdefault("LOCAL_RANK", "0")
     # Its autotuner, unused here, imports MLflow if it can: two seconds of every trial's start.
     hidden = {"mlflow": sys.modules.pop("mlflow", None)} if "deepspeed" not in sys.modules else {}
-    sys.modules.update(dict.fromkeys(hidden, None))  # pyright: ignore[reportArgumentType]
+    modules: dict[str, Any] = sys.modules
+    modules.update(dict.fromkeys(hidden))
     try:
         import deepspeed
     finally:
@@ -100,7 +101,8 @@ def _deepspeed(place: Place) -> Any:
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     if not dist.is_initialized():
         backend = "nccl" if place.device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, store=dist.HashStore(), rank=place.rank, world_size=place.world)
+        store = dist.HashStore()  # pyright: ignore[reportPrivateImportUsage]
+        dist.init_process_group(backend, store=store, rank=0, world_size=1)
     if not deepspeed.comm.is_initialized():
         deepspeed.init_distributed(verbose=False)
     return deepspeed

@@ -78,14 +78,13 @@ def work(job: Job, place: Place) -> Outcome:
 
 
 def _group(job: Job) -> Outcome:
-    import ray
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train import FailureConfig, RunConfig, ScalingConfig, get_context
     from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
     resources = job.resources
 
     def worker() -> Outcome:
-        context = ray.train.get_context()
+        context = get_context()
         return work(job, Place(context.get_world_rank(), context.get_world_size(), get_device()))
 
     trainer = TorchTrainer(

@@ -1,0 +1,52 @@
+"""One Ray cluster for the whole session; tiny corpora of real JPEGs."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+os.environ.pop("MLFLOW_TRACKING_URI", None)
+os.environ.pop("VITOK_STORAGE", None)
+os.environ.pop("RAY_ADDRESS", None)
+
+STUDY = Path(__file__).parent.parent / "studies" / "e_sweep.py"
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[str]:
+    """More logical CPUs than cores: the tests run many small workers. Gives the address."""
+    import ray
+
+    context = ray.init(
+        address="local", num_cpus=6, resources={"trial_slot": 2}, include_dashboard=True, logging_level="ERROR", log_to_driver=False
+    )
+    yield context.address_info["gcs_address"]
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of twelve small JPEGs cut from real photographs."""
+    from PIL import Image
+
+    from vitok.data.corpora import open_corpus
+
+    corpus, folder = open_corpus("sample-photos"), tmp_path_factory.mktemp("photos")
+    for i, name in enumerate([*corpus.train, *corpus.validation][:12]):
+        with Image.open(corpus.path(name)) as image:
+            image.convert("RGB").resize((96, 72 + i)).save(folder / f"photo-{i:02d}.jpg", quality=90)
+    return folder
+
+
+@pytest.fixture
+def broken_photos(photos: Path, tmp_path: Path) -> Path:
+    """The same folder with one JPEG cut short, one empty file and one text under a picture's name."""
+    folder = tmp_path / "broken"
+    shutil.copytree(photos, folder)
+    good = (folder / "photo-00.jpg").read_bytes()
+    (folder / "cut.jpg").write_bytes(good[: len(good) // 2])
+    (folder / "empty.png").write_bytes(b"")
+    (folder / "text.webp").write_text("not a picture")
+    return folder

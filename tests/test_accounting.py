@@ -1,0 +1,68 @@
+"""Against the figures that the paper prints, against torch's own counter, and the arithmetic against the model."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from vitok import accounting, variants
+from vitok.models.perceptual import LPIPS
+from vitok.models.tokenizer import Tokenizer
+from vitok.study import scales
+
+CASES = [("S-B/16", 16, 256, 1), ("S-L/16", 16, 256, 1), ("S-B/4x8", 16, 128, 16), ("S-B/16", 16, 512, 1), ("B-S/2x16", 4, 64, 4)]
+
+
+def model_cost(variant: str, channels: int, size: int, frames: int) -> accounting.Cost:
+    with torch.device("meta"):
+        model = Tokenizer.from_variant(variant, channels=channels, size=size, frames=frames)
+        return accounting.measure(model, torch.empty(1, 3, frames, size, size))
+
+
+@pytest.mark.parametrize(("name", "params", "gmacs"), [("S", 43.3, 11.6), ("B", 85.8, 23.1), ("L", 383.7, 101.8)])
+def test_table_1(name: str, params: float, gmacs: float) -> None:
+    row = next(row for row in accounting.sizes() if row.name == name)
+    assert (round(row.params / 1e6, 1), round(row.macs / 1e9, 1)) == (params, gmacs)
+
+
+@pytest.mark.parametrize(
+    ("case", "params", "gmacs"),
+    [(CASES[0], 129.0, 34.8), (CASES[1], 426.8, 113.4), (CASES[3], 129.0, 160.8), (CASES[2], 129.6, 160.8)],
+    ids=["table 2 S-B/16", "table 2 S-L/16", "table 3 S-B/16 at 512p", "table 4 S-B/4x8 (printed 129)"],
+)
+def test_tables_2_to_4(case: tuple[str, int, int, int], params: float, gmacs: float) -> None:
+    cost = model_cost(*case)
+    assert (round(cost.params / 1e6, 1), round(cost.macs / 1e9, 1)) == (params, gmacs)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case[0])
+def test_arithmetic_equals_the_model(case: tuple[str, int, int, int]) -> None:
+    variant, channels, size, frames = case
+    assert accounting.cost(variants.tokenizer(variant, channels=channels, size=size, frames=frames)) == model_cost(*case)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case[0])
+def test_multiply_adds_equal_torchs_counter(case: tuple[str, int, int, int]) -> None:
+    """torch counts two FLOPs a multiply-add and none for LayerNorm; apart from that the two must agree exactly."""
+    variant, channels, size, frames = case
+    cfg = variants.tokenizer(variant, channels=channels, size=size, frames=frames)
+    norms = accounting.NORM * cfg.tokens * sum(tower.width * (2 * tower.blocks + 1) for tower in (cfg.encoder, cfg.decoder))
+    with torch.device("meta"):
+        model, pixels = Tokenizer(cfg), torch.empty(1, 3, frames, size, size)
+    with FlopCounterMode(display=False) as counter:
+        model(pixels)
+    assert counter.get_total_flops() == 2 * (accounting.cost(cfg).macs - norms)
+
+
+@pytest.mark.parametrize("trunk", ["alexnet", "vgg16"])
+def test_lpips_multiply_adds_equal_torchs_counter(trunk: str) -> None:
+    with torch.device("meta"):
+        model, image = LPIPS(trunk), torch.empty(1, 3, 64, 64)
+    with FlopCounterMode(display=False) as counter:
+        model.features(image)
+    assert counter.get_total_flops() == 2 * accounting.perceptual_macs(trunk, 64)
+
+
+def test_the_papers_hours_come_out() -> None:
+    """Appendix: stage 1 of S-B/16 at 256p takes 6 to 12 hours on eight H100s."""
+    scale = scales.paper({})
+    assert 6 <= accounting.training_hours(scale.base, scale.resources) <= 12

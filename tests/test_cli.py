@@ -1,0 +1,103 @@
+"""Commands and their bad input: one clear line, the right exit code, no traceback."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import STUDY
+
+VITOK = [sys.executable, "-c", "from vitok.cli import main; main()"]
+E_SWEEP = [sys.executable, str(STUDY)]
+
+
+def call(arguments: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(arguments, capture_output=True, text=True, env=os.environ | environment, timeout=120)
+
+
+def test_info_prints_the_papers_figures() -> None:
+    row = json.loads(call([*VITOK, "info", "S-B/16", "--channels", "16", "--size", "256", "--json"]).stdout)
+    assert (row["tokens"], row["E"], row["compression"], row["params_m"], row["gmacs"]) == (256, 4096, 48.0, 128.976, 34.776)
+    video = json.loads(call([*VITOK, "info", "S-B/4x8", "--channels", "16", "--size", "128", "--frames", "16", "--json"]).stdout)
+    assert (video["tokens"], video["gmacs"]) == (1024, 160.846)
+
+
+def test_the_size_table() -> None:
+    rows = {row["name"]: row for row in json.loads(call([*VITOK, "info", "--sizes", "--json"]).stdout)}
+    assert rows["L"] == {"name": "L", "width": 1152, "blocks": 24, "heads": 16, "params_m": 383.702, "gmacs": 101.767}
+
+
+def test_plan_starts_nothing_and_needs_no_storage(tmp_path: Path) -> None:
+    planned = json.loads(call([*E_SWEEP, "plan", "--json", "--scale", "paper"], VITOK_STORAGE=str(tmp_path / "none")).stdout)
+    assert (len(planned["cells"]), planned["workers_per_trial"]) == (15, 8)
+    assert not (tmp_path / "none").exists()
+
+
+def test_help_and_plan_import_neither_torch_nor_ray() -> None:
+    for arguments in (["--help"], ["plan"]):
+        script = (
+            f"import runpy, sys; sys.argv = [{str(STUDY)!r}, *{arguments!r}]\n"
+            f"try: runpy.run_path({str(STUDY)!r}, run_name='__main__')\nexcept SystemExit: pass\n"
+            "print('LOADED', sorted({'torch', 'ray', 'mlflow', 'matplotlib', 'scipy'} & set(sys.modules)))"
+        )
+        result = call([sys.executable, "-c", script])
+        assert "LOADED []" in result.stdout, result.stdout[-300:] + result.stderr[-2000:]
+
+
+def test_weights_are_listed_and_verified() -> None:
+    rows = json.loads(call([*VITOK, "weights", "list", "--json"]).stdout)
+    assert {row["name"] for row in rows} == {"lpips-alexnet", "lpips-vgg16"}
+    fetched = call([*VITOK, "weights", "fetch", "lpips-alexnet"])
+    assert fetched.returncode == 0 and "verified" in fetched.stdout
+    assert "is right" in call([*VITOK, "weights", "verify"]).stdout
+
+
+def test_verify_finds_a_wrong_file(tmp_path: Path) -> None:
+    (tmp_path / "lpips-alexnet.safetensors").write_bytes(b"x" * 100)
+    result = call([*VITOK, "weights", "verify"], VITOK_WEIGHTS_DIR=str(tmp_path))
+    assert result.returncode == 1
+    assert "lpips-alexnet.safetensors" in result.stderr and "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        ([*VITOK, "info", "Q-B/16", "--channels", "16"], 2, ["'Q-B/16'", "ENCODER-DECODER/PATCH"]),
+        ([*VITOK, "info", "S-B/16", "--channels", "0"], 2, ["channels = 0"]),
+        ([*VITOK, "info", "S-B/16", "--channels", "16", "--size", "100"], 2, ["100", "16"]),
+        ([*VITOK, "info", "S-B/4x8", "--channels", "16", "--size", "128", "--frames", "6"], 2, ["6 frame(s)", "4"]),
+        ([*VITOK, "info", "S-B/16"], 2, ["--channels"]),
+        ([*VITOK, "weights", "fetch", "inception"], 2, ["'inception'", "lpips-alexnet"]),
+        ([*E_SWEEP, "run", "--set", "stepz=3"], 2, ["'stepz'", "steps"]),
+        ([*E_SWEEP, "plan", "--set", "steps"], 2, ["'steps'", "KEY=VALUE"]),
+        ([*E_SWEEP, "--set", "grid.tokenizer.channels=0"], 2, ["channels", "'0'"]),
+        ([*E_SWEEP, "--scale", "huge"], 2, ["'huge'", "laptop"]),
+        ([*E_SWEEP, "--corpus", "no/such/folder"], 2, ["'no/such/folder'", "sample-photos"]),
+        ([*E_SWEEP, "--storage", "/dev/null/here"], 1, ["/dev/null/here", "VITOK_STORAGE"]),
+        ([*E_SWEEP, "plan", "--seeds", "1", "1"], 2, ["1 1"]),
+    ],
+    ids=lambda value: " ".join(value[-3:]) if isinstance(value, list) else None,
+)
+def test_bad_input_is_one_line(arguments: list[str], code: int, words: list[str], tmp_path: Path) -> None:
+    result = call(arguments, VITOK_STORAGE=str(tmp_path))
+    assert result.returncode == code, result.stderr
+    assert [word for word in words if word not in result.stderr] == []
+    assert "Traceback" not in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_an_absent_mlflow_server_is_one_line(tmp_path: Path) -> None:
+    result = call([*E_SWEEP], VITOK_STORAGE=str(tmp_path), MLFLOW_TRACKING_URI="http://user:secret@127.0.0.1:9")
+    assert result.returncode == 1
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: MLflow at http://***@127.0.0.1:9") and "MLFLOW_TRACKING_URI" in last
+    assert "secret" not in result.stderr and "Traceback" not in result.stderr
+
+
+def test_an_empty_storage_has_nothing_to_report(tmp_path: Path) -> None:
+    result = call([*E_SWEEP, "report", "--storage", str(tmp_path)])
+    assert result.returncode == 1
+    assert "no finished cell" in result.stderr
