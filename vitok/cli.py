@@ -70,7 +70,7 @@ def weights_list(*, as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
         {"name": n.name, "present": weights.present(n) or "no", "used for": n.used_for, "licence": n.licence, "sha256": n.sha256}
         for n in weights.NETWORKS.values()
     ]
-    print(json.dumps(rows, indent=2)) if as_json else show("Networks", ("name", "present", "used for", "licence"), rows)
+    print(json.dumps(rows, indent=2)) if as_json else show("Networks", ("name", "present", "used for"), rows)
 
 
 def weights_fetch(name: tyro.conf.Positional[str], /) -> None:
@@ -97,9 +97,11 @@ def weights_verify() -> None:
 
 
 def main() -> None:
-    commands = {"info": info, "weights list": weights_list, "weights fetch": weights_fetch, "weights verify": weights_verify}
-    exit_on_error(
-        lambda: tyro.extras.subcommand_cli_from_dict(
-            commands, prog="vitok", description="Scaling studies of visual tokenizers.", sort_subcommands=False
-        )
-    )
+    weights = tyro.extras.SubcommandApp()
+    weights.command(weights_list, name="list")
+    weights.command(weights_fetch, name="fetch")
+    weights.command(weights_verify, name="verify")
+    app = tyro.extras.SubcommandApp()
+    app.command(info)
+    app.command(weights, name="weights", help="The pretrained networks that metrics and losses use.")
+    exit_on_error(lambda: app.cli(prog="vitok", description="Scaling studies of visual tokenizers."))

@@ -153,7 +153,7 @@ class Resources(Frozen):
     gpus_per_worker: int = Field(default=0, ge=0, le=1)
     cpus_per_worker: int = Field(default=1, gt=0, description="also the threads that torch may use without a GPU")
     data_cpus: int = Field(default=0, ge=0, description="CPUs of a trial left to Ray Data for decoding")
-    zero: Literal[0, 1, 2, 3] = Field(default=0, description="DeepSpeed ZeRO stage")
+    zero: int = Field(default=0, ge=0, le=3, description="DeepSpeed ZeRO stage")
     checkpoint_every: int = Field(default=1000, gt=0, description="steps")
     keep: int = Field(default=2, gt=0, description="checkpoints kept")
     log_every: int = Field(default=50, gt=0, description="steps between two points of a curve")

@@ -17,13 +17,13 @@ import numpy as np
 import ray.data
 from PIL import Image
 from ray.data import DataContext, Dataset
-from ray.exceptions import RayTaskError
 
 from vitok.config import Data
 from vitok.data.corpora import Corpus
 from vitok.data.decode import RejectedError, center_crop, load, random_crop
 from vitok.errors import VitokError
 
+DEAD = "nothing to decode"  # first line of the reasons of a sample for which every candidate failed
 BLOCKS = 4096  # batches that one streaming plan lays out at a time
 
 
@@ -73,6 +73,7 @@ class Source:
             plan = ray.data.range((last - first) * local, override_num_blocks=last - first).map_batches(crops, batch_size=local)
             for batch in plan.iter_batches(batch_size=local, prefetch_batches=4):
                 columns = _columns(batch)
+                _refuse_dead(self.corpus, columns["rejected"])
                 yield Batch(columns["image"], _reasons(columns))
 
     def _crops(self, samples: np.ndarray, seed: int) -> dict[str, np.ndarray]:
@@ -91,7 +92,7 @@ def prepare(corpus: Corpus, data: Data, size: int) -> Source:
 
     Raises `VitokError` where not one photograph of the training split can be decoded.
     """
-    logging.getLogger("ray.data").setLevel(logging.ERROR)  # a study has a progress display of its own
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # a study shows its own progress, and its errors once
     context = DataContext.get_current()
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
@@ -105,13 +106,9 @@ def prepare(corpus: Corpus, data: Data, size: int) -> Source:
     pool = ray.data.range(data.pool, override_num_blocks=max(1, data.pool // 512)).map_batches(
         lambda rows: source._crops(_columns(rows)["id"], 0), batch_size=None
     )
-    try:
-        pool, validation = pool.materialize(), validation.materialize()
-    except RayTaskError as error:
-        if isinstance(error.cause, VitokError):
-            raise error.cause from None
-        raise
+    pool, validation = pool.materialize(), validation.materialize()
     reasons = [row["rejected"] for part in (pool, validation) for row in part.select_columns("rejected").take_all()]
+    _refuse_dead(corpus, np.array(reasons))
     return Source(corpus, data, size, pool, validation, frozenset("\n".join(reasons).split("\n")) - {""})
 
 
@@ -128,7 +125,7 @@ def _training_crop(corpus: Corpus, data: Data, size: int, seed: int, sample: int
             continue
         crop = random_crop(image, size, data.smallest_crop, np.random.default_rng([seed, sample]))
         return crop, "\n".join(rejected)
-    raise VitokError(f"corpus {corpus.uri!r}: none of {len(rejected)} photographs could be decoded; the first: {rejected[0]}")
+    return np.zeros((size, size, 3), np.uint8), "\n".join([DEAD, *rejected])
 
 
 def _validation_views(corpus: Corpus, data: Data, size: int, views: np.ndarray) -> dict[str, np.ndarray]:
@@ -164,6 +161,14 @@ def _seed(seed: int, epoch: int) -> int:
 def _columns(batch: Any) -> dict[str, np.ndarray]:
     """Ray Data types a batch as any of its formats; ours are always numpy."""
     return batch
+
+
+def _refuse_dead(corpus: Corpus, reasons: np.ndarray) -> None:
+    """Raised where the rows are read: an exception inside a task would come back wrapped, and logged twice, by Ray."""
+    for cell in map(str, reasons):
+        if cell.startswith(DEAD):
+            tried = cell.split("\n")[1:]
+            raise VitokError(f"corpus {corpus.uri!r}: none of {len(tried)} photographs could be decoded; the first: {tried[0]}")
 
 
 def _reasons(batch: dict[str, np.ndarray]) -> frozenset[str]:

@@ -38,28 +38,36 @@ class TubeletUnembedding(nn.ConvTranspose3d):
         return rearrange(patches, "b (t y x) (ch q p r) -> b ch (t q) (y p) (x r)", t=t, y=y, x=x, q=q, p=p, r=p)
 
 
+class PositionTable(nn.Module):
+    """A learned row for each token of its grid, interpolated for other grids. A module of its own, so that ZeRO-3, which
+    gathers parameters module by module, finds it."""
+
+    def __init__(self, grid: Grid, width: int) -> None:
+        super().__init__()
+        self.grid = grid
+        self.rows = nn.Parameter(torch.empty(1, grid[0] * grid[1] * grid[2], width))
+
+    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        if grid == self.grid:
+            return tokens + self.rows
+        t, y, x = self.grid
+        table = rearrange(self.rows, "1 (t y x) d -> 1 d t y x", t=t, y=y, x=x)
+        table = F.interpolate(table.float(), size=grid, mode="trilinear", align_corners=False)
+        return tokens + rearrange(table, "1 d t y x -> 1 (t y x) d")
+
+
 class Encoder(nn.Module):
     def __init__(self, cfg: config.Tokenizer) -> None:
         super().__init__()
         width, kernel = cfg.encoder.width, (cfg.stride, cfg.patch, cfg.patch)
-        self.table_grid = cfg.table_grid
-        rows = self.table_grid[0] * self.table_grid[1] * self.table_grid[2]
         self.embed = TubeletEmbedding(3, width, kernel, stride=kernel)
-        self.positions = nn.Parameter(torch.empty(1, rows, width))
+        self.positions = PositionTable(cfg.table_grid, width)
         self.transformer = Transformer(cfg.encoder)
         self.to_moments = nn.Linear(width, 2 * cfg.channels)
 
     def forward(self, pixels: Tensor, grid: Grid) -> Posterior:
-        x = self.embed(pixels) + self._positions(grid)
+        x = self.positions(self.embed(pixels), grid)
         return Posterior.from_moments(self.to_moments(self.transformer(x, grid)))
-
-    def _positions(self, grid: Grid) -> Tensor:
-        if grid == self.table_grid:
-            return self.positions
-        t, y, x = self.table_grid
-        table = rearrange(self.positions, "1 (t y x) d -> 1 d t y x", t=t, y=y, x=x)
-        table = F.interpolate(table.float(), size=grid, mode="trilinear", align_corners=False)
-        return rearrange(table, "1 d t y x -> 1 (t y x) d")
 
 
 class Decoder(nn.Module):
@@ -140,7 +148,7 @@ class Tokenizer(nn.Module):
                 if isinstance(block, Block):
                     block.attention.projection.weight.div_(math.sqrt(2 * len(tower.blocks)))
                     block.mlp.down.weight.div_(math.sqrt(2 * len(tower.blocks)))
-        nn.init.normal_(self.encoder.positions, std=0.02)
+        nn.init.normal_(self.encoder.positions.rows, std=0.02)
         # A code that starts with noise as large as its signal teaches the decoder little: begin at a deviation of
         # exp(-1.5) and let the KL term find its level.
         nn.init.zeros_(self.encoder.to_moments.weight[self.config.channels :])

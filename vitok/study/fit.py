@@ -48,31 +48,39 @@ def log_linear(rows: list[Row], metric: str) -> Fit:
     if len(set(x.tolist())) < 3:
         raise VitokError(f"a fit of {metric} on log2 E needs three values of E, there are {len(set(x.tolist()))}")
 
-    def measures(pick: np.ndarray) -> tuple[float, float, float, float]:
-        slope, intercept = np.polyfit(x[pick], y[pick], 1)
-        pearson = np.corrcoef(x[pick], y[pick])[0, 1]
-        spearman = np.corrcoef(rankdata(x[pick]), rankdata(y[pick]))[0, 1]
-        return float(slope), float(intercept), float(pearson), float(spearman)
+    def measures(pick: np.ndarray) -> np.ndarray:
+        """(slope, intercept, Pearson's r, Spearman's rho) of each row of an index array (resamples, cells)."""
+        a, b = x[pick], y[pick]
+        slope = _covariance(a, b) / _covariance(a, a)
+        spearman = _correlation(rankdata(a, axis=1), rankdata(b, axis=1))
+        return np.stack([slope, b.mean(1) - slope * a.mean(1), _correlation(a, b), spearman])
 
-    slope, intercept, pearson, spearman = measures(np.arange(len(x)))
-    draws = [measures(pick) for pick in resamples(len(x), lambda pick: len(set(x[pick])) > 1 and len(set(y[pick])) > 1)]
-    slopes, _, pearsons, spearmans = zip(*draws, strict=True)
+    slope, intercept, pearson, spearman = measures(np.arange(len(x))[None])[:, 0].tolist()
+    slopes, intercepts, pearsons, spearmans = measures(resamples(len(x), lambda pick: np.ptp(x[pick]) > 0 and np.ptp(y[pick]) > 0))
     return Fit(
         metric=metric, cells=len(rows), slope=slope, intercept=intercept, pearson_r=pearson, spearman_rho=spearman,
         slope_interval=interval(slopes), pearson_r_interval=interval(pearsons), spearman_rho_interval=interval(spearmans),
-        lines=tuple(draw[:2] for draw in draws),
+        lines=tuple(zip(slopes.tolist(), intercepts.tolist(), strict=True)),
     )  # fmt: skip
 
 
-def resamples(count: int, usable: Callable[[np.ndarray], bool]) -> list[np.ndarray]:
-    """Bootstrap index sets, always the same; sets on which nothing can be fitted are drawn again."""
+def _covariance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return ((a - a.mean(1, keepdims=True)) * (b - b.mean(1, keepdims=True))).mean(1)
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return _covariance(a, b) / np.sqrt(_covariance(a, a) * _covariance(b, b))
+
+
+def resamples(count: int, usable: Callable[[np.ndarray], bool]) -> np.ndarray:
+    """Bootstrap index sets (resamples, count), always the same; sets on which nothing can be fitted are drawn again."""
     rng = np.random.default_rng(0)
     found: list[np.ndarray] = []
     while len(found) < RESAMPLES:
         pick = rng.integers(0, count, count)
         if usable(pick):
             found.append(pick)
-    return found
+    return np.array(found)
 
 
 def interval(draws: Any) -> Interval:

@@ -51,7 +51,7 @@ class Tracker:
             else:
                 self.experiment = experiment.experiment_id
         except Exception as error:  # requests, SQLAlchemy and MLflow each have their own
-            first = str(error).strip().splitlines()[0]
+            first = redact(str(error).strip().splitlines()[0])
             raise VitokError(
                 f"MLflow at {redact(uri)} cannot be used: {first[:300]}. Start it, correct MLFLOW_TRACKING_URI, "
                 "or unset it to use a database beside the storage"
@@ -183,8 +183,8 @@ class Recorder:
 
 
 def redact(uri: str) -> str:
-    """Without the password that an address may carry."""
-    return re.sub(r"://([^/@]*)@", "://***@", uri)
+    """A text without the passwords that addresses in it may carry."""
+    return re.sub(r"://[^/@\s]*@", "://***@", uri)
 
 
 def _number(text: str) -> Any:
