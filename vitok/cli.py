@@ -98,9 +98,9 @@ def weights_verify() -> None:
 
 def main() -> None:
     weights = tyro.extras.SubcommandApp()
-    weights.command(weights_list, name="list")
-    weights.command(weights_fetch, name="fetch")
-    weights.command(weights_verify, name="verify")
+    weights.command(name="list")(weights_list)
+    weights.command(name="fetch")(weights_fetch)
+    weights.command(name="verify")(weights_verify)
     app = tyro.extras.SubcommandApp()
     app.command(info)
     app.command(weights, name="weights", help="The pretrained networks that metrics and losses use.")

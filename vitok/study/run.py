@@ -1,11 +1,9 @@
 """Cells -> finished runs: Ray Tune schedules, MLflow remembers. Running again is always a resume."""
 
 import fcntl
-import json
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from vitok.study.grid import Cell, describe
 from vitok.study.progress import Progress
 from vitok.study.study import Scale, Study
 from vitok.study.tracking import CORPUS, SCALE, STUDY, Recorder, Tracker
+from vitok.study.trial import trial
 
 PROTOCOL = (
     "reconstruction from the posterior's mean, rounded to uint8; PSNR and SSIM (11 x 11 Gaussian window, valid part) on uint8 RGB, "
@@ -53,21 +52,6 @@ class Sweep:
             "vitok.changes": " ".join(f"{key}={value}" for key, value in self.changes.items()), "vitok.commit": commit(),
             "vitok.version": vitok.__version__, "vitok.protocol": PROTOCOL.format(views=shown),
         }  # fmt: skip
-
-
-class RecorderSink:
-    """A trial's curves, sent to the recorder without waiting."""
-
-    def __init__(self, recorder: Any, run_id: str) -> None:
-        self.recorder, self.run_id = recorder, run_id
-
-    def log(self, step: int, values: dict[str, float]) -> None:
-        self.recorder.log.remote(self.run_id, step, values)
-
-    def flush(self) -> None:
-        import ray
-
-        ray.get(self.recorder.flush.remote())
 
 
 def run(sweep: Sweep, offered: dict[str, float], say: Progress) -> None:
@@ -172,42 +156,6 @@ def _schedule(
         last = str(result.error).strip().splitlines()[-1] if result.error else None
         found[digest] = {"error": last} if last else dict(result.metrics or {})
     return found
-
-
-def trial(config: dict[str, Any], *, sources: dict[str, Any], states: dict[str, Any], recorder: Any, resources: Resources) -> None:
-    """One cell, in a process of Tune's."""
-    import ray
-    from ray import tune
-
-    from vitok.study.figures import side_by_side
-    from vitok.train import launch
-
-    began, spec = time.perf_counter(), config["cell"]
-    recipe, folder = Recipe.model_validate(spec["recipe"]), Path(spec["folder"])
-    sink = RecorderSink(recorder, spec["run_id"])
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        outcome = launch.run(launch.Job(recipe, resources, sources[spec["samples"]], states, str(folder), sink))
-    except VitokError as error:  # it would fail again: no retry
-        ray.get(recorder.fail.remote(spec["run_id"], str(error)))
-        tune.report({"error": str(error)})
-        return
-    evaluation = outcome.evaluation
-    values = {
-        **evaluation.metrics, "images": float(len(evaluation.per_image["LPIPS"])), "rejected_files": float(len(outcome.rejected)),
-        **{f"{name}_seconds": value for name, value in outcome.seconds.items()}, "steps_this_attempt": float(outcome.steps),
-        "trial_seconds": time.perf_counter() - began,
-    }  # fmt: skip
-    artifacts = {
-        "reconstructions.png": side_by_side(evaluation.originals, evaluation.reconstructions),
-        "per_image.json": json.dumps(evaluation.per_image).encode(),
-        **{name: (folder / name).read_bytes() for name in ("recipe.json", "deepspeed.json")},
-    }
-    if outcome.rejected:
-        artifacts["rejected.txt"] = "\n".join(sorted(outcome.rejected)).encode()
-    ray.get(recorder.finish.remote(spec["run_id"], values, recipe.steps, {}, artifacts))
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # the cell is finished: its weights are in tokenizer.safetensors
-    tune.report({**values, "rejected": sorted(outcome.rejected)})
 
 
 def commit() -> str:

@@ -18,13 +18,13 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-for name in ("mlflow", "alembic"):  # the making of a database is no news
-    logging.getLogger(name).setLevel(logging.WARNING)
 
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
+
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # the making of a database is no news
 
 CELL, SWEEP, SCALE, STUDY = "vitok.cell", "vitok.sweep", "vitok.scale", "vitok.study"
 CORPUS, CELLS = "vitok.corpus", "vitok.cells"

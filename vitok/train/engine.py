@@ -27,7 +27,9 @@ class Engine:
     """A model under DeepSpeed. `engine(...)` is the model's forward, under the recipe's precision."""
 
     def __init__(self, model: nn.Module, recipe: Recipe, resources: Resources, place: Place) -> None:
-        deepspeed = _deepspeed(place)
+        deepspeed = _connected(place)
+        if place.device.type == "cpu":
+            _spare_dynamo()
         optimizer = torch.optim.AdamW(
             model.to(place.device).parameters(), lr=1.0, betas=(recipe.optimizer.beta1, recipe.optimizer.beta2),
             weight_decay=recipe.optimizer.weight_decay, fused=True,
@@ -80,11 +82,19 @@ def settings(recipe: Recipe, resources: Resources) -> dict[str, Any]:
     }
 
 
-def _deepspeed(place: Place) -> Any:
-    """DeepSpeed, imported and connected to the process group; a lone process gets a group of its own."""
-    if place.device.type == "cpu":
+def _spare_dynamo() -> None:
+    """torch's optimizers import torch._dynamo (two seconds of a first trial) when first used, only to wrap some of their
+    methods against being compiled. Nothing is compiled on CPUs here: mark these methods as wrapped already."""
+    for method in vars(torch.optim.Optimizer).values():
+        inner = getattr(method, "__wrapped__", None)
+        if inner is not None and not hasattr(inner, "__dynamo_disable"):
+            setattr(inner, "__dynamo_disable", inner)  # noqa: B010 (as an attribute in a class body it would be mangled)
+
+
+def _imported() -> Any:
+    """DeepSpeed, imported for this machine."""
+    if not torch.cuda.is_available():
         os.environ["DS_ACCELERATOR"] = "cpu"
-    os.environ.setdefault("LOCAL_RANK", "0")
     # Its autotuner, unused here, imports MLflow if it can: two seconds of every trial's start.
     hidden = {"mlflow": sys.modules.pop("mlflow", None)} if "deepspeed" not in sys.modules else {}
     modules: dict[str, Any] = sys.modules
@@ -99,6 +109,13 @@ def _deepspeed(place: Place) -> Any:
     deepspeed.utils.logger.setLevel(logging.WARNING)
     # An all-reduce for inference that DeepSpeed would compile with g++ at start; nothing here calls it.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    return deepspeed
+
+
+def _connected(place: Place) -> Any:
+    """DeepSpeed on the process group; a lone process gets a group of its own."""
+    deepspeed = _imported()
+    os.environ.setdefault("LOCAL_RANK", "0")
     if not dist.is_initialized():
         backend = "nccl" if place.device.type == "cuda" else "gloo"
         store = dist.HashStore()  # pyright: ignore[reportPrivateImportUsage]

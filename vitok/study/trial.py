@@ -1,0 +1,58 @@
+"""What runs in a trial's process. It imports neither MLflow nor Tune: they are seconds of every first trial's start."""
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from vitok.config import Recipe, Resources
+from vitok.errors import VitokError
+from vitok.study.figures import side_by_side
+from vitok.train import launch
+
+
+class RecorderSink:
+    """A trial's curves, sent to the recorder without waiting."""
+
+    def __init__(self, recorder: Any, run_id: str) -> None:
+        self.recorder, self.run_id = recorder, run_id
+
+    def log(self, step: int, values: dict[str, float]) -> None:
+        self.recorder.log.remote(self.run_id, step, values)
+
+    def flush(self) -> None:
+        ray.get(self.recorder.flush.remote())
+
+
+def trial(
+    config: dict[str, Any], *, sources: dict[str, Any], states: dict[str, Any], recorder: Any, resources: Resources
+) -> dict[str, Any]:
+    """One cell, in a process of Tune's. What it returns is the trial's result."""
+    began, spec = time.perf_counter(), config["cell"]
+    recipe, folder = Recipe.model_validate(spec["recipe"]), Path(spec["folder"])
+    sink = RecorderSink(recorder, spec["run_id"])
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        outcome = launch.run(launch.Job(recipe, resources, sources[spec["samples"]], states, str(folder), sink))
+    except VitokError as error:  # it would fail again: no retry
+        ray.get(recorder.fail.remote(spec["run_id"], str(error)))
+        return {"error": str(error)}
+    evaluation = outcome.evaluation
+    values = {
+        **evaluation.metrics, "images": float(len(evaluation.per_image["LPIPS"])), "rejected_files": float(len(outcome.rejected)),
+        **{f"{name}_seconds": value for name, value in outcome.seconds.items()}, "steps_this_attempt": float(outcome.steps),
+        "trial_seconds": time.perf_counter() - began,
+    }  # fmt: skip
+    artifacts = {
+        "reconstructions.png": side_by_side(evaluation.originals, evaluation.reconstructions),
+        "per_image.json": json.dumps(evaluation.per_image).encode(),
+        **{name: (folder / name).read_bytes() for name in ("recipe.json", "deepspeed.json")},
+    }
+    if outcome.rejected:
+        artifacts["rejected.txt"] = "\n".join(sorted(outcome.rejected)).encode()
+    ray.get(recorder.finish.remote(spec["run_id"], values, recipe.steps, {}, artifacts))
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # the cell is finished: its weights are in tokenizer.safetensors
+    return {**values, "rejected": sorted(outcome.rejected)}
