@@ -133,7 +133,8 @@ def _run(study: Study, options: Options) -> None:
     sweep = Sweep(study, asked.scale, asked.choice.scale, asked.corpus, asked.cells, asked.key, asked.changes, storage, tracker)
     if len(done) < len(asked.cells):
         planned = plan(asked.cells, asked.scale, asked.choice.scale, asked.choice.reason, asked.corpus.uri)
-        say.line(f"{len(asked.cells)} cells, {len(done)} finished; all of them: about {duration(planned.hours)} of trials")
+        say.line(planned.summary())
+        say.line(f"{len(done)} of them are finished")
         run(sweep, offered if offered is not None else place.connect(slots=64), say)
     else:
         say.line(f"all {len(done)} cells are finished; nothing to run")
@@ -178,7 +179,7 @@ def _show_plan(study: Study, planned: Plan) -> None:
     columns = ("variant", "c", "L", "E", "compression", "params_m", "gmacs", "seed", "steps", "training_flops", "time")
     rows = [row | {"time": duration(row["hours"])} for row in planned.rows]
     show(f"{study.name} at scale {planned.scale} ({planned.reason}), corpus {planned.corpus}", columns, rows)
-    print(f"{len(rows)} cells: {duration(planned.hours)} of trials on {planned.workers} worker(s) each ({planned.device}).")
+    print(f"{planned.summary()}; {planned.workers} worker(s) a trial")
 
 
 def _show_report(summary: dict[str, Any]) -> None:

@@ -74,10 +74,9 @@ def connect(slots: int) -> dict[str, float]:
 
     # The state API, which Ray's own clean-up of placement groups needs, lives in the dashboard: never turn it off.
     options = {"logging_level": "ERROR", "log_to_driver": False}
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
         if in_cluster():
-            ray.init(address="auto" if os.environ["RAY_ADDRESS"] == "auto" else os.environ["RAY_ADDRESS"], **options)
+            ray.init(address=os.environ["RAY_ADDRESS"], **options)
         else:
             ray.init(address="local", include_dashboard=True, resources={"trial_slot": slots}, **options)
     except (ConnectionError, RuntimeError, ValueError) as error:

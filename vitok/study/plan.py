@@ -1,5 +1,6 @@
 """What a study will cost, before anything starts. Arithmetic only: neither Ray nor torch is imported."""
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,15 +17,21 @@ class Plan:
     rows: list[dict[str, Any]]
     device: str
     workers: int
+    at_once: int | None  # trials that this machine runs side by side; None where a cluster decides
 
     @property
     def hours(self) -> float:
-        """Sum over trials, each on all its workers: trials that run side by side take less by the clock."""
+        """Sum over trials, each on all its workers."""
         return sum(row["hours"] for row in self.rows)
+
+    def summary(self) -> str:
+        clock = f", {duration(self.hours / self.at_once)} by the clock with {self.at_once} at once" if self.at_once else ""
+        return f"{len(self.rows)} cells: about {duration(self.hours)} of trials{clock} ({self.device})"
 
     def json(self) -> dict[str, Any]:
         return {
             "scale": self.scale, "reason": self.reason, "corpus": self.corpus, "device": self.device, "workers_per_trial": self.workers,
+            "at_once": self.at_once,
             "cells": self.rows, "trial_hours": self.hours, "worker_hours": self.hours * self.workers,
             "training_flops": sum(row["training_flops"] for row in self.rows),
         }  # fmt: skip
@@ -45,10 +52,12 @@ def plan(cells: list[Cell], scale: Scale, name: str, reason: str, corpus: str) -
         }
         for cell in cells
     ]
-    return Plan(name, reason, corpus, rows, device, resources.workers)
+    cores = (os.cpu_count() or 1) // (resources.workers * resources.cpus_per_worker + resources.data_cpus)
+    at_once = None if resources.gpus_per_worker else max(1, min(cores, len(rows)))
+    return Plan(name, reason, corpus, rows, device, resources.workers, at_once)
 
 
 def duration(hours: float) -> str:
-    if hours < 1 / 60:
+    if hours < 3 / 60:
         return f"{hours * 3600:.0f} s"
     return f"{hours * 60:.0f} min" if hours < 1.5 else f"{hours:.1f} h"

@@ -124,6 +124,7 @@ def _schedule(
 
     # Tune's own display off, also its banner; ours shows the steps inside a trial.
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C ends the run at once: it continues from the last checkpoints anyway
     resources = sweep.scale.resources
     scratch = sweep.folder / "tune"  # Tune's own records: nothing in them is needed again
     shutil.rmtree(scratch, ignore_errors=True)

@@ -88,12 +88,12 @@ def _spare_dynamo() -> None:
     for method in vars(torch.optim.Optimizer).values():
         inner = getattr(method, "__wrapped__", None)
         if inner is not None and not hasattr(inner, "__dynamo_disable"):
-            setattr(inner, "__dynamo_disable", inner)  # noqa: B010 (as an attribute in a class body it would be mangled)
+            setattr(inner, "__dynamo_disable", inner)
 
 
-def _imported() -> Any:
-    """DeepSpeed, imported for this machine."""
-    if not torch.cuda.is_available():
+def _imported(place: Place) -> Any:
+    """DeepSpeed, imported for this kind of device, which it would else choose by what the machine has."""
+    if place.device.type == "cpu":
         os.environ["DS_ACCELERATOR"] = "cpu"
     # Its autotuner, unused here, imports MLflow if it can: two seconds of every trial's start.
     hidden = {"mlflow": sys.modules.pop("mlflow", None)} if "deepspeed" not in sys.modules else {}
@@ -114,7 +114,7 @@ def _imported() -> Any:
 
 def _connected(place: Place) -> Any:
     """DeepSpeed on the process group; a lone process gets a group of its own."""
-    deepspeed = _imported()
+    deepspeed = _imported(place)
     os.environ.setdefault("LOCAL_RANK", "0")
     if not dist.is_initialized():
         backend = "nccl" if place.device.type == "cuda" else "gloo"
