@@ -83,7 +83,7 @@ class Tracker:
 
     def states(self, cells: Iterable[str]) -> dict[str, dict[str, Any]]:
         """What each cell that was ever begun has come to: status, and its metrics or its error."""
-        wanted, names = set(cells), {"FINISHED": "finished", "RUNNING": "begun", "FAILED": "failed", "KILLED": "begun"}
+        wanted, names = set(cells), {"FINISHED": "finished", "RUNNING": "begun", "FAILED": "failed", "SCHEDULED": "open"}
         found: dict[str, dict[str, Any]] = {}
         for run in self._search(f"tags.`{CELL}` != ''"):
             cell = run.data.tags[CELL]
@@ -100,11 +100,12 @@ class Tracker:
         found = self._search(f"tags.`{CELL}` = '{cell}' AND attributes.status != 'FINISHED'")
         if found:
             run_id = found[0].info.run_id
-            self.client.update_run(run_id, status="RUNNING")
+            self.client.update_run(run_id, status="SCHEDULED")  # until its trial logs
             return run_id
         tags = {CELL: cell, "mlflow.parentRunId": parent, **tags}
         run_id = self.client.create_run(self.experiment, tags=tags, run_name=name).info.run_id
         self.client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
+        self.client.update_run(run_id, status="SCHEDULED")
         return run_id
 
     def close(self, run_id: str, finished: bool) -> None:
@@ -152,6 +153,7 @@ class Recorder:
         if run_id not in self.seen:
             history = self.client.get_metric_history(run_id, "train/loss")
             self.seen[run_id] = max((point.step for point in history), default=-1)
+            self.client.update_run(run_id, status="RUNNING")
         self.latest[run_id] = (step, values)
         if step > self.seen[run_id]:
             self._metrics(run_id, values, step)
