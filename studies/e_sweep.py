@@ -7,7 +7,7 @@ make up E (Finding 1). Here PSNR, SSIM and LPIPS are measured on held-out photog
     python studies/e_sweep.py --scale single-gpu 9 cells, hours on one H100 (see `plan`)
     python studies/e_sweep.py --scale paper      15 cells on 8 H100s each: E from 2^8 to 2^16 (see `plan`)
 
-Expected at laptop scale: rPSNR from about 20 dB to about 30 dB, Pearson r with log2 E above 0.9.
+Expected at laptop scale: rPSNR from 22 dB to 35 dB, Pearson r with log2 E about 0.98.
 """
 
 from vitok.study import Study, claims, figures, fit, scales
