@@ -3,7 +3,7 @@
 The paper: yes. rFID falls and the other metrics improve along log E, whatever the patch size p and the channels c that
 make up E (Finding 1). Here PSNR, SSIM and LPIPS are measured on held-out photographs.
 
-    python studies/e_sweep.py                    laptop: 8 cells, about 5 minutes on two cores, no GPU
+    python studies/e_sweep.py                    laptop: 8 cells, about 6 minutes on two cores, no GPU
     python studies/e_sweep.py --scale single-gpu 9 cells, hours on one H100 (see `plan`)
     python studies/e_sweep.py --scale paper      15 cells on 8 H100s each: E from 2^8 to 2^16 (see `plan`)
 

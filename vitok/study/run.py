@@ -18,7 +18,6 @@ from vitok.study.grid import Cell, describe
 from vitok.study.progress import Progress
 from vitok.study.study import Scale, Study
 from vitok.study.tracking import CORPUS, SCALE, STUDY, Recorder, Tracker
-from vitok.study.trial import trial
 
 PROTOCOL = (
     "reconstruction from the posterior's mean, rounded to uint8; PSNR and SSIM (11 x 11 Gaussian window, valid part) on uint8 RGB, "
@@ -121,6 +120,8 @@ def _schedule(
 ) -> dict[str, dict[str, Any]]:
     """All pending cells through Tune. What each trial reported, by cell."""
     from ray import tune
+
+    from vitok.study.trial import trial  # imports torch and Ray, which a run with nothing to do should not wait for
 
     # Tune's own display off, also its banner; ours shows the steps inside a trial.
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"

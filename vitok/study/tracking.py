@@ -165,14 +165,13 @@ class Recorder:
     def progress(self) -> dict[str, tuple[int, dict[str, float]]]:
         return self.latest
 
-    def finish(self, run_id: str, values: dict[str, float], step: int, tags: dict[str, str], artifacts: dict[str, bytes]) -> None:
+    def finish(self, run_id: str, values: dict[str, float], step: int, artifacts: dict[str, bytes]) -> None:
         """Everything a finished cell leaves, the status last: a run that is FINISHED is complete."""
         with tempfile.TemporaryDirectory() as folder:
             for name, content in artifacts.items():
                 Path(folder, name).write_bytes(content)
             self.client.log_artifacts(run_id, folder)
         self._metrics(run_id, {f"final/{name}": value for name, value in values.items()}, step)
-        self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
         self.client.set_terminated(run_id, "FINISHED")
 
     def fail(self, run_id: str, reason: str) -> None:

@@ -53,6 +53,6 @@ def trial(
     }
     if outcome.rejected:
         artifacts["rejected.txt"] = "\n".join(sorted(outcome.rejected)).encode()
-    ray.get(recorder.finish.remote(spec["run_id"], values, recipe.steps, {}, artifacts))
+    ray.get(recorder.finish.remote(spec["run_id"], values, recipe.steps, artifacts))
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # the cell is finished: its weights are in tokenizer.safetensors
     return {**values, "rejected": sorted(outcome.rejected)}
