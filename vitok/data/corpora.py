@@ -9,11 +9,8 @@ import importlib.util
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from vitok.errors import UsageError
-
-Split = Literal["train", "validation"]
 
 SAMPLE = "sample-photos"
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
@@ -40,9 +37,6 @@ class Corpus:
     train: tuple[str, ...]
     validation: tuple[str, ...]
     fingerprint: str  # SHA-256 over the split, the names and the file sizes, 16 hex digits
-
-    def names(self, split: Split) -> tuple[str, ...]:
-        return self.train if split == "train" else self.validation
 
     def path(self, name: str) -> Path:
         return locate(self.uri, name)
