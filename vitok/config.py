@@ -171,21 +171,27 @@ def override(config: Model, changes: dict[str, Any]) -> Model:
     """
     tree = config.model_dump()
     for key, value in changes.items():
+        require(config, key)
         *path, leaf = key.split(".")
         node: Any = tree
         for part in path:
-            node = node.get(part) if isinstance(node, dict) else None
-        if not isinstance(node, dict) or leaf not in node or isinstance(node[leaf], dict):
-            import difflib
-
-            names = list(keys(config))
-            near = difflib.get_close_matches(key, names, n=3) or [n for n in names if n.endswith("." + leaf)] or names
-            raise UsageError(f"unknown key {key!r}; did you mean {', '.join(near)}?")
+            node = node[part]
         node[leaf] = value
     try:
         return type(config).model_validate(tree)
     except ValidationError as error:
         raise UsageError(describe(error)) from None
+
+
+def require(config: BaseModel, key: str) -> None:
+    """Raises `UsageError` unless `key` is the dotted name of a leaf of `config`."""
+    names = keys(config)
+    if key in names:
+        return
+    import difflib
+
+    near = difflib.get_close_matches(key, names, n=3) or [n for n in names if n.endswith("." + key.split(".")[-1])]
+    raise UsageError(f"unknown key {key!r}; " + (f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(names)}"))
 
 
 def keys(config: BaseModel, prefix: str = "") -> list[str]:

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from vitok.data.stream import Source, prepare
 from vitok.errors import VitokError
 from vitok.metrics import weights
 from vitok.models.tokenizer import Tokenizer
+from vitok.study.tracking import Tracker
 from vitok.train import launch
 from vitok.train.loop import learning_rate
 
@@ -105,9 +107,37 @@ def test_another_setting_cannot_continue_a_checkpoint(source: Source, states: di
         launch.run(job(source, states, tmp_path / "run", Curve(), tiny(), override(RESOURCES, {"zero": 1})))
 
 
-def test_a_diverging_loss_ends_the_run_with_the_way_out(source: Source, states: dict[str, weights.State], tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_diverging_loss_ends_the_run_with_the_way_out(
+    source: Source, states: dict[str, weights.State], tmp_path: Path, workers: int
+) -> None:
+    resources = override(RESOURCES, {"workers": workers})
     with pytest.raises(VitokError, match=r"the loss became (nan|inf).*optimizer\.lr"):
-        launch.run(job(source, states, tmp_path / "run", Curve(), tiny(optimizer__lr=1e30), RESOURCES))
+        launch.run(job(source, states, tmp_path / "run", Curve(), tiny(optimizer__lr=1e30), resources))
+
+
+def test_a_trial_loads_neither_mlflow_nor_the_compiler(source: Source, states: dict[str, weights.State], tmp_path: Path) -> None:
+    """Seconds of every first trial's start, in the process that a trial really has."""
+    import ray
+
+    from vitok.study.recorder import Recorder
+
+    class Process:
+        """An actor, which Ray never gives a used process."""
+
+        def trial(self, recorder: list[Any]) -> list[str]:
+            import sys
+
+            from vitok.study.trial import trial
+
+            trial({"cell": spec}, sources={"all": source}, states=states, recorder=recorder[0], resources=RESOURCES)
+            return [name for name in ("torch", "mlflow", "torch._dynamo") if name in sys.modules]
+
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    run_id = Tracker(uri, tmp_path, "start").child("", "cell", "cell", {}, {})
+    spec = {"recipe": tiny().model_dump(mode="json"), "run_id": run_id, "folder": str(tmp_path / "cell"), "samples": "all"}
+    recorder = ray.remote(num_cpus=0)(Recorder).remote(uri, str(tmp_path), "start")
+    assert ray.get(ray.remote(Process).remote().trial.remote([recorder])) == ["torch"]
 
 
 def test_training_learns(source: Source, states: dict[str, weights.State], tmp_path: Path) -> None:

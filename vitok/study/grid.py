@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vitok import accounting, variants
-from vitok.config import Recipe, Resources, override
+from vitok.config import Recipe, Resources, override, require
 from vitok.errors import UsageError
 from vitok.study.study import Scale
 
@@ -29,6 +29,7 @@ def apply(scale: Scale, changes: dict[str, str]) -> Scale:
             resources[key.removeprefix("resources.")] = value
         elif key.startswith("grid."):
             name = key.removeprefix("grid.")
+            require(scale.base, name)
             grid[name] = tuple(value.split(","))
         elif key in grid:
             raise UsageError(f"{key} is an axis of the grid ({', '.join(map(str, grid[key]))}): set grid.{key}=... instead")

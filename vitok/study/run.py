@@ -16,8 +16,9 @@ from vitok.data.corpora import Corpus
 from vitok.errors import VitokError
 from vitok.study.grid import Cell, describe
 from vitok.study.progress import Progress
+from vitok.study.recorder import Recorder
 from vitok.study.study import Scale, Study
-from vitok.study.tracking import CORPUS, SCALE, STUDY, Recorder, Tracker
+from vitok.study.tracking import CORPUS, SCALE, STUDY, Tracker
 
 PROTOCOL = (
     "reconstruction from the posterior's mean, rounded to uint8; PSNR and SSIM (11 x 11 Gaussian window, valid part) on uint8 RGB, "

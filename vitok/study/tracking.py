@@ -57,8 +57,6 @@ class Tracker:
                 "or unset it to use a database beside the storage"
             ) from None
 
-    # The driver's side --------------------------------------------------------------------------------------------
-
     def sweep(self, key: str, tags: dict[str, str], cells: Iterable[str]) -> str:
         """The parent run of a sweep, made once: its id. Cells of earlier calls (other seeds) stay part of it, unless the
         corpus under its name has changed since."""
@@ -108,6 +106,30 @@ class Tracker:
         self.client.update_run(run_id, status="SCHEDULED")
         return run_id
 
+    def last_step(self, run_id: str) -> int:
+        """The last step that a cell's curves have a point for; -1 if none."""
+        return max((point.step for point in self.client.get_metric_history(run_id, "train/loss")), default=-1)
+
+    def log(self, run_id: str, values: dict[str, float], step: int) -> None:
+        now = int(time.time() * 1000)
+        self.client.log_batch(run_id, metrics=[Metric(key, value, now, step) for key, value in values.items()])
+
+    def begin(self, run_id: str) -> None:
+        self.client.update_run(run_id, status="RUNNING")
+
+    def finish(self, run_id: str, values: dict[str, float], step: int, artifacts: dict[str, bytes]) -> None:
+        """Everything a finished cell leaves, the status last: a run that is FINISHED is complete."""
+        with tempfile.TemporaryDirectory() as folder:
+            for name, content in artifacts.items():
+                Path(folder, name).write_bytes(content)
+            self.client.log_artifacts(run_id, folder)
+        self.log(run_id, {f"final/{name}": value for name, value in values.items()}, step)
+        self.client.set_terminated(run_id, "FINISHED")
+
+    def fail(self, run_id: str, reason: str) -> None:
+        self.client.set_tag(run_id, "vitok.error", reason)
+        self.client.set_terminated(run_id, "FAILED")
+
     def close(self, run_id: str, finished: bool) -> None:
         self.client.set_terminated(run_id, RunStatus.to_string(RunStatus.FINISHED if finished else RunStatus.KILLED))
 
@@ -137,50 +159,6 @@ class Tracker:
             token = page.token
             if not token:
                 return found
-
-
-class Recorder:
-    """The trials' side, one for a sweep, in a process of its own on the driver's node: so a trial neither waits for MLflow
-    nor imports it, and a database file is only ever written from the node it lies on."""
-
-    def __init__(self, uri: str, storage: str, study: str) -> None:
-        self.client = Tracker(uri, Path(storage), study).client
-        self.seen: dict[str, int] = {}
-        self.latest: dict[str, tuple[int, dict[str, float]]] = {}
-
-    def log(self, run_id: str, step: int, values: dict[str, float]) -> None:
-        """A point of each curve. Points that an interrupted attempt has logged already are not logged twice."""
-        if run_id not in self.seen:
-            history = self.client.get_metric_history(run_id, "train/loss")
-            self.seen[run_id] = max((point.step for point in history), default=-1)
-            self.client.update_run(run_id, status="RUNNING")
-        self.latest[run_id] = (step, values)
-        if step > self.seen[run_id]:
-            self._metrics(run_id, values, step)
-            self.seen[run_id] = step
-
-    def flush(self) -> None:
-        """Returns when all that was sent before is stored: calls are answered in order."""
-
-    def progress(self) -> dict[str, tuple[int, dict[str, float]]]:
-        return self.latest
-
-    def finish(self, run_id: str, values: dict[str, float], step: int, artifacts: dict[str, bytes]) -> None:
-        """Everything a finished cell leaves, the status last: a run that is FINISHED is complete."""
-        with tempfile.TemporaryDirectory() as folder:
-            for name, content in artifacts.items():
-                Path(folder, name).write_bytes(content)
-            self.client.log_artifacts(run_id, folder)
-        self._metrics(run_id, {f"final/{name}": value for name, value in values.items()}, step)
-        self.client.set_terminated(run_id, "FINISHED")
-
-    def fail(self, run_id: str, reason: str) -> None:
-        self.client.set_tag(run_id, "vitok.error", reason)
-        self.client.set_terminated(run_id, "FAILED")
-
-    def _metrics(self, run_id: str, values: dict[str, float], step: int) -> None:
-        now = int(time.time() * 1000)
-        self.client.log_batch(run_id, metrics=[Metric(key, value, now, step) for key, value in values.items()])
 
 
 def redact(uri: str) -> str:

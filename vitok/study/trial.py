@@ -11,20 +11,8 @@ import ray
 from vitok.config import Recipe, Resources
 from vitok.errors import VitokError
 from vitok.study.figures import side_by_side
+from vitok.study.recorder import RecorderSink
 from vitok.train import launch
-
-
-class RecorderSink:
-    """A trial's curves, sent to the recorder without waiting."""
-
-    def __init__(self, recorder: Any, run_id: str) -> None:
-        self.recorder, self.run_id = recorder, run_id
-
-    def log(self, step: int, values: dict[str, float]) -> None:
-        self.recorder.log.remote(self.run_id, step, values)
-
-    def flush(self) -> None:
-        ray.get(self.recorder.flush.remote())
 
 
 def trial(

@@ -1,5 +1,6 @@
 """DeepSpeed, and all of it that is used: one model, AdamW, ZeRO, clipping, bf16 autocast, checkpoints."""
 
+import inspect
 import logging
 import os
 import sys
@@ -28,9 +29,8 @@ class Engine:
 
     def __init__(self, model: nn.Module, recipe: Recipe, resources: Resources, place: Place) -> None:
         deepspeed = _connected(place)
-        if place.device.type == "cpu":
-            _spare_dynamo()
-        optimizer = torch.optim.AdamW(
+        kind = _AdamW if place.device.type == "cpu" else torch.optim.AdamW
+        optimizer = kind(
             model.to(place.device).parameters(), lr=1.0, betas=(recipe.optimizer.beta1, recipe.optimizer.beta2),
             weight_decay=recipe.optimizer.weight_decay, fused=True,
         )  # fmt: skip
@@ -82,13 +82,19 @@ def settings(recipe: Recipe, resources: Resources) -> dict[str, Any]:
     }
 
 
-def _spare_dynamo() -> None:
-    """torch's optimizers import torch._dynamo (two seconds of a first trial) when first used, only to wrap some of their
-    methods against being compiled. Nothing is compiled on CPUs here: mark these methods as wrapped already."""
-    for method in vars(torch.optim.Optimizer).values():
-        inner = getattr(method, "__wrapped__", None)
-        if inner is not None and not hasattr(inner, "__dynamo_disable"):
-            setattr(inner, "__dynamo_disable", inner)
+class _AdamW(torch.optim.AdamW):
+    """AdamW without the import of torch._dynamo, three seconds of a first trial. torch's optimizers import it when first used,
+    only to keep some methods from being compiled and to break the graph around a step; nothing is compiled on CPUs here."""
+
+    # The step inside torch's wrappers, with what they do beside it: no gradients.
+    step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))  # pyright: ignore[reportAssignmentType]
+
+    def __init__(self, *inputs: Any, **options: Any) -> None:
+        for method in vars(torch.optim.Optimizer).values():
+            inner = getattr(method, "__wrapped__", None)
+            if inner is not None and not hasattr(inner, "__dynamo_disable"):
+                setattr(inner, "__dynamo_disable", inner)
+        super().__init__(*inputs, **options)
 
 
 def _imported(place: Place) -> Any:

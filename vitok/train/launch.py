@@ -4,6 +4,7 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from vitok.config import Recipe, Resources
 from vitok.data.stream import Source
+from vitok.errors import VitokError
 from vitok.metrics.evaluate import Evaluation
 from vitok.models.perceptual import LPIPS
 from vitok.train.checkpoint import Checkpoints
@@ -81,11 +83,19 @@ def _group(job: Job) -> Outcome:
     from ray.train import FailureConfig, RunConfig, ScalingConfig, get_context
     from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
-    resources = job.resources
+    resources, refusal = job.resources, Path(job.folder) / "refusal.txt"
+    refusal.unlink(missing_ok=True)
 
-    def worker() -> Outcome:
+    def worker() -> Outcome | VitokError:
+        # A group is started again whatever ended it: what would end it again is kept, and only passed on.
+        if refusal.exists():
+            return VitokError(refusal.read_text())
         context = get_context()
-        return work(job, Place(context.get_world_rank(), context.get_world_size(), get_device()))
+        try:
+            return work(job, Place(context.get_world_rank(), context.get_world_size(), get_device()))
+        except VitokError as error:
+            refusal.write_text(str(error))
+            raise
 
     trainer = TorchTrainer(
         worker,
@@ -97,7 +107,10 @@ def _group(job: Job) -> Outcome:
         # Workers that die with their node are started again and continue from the last checkpoint.
         run_config=RunConfig(name="group", storage_path=job.folder, failure_config=FailureConfig(max_failures=3)),
     )  # fmt: skip
-    return trainer.fit().return_value  # pyright: ignore[reportReturnType]
+    outcome: Any = trainer.fit().return_value
+    if isinstance(outcome, VitokError):
+        raise outcome
+    return outcome
 
 
 def _lpips(job: Job, trunk: str, place: Place) -> LPIPS:

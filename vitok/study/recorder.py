@@ -1,0 +1,56 @@
+"""Between trials and MLflow: one process a sweep, on the driver's node.
+
+A trial neither waits for MLflow nor imports it (seconds of a first trial's start: a handle of an actor imports the file
+of its class, which is why this one imports nothing), and a database file is only written from the node it lies on.
+"""
+
+from pathlib import Path
+from typing import Any
+
+
+class Recorder:
+    """The actor. All trials of a sweep report to it."""
+
+    def __init__(self, uri: str, storage: str, study: str) -> None:
+        from vitok.study.tracking import Tracker
+
+        self.tracker = Tracker(uri, Path(storage), study)
+        self.seen: dict[str, int] = {}
+        self.latest: dict[str, tuple[int, dict[str, float]]] = {}
+
+    def log(self, run_id: str, step: int, values: dict[str, float]) -> None:
+        """A point of each curve. Points that an interrupted attempt has logged already are not logged twice."""
+        if run_id not in self.seen:
+            self.seen[run_id] = self.tracker.last_step(run_id)
+            self.tracker.begin(run_id)
+        self.latest[run_id] = (step, values)
+        if step > self.seen[run_id]:
+            self.tracker.log(run_id, values, step)
+            self.seen[run_id] = step
+
+    def flush(self) -> None:
+        """Returns when all that was sent before is stored: calls are answered in order."""
+
+    def progress(self) -> dict[str, tuple[int, dict[str, float]]]:
+        return self.latest
+
+    def finish(self, run_id: str, values: dict[str, float], step: int, artifacts: dict[str, bytes]) -> None:
+        self.tracker.finish(run_id, values, step, artifacts)
+
+    def fail(self, run_id: str, reason: str) -> None:
+        self.tracker.fail(run_id, reason)
+
+
+class RecorderSink:
+    """A trial's curves, sent to the recorder without waiting."""
+
+    def __init__(self, recorder: Any, run_id: str) -> None:
+        self.recorder, self.run_id = recorder, run_id
+
+    def log(self, step: int, values: dict[str, float]) -> None:
+        self.recorder.log.remote(self.run_id, step, values)
+
+    def flush(self) -> None:
+        import ray
+
+        ray.get(self.recorder.flush.remote())
