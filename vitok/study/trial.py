@@ -1,5 +1,6 @@
 """What runs in a trial's process. It imports neither MLflow nor Tune: they are seconds of every first trial's start."""
 
+import gc
 import json
 import shutil
 import time
@@ -10,9 +11,7 @@ import ray
 
 from vitok.config import Recipe, Resources
 from vitok.errors import VitokError
-from vitok.study.figures import side_by_side
 from vitok.study.recorder import RecorderSink
-from vitok.train import launch
 
 
 def trial(
@@ -20,6 +19,11 @@ def trial(
 ) -> dict[str, Any]:
     """One cell, in a process of Tune's. What it returns is the trial's result."""
     began, spec = time.perf_counter(), config["cell"]
+    gc.disable()  # importing makes many objects and no garbage: the collector is a fifth of torch's import
+    from vitok.study.figures import side_by_side
+    from vitok.train import launch
+
+    gc.enable()
     recipe, folder = Recipe.model_validate(spec["recipe"]), Path(spec["folder"])
     sink = RecorderSink(recorder, spec["run_id"])
     folder.mkdir(parents=True, exist_ok=True)
