@@ -31,11 +31,11 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of twelve small JPEGs cut from real photographs."""
     from PIL import Image
 
-    from vitok.data.corpora import open_corpus
+    from vitok.data import photos
 
-    corpus, folder = open_corpus("sample-photos"), tmp_path_factory.mktemp("photos")
-    for i, name in enumerate([*corpus.train, *corpus.validation][:12]):
-        with Image.open(corpus.path(name)) as image:
+    folder = tmp_path_factory.mktemp("photos")
+    for i, name in enumerate(photos.TRAIN):
+        with Image.open(photos.locate(name)) as image:
             image.convert("RGB").resize((96, 72 + i)).save(folder / f"photo-{i:02d}.jpg", quality=90)
     return folder
 

@@ -124,8 +124,10 @@ class Data(Frozen):
     )
     flip: bool = Field(default=True, description="mirror a training sample with probability 1/2")
     validation_crops: int = Field(
-        default=1, gt=0, description="views of each held-out photograph: 1 is the centre crop (ADM), more are fixed random crops"
+        default=1, gt=0, description="views of each held-out sample: 1 is the centre crop (ADM), more are fixed random crops"
     )
+    fps: float = Field(default=8.0, gt=0, description="frames a second of a clip (3.3, figure 10: 16 frames at 8 fps)")
+    max_rejected: float = Field(default=0.05, ge=0, le=1, description="share of samples that may be unusable before a run stops")
 
 
 class Recipe(Frozen):

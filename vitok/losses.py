@@ -31,5 +31,5 @@ def frames(pixels: Tensor) -> Tensor:
 
 
 def to_pixels(images: Tensor) -> Tensor:
-    """uint8 (B, H, W, 3) as decoded -> float32 (B, 3, H, W) in [-1, 1]."""
-    return images.permute(0, 3, 1, 2).to(torch.float32).div(127.5).sub(1.0)
+    """uint8 (B, [T,] H, W, 3) as decoded -> float32 (B, 3, [T,] H, W) in [-1, 1]."""
+    return images.movedim(-1, 1).to(torch.float32).div(127.5).sub(1.0)

@@ -63,7 +63,7 @@ def main() -> None:
     from ray import tune
 
     from vitok.config import override
-    from vitok.data.corpora import open_corpus
+    from vitok.data.corpora import open_corpora
     from vitok.data.stream import prepare
     from vitok.metrics import weights
     from vitok.study import scales
@@ -71,7 +71,7 @@ def main() -> None:
     ray.init(address="local", logging_level="ERROR", log_to_driver=False)
     recipe = override(scales.laptop({}).base, {"steps": 10, "data.pool": 64, "data.validation_crops": 2})
     shared = {
-        "sources": {"all": prepare(open_corpus("sample-photos"), recipe.data, recipe.tokenizer.size)},
+        "sources": {"all": prepare(open_corpora("sample-photos"), recipe.data, recipe.tokenizer.size)},
         "states": {"alexnet": weights.resolve("lpips-alexnet")[0]},
         "recorder": ray.remote(num_cpus=0)(Quiet).remote(), "resources": scales.laptop({}).resources,
     }  # fmt: skip

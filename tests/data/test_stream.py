@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from vitok.config import Data
-from vitok.data.corpora import open_corpus
-from vitok.data.stream import Source, prepare
+from vitok.data import stream
+from vitok.data.corpora import open_corpora
+from vitok.data.sample import Rejection
+from vitok.data.stream import Rejected, Source, prepare
 from vitok.errors import VitokError
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -15,7 +17,7 @@ POOL, FRESH = Data(pool=40, validation_crops=3), Data(validation_crops=1)
 
 @pytest.fixture(scope="module", params=[POOL, FRESH], ids=["pool", "fresh"])
 def source(request: pytest.FixtureRequest, photos: Path, cluster: str) -> Source:
-    return prepare(open_corpus(str(photos)), request.param, 16)
+    return prepare(open_corpora(str(photos)), request.param, 16)
 
 
 def images(source: Source, start: int, steps: int, **options: int) -> np.ndarray:
@@ -42,7 +44,7 @@ def test_workers_cut_the_same_batches(source: Source) -> None:
 
 
 def test_an_epoch_of_the_pool_shows_every_crop_once(photos: Path) -> None:
-    seen = images(prepare(open_corpus(str(photos)), POOL, 16), 0, 10)
+    seen = images(prepare(open_corpora(str(photos)), POOL, 16), 0, 10)
     epochs = [np.unique(epoch.reshape(40, -1), axis=0) for epoch in (seen[:5], seen[5:])]
     assert len(epochs[0]) == 40
     assert np.array_equal(*epochs)
@@ -50,24 +52,98 @@ def test_an_epoch_of_the_pool_shows_every_crop_once(photos: Path) -> None:
 
 
 def test_bad_files_are_replaced_and_counted(broken_photos: Path) -> None:
-    corpus = open_corpus(str(broken_photos))
-    source = prepare(corpus, Data(pool=60, validation_crops=2), 16)
-    batches = list(prepare(corpus, Data(), 16).batches(seed=0, batch_size=8, start=0, steps=4))
-    streamed = frozenset[str]().union(*(batch.rejected for batch in batches))
+    corpora = open_corpora(str(broken_photos))
+    source = prepare(corpora, Data(pool=60, validation_crops=2), 16)
+    batches = list(prepare(corpora, Data(), 16).batches(seed=0, batch_size=8, start=0, steps=4))
+    streamed = frozenset[Rejection]().union(*(batch.rejected for batch in batches))
     assert all(len(batch.images) == 8 for batch in batches)
-    bad = {"cut.jpg", "empty.png", "text.webp"}
-    assert {name.split(":")[0] for name in source.rejected} == bad
-    assert {name.split(":")[0] for name in streamed} == bad & set(corpus.train)
+    reasons = {"cut.jpg": "truncated", "empty.png": "empty", "text.webp": "not an image"}
+    assert {rejection.name: rejection.reason for rejection in source.rejected} == reasons
+    trained = set(corpora.parts[0][1].train.index()["name"].to_pylist())
+    assert {rejection.name for rejection in streamed} == set(reasons) & trained
 
 
 def test_held_out_views_come_once_each(source: Source) -> None:
     batches = list(source.validation_batches(2))
-    count = len(source.corpus.validation) * source.data.validation_crops
-    assert sum(len(batch.images) for batch in batches) == count
+    assert sum(len(batch.images) for batch in batches) == source.views == source.data.validation_crops
 
 
 def test_nothing_to_decode_is_one_error(tmp_path: Path) -> None:
     for i in range(20):
         (tmp_path / f"{i}.jpg").write_bytes(b"no jpeg")
-    with pytest.raises(VitokError, match="none of 18 photographs"):
-        prepare(open_corpus(str(tmp_path)), POOL, 16)
+    with pytest.raises(VitokError, match="none of 20 samples"):
+        prepare(open_corpora(str(tmp_path)), POOL, 16)
+
+
+def test_clips_stream_with_their_labels(cluster: str) -> None:
+    """Every clip of an epoch once, at the size and length of the recipe, the classes mixed."""
+    source = prepare(open_corpora("sample-motion"), Data(smallest_crop=0.5), 32, frames=8)
+    batches = list(source.batches(seed=0, batch_size=24, start=0, steps=4))
+    assert all(batch.images.shape == (24, 8, 32, 32, 3) and not batch.rejected for batch in batches)
+    labels = np.concatenate([batch.labels for batch in batches if batch.labels is not None])
+    assert np.bincount(labels).tolist() == [12] * 8
+    assert len(set(labels[:24].tolist())) > 4
+    moved = np.abs(np.diff(batches[0].images.astype(int), axis=1)).mean(axis=(1, 2, 3, 4))
+    assert (moved > 0.5).all()
+    held = list(source.validation_batches(10))
+    assert [len(batch.images) for batch in held] == [10, 10, 10, 2]
+    assert np.array_equal(held[2].images, list(source.validation_batches(10))[2].images)
+
+
+@pytest.mark.parametrize("world", [1, 3, 5])
+def test_ranks_share_the_held_out_batches_out(cluster: str, world: int) -> None:
+    source = prepare(open_corpora("sample-motion"), Data(), 16, frames=2)
+    parts = [list(source.validation_batches(7, rank, world)) for rank in range(world)]
+    whole = list(source.validation_batches(7))
+    assert len(whole) == 5 and sum(map(len, parts)) == 5
+    for number, batch in enumerate(whole):
+        assert np.array_equal(batch.images, parts[number % world][number // world].images)
+
+
+def test_images_and_videos_mix_by_weight(photos: Path, cluster: str) -> None:
+    """An image among videos is a still; the schedule is exact and the same for any number of workers."""
+    mixed = open_corpora(f"0.25*{photos} + 0.75*sample-motion")
+    source = prepare(mixed, Data(smallest_crop=0.5), 16, frames=4)
+
+    def stills(rank: int = 0, world: int = 1) -> np.ndarray:
+        found = [b.images for b in source.batches(seed=0, batch_size=100, start=0, steps=10, rank=rank, world=world)]
+        return np.stack([(images == images[:, :1]).all(axis=(1, 2, 3, 4)) for images in found])
+
+    whole = stills()
+    assert whole.sum() == 250
+    assert np.array_equal(np.concatenate([stills(rank, 2) for rank in range(2)], axis=1), whole)
+    assert source.views == 1 + 32
+
+
+def test_a_shard_that_vanishes_is_counted_and_training_goes_on(photos: Path, tmp_path: Path) -> None:
+    import shutil
+
+    folder = tmp_path / "photos"
+    shutil.copytree(photos, folder)
+    corpora = open_corpora(str(folder))
+    source = prepare(corpora, Data(), 16)
+    gone = corpora.parts[0][1].train.name(3, 0)
+    (folder / gone).unlink()
+    batches = list(source.batches(seed=0, batch_size=11, start=0, steps=2))
+    assert {(r.name, r.reason) for batch in batches for r in batch.rejected} == {(gone, "vanished")}
+    assert all(len(batch.images) == 11 for batch in batches)
+
+
+def test_more_than_the_share_stops_the_run() -> None:
+    rejected = Rejected(0.05)
+    bad = [Rejection(f"{n}.jpg", "truncated" if n % 3 else "empty", "") for n in range(20)]
+    for n in range(10):  # ten stop no run, however few samples there were
+        rejected.add(frozenset([bad[n]]), 1, 10_000)
+    with pytest.raises(VitokError, match=r"11 of 22 samples cannot be used \(7 truncated; 4 empty; .*data\.max_rejected = 0\.05"):
+        rejected.add(frozenset([bad[10]]), 1, 10_000)
+    calm = Rejected(0.05)
+    for n in range(20):
+        calm.add(frozenset([bad[n], bad[0]]), 100, 10_000)
+    assert calm.reasons() == {"truncated": 13, "empty": 7}
+
+
+def test_plans_follow_each_other_without_a_seam(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = prepare(open_corpora(str(photos)), FRESH, 16)
+    whole = images(source, 0, 12)
+    monkeypatch.setattr(stream, "BLOCKS", 5)
+    assert np.array_equal(images(source, 0, 12), whole)

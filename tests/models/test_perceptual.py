@@ -4,7 +4,7 @@ import lpips
 import pytest
 import torch
 
-from vitok.data.corpora import open_corpus
+from vitok.data import photos
 from vitok.data.decode import center_crop, load
 from vitok.errors import UsageError
 from vitok.losses import to_pixels
@@ -15,8 +15,7 @@ NAMES = {"alexnet": "alex", "vgg16": "vgg"}
 
 
 def photographs(size: int) -> torch.Tensor:
-    corpus = open_corpus("sample-photos")
-    crops = [center_crop(load(corpus.path(name), size), size) for name in corpus.validation]
+    crops = [center_crop(load(photos.locate(name).read_bytes(), size), size) for name in photos.VALIDATION]
     return to_pixels(torch.stack([torch.tensor(crop) for crop in crops]))
 
 

@@ -86,8 +86,8 @@ def test_a_killed_sweep_continues(killed: tuple[Path, set[str]], finished: tuple
 
 def test_bad_files_are_counted_and_reported(finished: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     storage, result = finished
-    assert "1 file(s) could not be decoded" in result.stderr and "cut.jpg" in result.stderr
-    assert {run.data.metrics["final/rejected_files"] for run in children(storage)} == {1.0}
+    assert "1 sample(s) could not be used" in result.stderr and "cut.jpg" in result.stderr
+    assert {run.data.metrics["final/rejected"] for run in children(storage)} == {1.0}
 
 
 def test_a_finished_sweep_runs_nothing(finished: tuple[Path, subprocess.CompletedProcess[str]], broken: Path) -> None:

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from tests.recipes import RESOURCES, tiny
 from vitok.config import Recipe, Resources, override
-from vitok.data.corpora import open_corpus
+from vitok.data.corpora import open_corpora
 from vitok.data.stream import Source, prepare
 from vitok.errors import VitokError
 from vitok.metrics import weights
@@ -44,7 +44,7 @@ class Curve:
 @pytest.fixture(scope="module")
 def source(photos: Path, cluster: str) -> Source:
     recipe = tiny()
-    return prepare(open_corpus(str(photos)), recipe.data, recipe.tokenizer.size)
+    return prepare(open_corpora(str(photos)), recipe.data, recipe.tokenizer.size)
 
 
 @pytest.fixture(scope="module")
@@ -85,11 +85,9 @@ def test_what_is_exported_is_what_was_evaluated(source: Source, states: dict[str
     model.load_state_dict(load_file(tmp_path / "run" / "tokenizer.safetensors"))
     from vitok.metrics.evaluate import evaluate
 
-    again = evaluate(
-        lambda x: model(x, sample=False).pixels, source.validation_batches(8), weights.lpips("alexnet"), torch.device("cpu"), 0, 1
-    )
+    again = evaluate(lambda x: model(x, sample=False).pixels, source, 8, weights.lpips("alexnet"), torch.device("cpu"))
     assert again.metrics == pytest.approx(outcome.evaluation.metrics, rel=1e-5)
-    assert len(again.per_image["rPSNR"]) == len(source.corpus.validation) * 2
+    assert len(again.per_image["rPSNR"]) == source.views == 2
 
 
 def test_half_a_checkpoint_is_no_checkpoint(source: Source, states: dict[str, weights.State], tmp_path: Path) -> None:

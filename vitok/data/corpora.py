@@ -1,97 +1,206 @@
-"""What exists: a corpus is a list of photographs, split by whole photographs into train and validation.
+"""What there is to train on: one description for every corpus, given as a URI. Nothing is decoded here.
 
-`sample-photos` is made of the photographs that scikit-image and scikit-learn ship in their wheels, so it is on every
-machine that can run this. Any folder of images is a corpus too. Nothing is decoded here.
+sample-photos, sample-motion      embedded: photographs, and clips of motions made from them (a class a motion)
+path/to/anything                  a folder or file; what lies there is recognised
+s3://, gs://, hf://datasets/...   the same, in a store
+imagenet:, coco:, ucf101:, kinetics:, images:, videos:, webdataset:, parquet:, idx:   before a path: do not guess
+ucf101:path?split=2, shards-{000..120}.tar
+0.7*path/one + 0.3*path/two       a mixture, by weight
 """
 
 import hashlib
-import importlib.util
-import os
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import PurePosixPath
+from typing import Any
 
+from vitok.data import archives, files, ingested, layouts, photos
+from vitok.data.layouts import IMAGES, VIDEOS, Found, Listing, suffix
+from vitok.data.sample import MOTION, PHOTOS, RejectedError, Rejection
+from vitok.data.splits import Files, Kind, Split
 from vitok.errors import UsageError
 
-SAMPLE = "sample-photos"
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
-VALIDATION_SHARE = 0.1  # of a folder's files
-
-# Photographs only: no drawings, text or synthetic patterns. motorcycle_right is left out, being motorcycle_left
-# from a few centimetres aside. The held-out four are an animal, a still life, architecture and a machine.
-SAMPLE_TRAIN = (
-    "skimage/data/astronaut.png", "skimage/data/brick.png", "skimage/data/camera.png", "skimage/data/coins.png",
-    "skimage/data/grass.png", "skimage/data/gravel.png", "skimage/data/hubble_deep_field.jpg", "skimage/data/ihc.png",
-    "skimage/data/moon.png", "skimage/data/motorcycle_left.png", "skimage/data/retina.jpg",
-    "sklearn/datasets/images/flower.jpg",
-)  # fmt: skip
-SAMPLE_VALIDATION = (
-    "skimage/data/chelsea.png", "skimage/data/coffee.png", "skimage/data/rocket.jpg", "sklearn/datasets/images/china.jpg",
-)  # fmt: skip
+LAYOUTS: dict[str, Callable[..., Found]] = {
+    "images": lambda root, listing: layouts.folder(root, listing, "image"),
+    "videos": lambda root, listing: layouts.folder(root, listing, "video"),
+    "imagenet": layouts.imagenet, "coco": layouts.coco, "ucf101": layouts.ucf101, "kinetics": layouts.kinetics,
+    "webdataset": archives.webdataset, "parquet": archives.parquet, "idx": archives.idx, "ingested": ingested.found,
+}  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Corpus:
-    """Names are relative to the corpus, so that they mean the same on every node; `path` finds the file on this one."""
+    """Names are relative to the corpus, so that they mean the same on every node."""
 
     uri: str
-    train: tuple[str, ...]
-    validation: tuple[str, ...]
-    fingerprint: str  # SHA-256 over the split, the names and the file sizes, 16 hex digits
+    kind: Kind
+    train: Split
+    validation: Split
+    classes: tuple[str, ...]
+    fingerprint: str  # SHA-256 over splits, names, sizes and labels (an ingested corpus: over its content), 16 hex digits
+    layout: str
+    notes: tuple[str, ...] = ()
+    rejected: tuple[Rejection, ...] = ()  # found unusable without being read
 
-    def path(self, name: str) -> Path:
-        return locate(self.uri, name)
+
+@dataclass(frozen=True, eq=False)
+class Corpora:
+    """What a run trains on: one corpus, or a mixture of several with their weights."""
+
+    uri: str
+    parts: tuple[tuple[float, Corpus], ...]
+
+    @property
+    def fingerprint(self) -> str:
+        if len(self.parts) == 1:
+            return self.parts[0][1].fingerprint
+        text = " + ".join(f"{weight}*{corpus.fingerprint}" for weight, corpus in self.parts)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Samples to train on, and held out."""
+        return sum(len(corpus.train) for _, corpus in self.parts), sum(len(corpus.validation) for _, corpus in self.parts)
+
+    @property
+    def rejected(self) -> tuple[Rejection, ...]:
+        return tuple(rejection for _, corpus in self.parts for rejection in corpus.rejected)
+
+
+def open_corpora(uri: str) -> Corpora:
+    """The corpus at `uri`, or each part of a mixture. Raises `UsageError`."""
+    parts = _parts(uri)
+    return Corpora(canonical(uri), tuple((weight, open_corpus(name)) for weight, name in parts))
+
+
+def canonical(uri: str) -> str:
+    """The same text for the same place, whatever the working directory. Looks for nothing."""
+    parts = _parts(uri)
+    names = [_canonical(name) for _, name in parts]
+    return names[0] if len(parts) == 1 else " + ".join(f"{weight:g}*{name}" for (weight, _), name in zip(parts, names, strict=True))
+
+
+def _parts(uri: str) -> list[tuple[float, str]]:
+    texts = re.split(r"\s+\+\s+", uri.strip())
+    if len(texts) == 1 and not re.match(r"[\d.]+\*", texts[0]):
+        return [(1.0, uri)]
+    found: list[tuple[float, str]] = []
+    for text in texts:
+        weight, star, name = text.partition("*")
+        if not star or not re.fullmatch(r"\d*\.?\d+", weight) or float(weight) <= 0:
+            raise UsageError(f"corpus {uri!r}: a part of a mixture is WEIGHT*URI, as in '0.7*photos + 0.3*clips'; {text!r} is none")
+        found.append((float(weight), name))
+    return found
+
+
+def _canonical(uri: str) -> str:
+    if uri in (PHOTOS, MOTION):
+        return uri
+    layout, place, query = _taken_apart(uri)
+    return (f"{layout}:" if layout else "") + files.absolute(place) + (f"?{query}" if query else "")
+
+
+def _taken_apart(uri: str) -> tuple[str, str, str]:
+    """(layout or "", place, query)"""
+    layout, _, place = uri.partition(":") if uri.partition(":")[0] in LAYOUTS else ("", "", uri)
+    place, _, query = place.partition("?")
+    return layout, place, query
 
 
 def open_corpus(uri: str) -> Corpus:
-    """The corpus at `uri`: "sample-photos" or a folder. Raises `UsageError` for one that is missing, unreadable or too small."""
-    if uri == SAMPLE:
-        return _corpus(uri, SAMPLE_TRAIN, SAMPLE_VALIDATION)
-    root = Path(uri).expanduser().resolve()
-    if not root.is_dir():
-        raise UsageError(f"corpus {uri!r} is not a folder; give a folder of images or {SAMPLE!r}")
-    names = _images(root)
-    if len(names) < 2:
+    """The corpus at `uri`. Raises `UsageError` for one that is missing, unreadable or too small."""
+    if uri in (PHOTOS, MOTION):
+        return _corpus(uri, uri, _embedded(uri))
+    layout, place, query = _taken_apart(uri)
+    root, listing = _listed(uri, files.absolute(place))
+    layout = layout or _recognise(uri, listing)
+    try:
+        found = LAYOUTS[layout](root, listing, **_options(uri, query))
+    except RejectedError as error:
+        raise UsageError(f"corpus {uri!r}: {error}") from None
+    except TypeError:
+        raise UsageError(f"corpus {uri!r}: {layout} takes no option {query!r}") from None
+    if not len(found.train) or not len(found.validation):
+        bad = f"; {len(found.rejected)} more cannot be used, the first: {found.rejected[0]}" if found.rejected else ""
         raise UsageError(
-            f"corpus {uri!r} holds {len(names)} image(s) ({', '.join(sorted(SUFFIXES))}); "
-            "it takes two at least, one to train on and one to hold out"
+            f"corpus {uri!r} holds {len(found.train) + len(found.validation)} {found.kind}(s), as {layout}; "
+            f"it takes two at least, one to train on and one to hold out{bad}"
         )
-    ranked = sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
-    held_out = set(ranked[: max(1, round(VALIDATION_SHARE * len(names)))])
-    train = tuple(name for name in names if name not in held_out)
-    return _corpus(str(root), train, tuple(sorted(held_out)))
+    return _corpus(_canonical(uri), layout, found)
 
 
-def locate(uri: str, name: str) -> Path:
-    """The file of a photograph on this machine."""
-    if uri != SAMPLE:
-        return Path(uri) / name
-    package, _, rest = name.partition("/")
-    spec = importlib.util.find_spec(package)  # finds the folder without importing the package
-    if spec is None or spec.origin is None:
-        raise UsageError(f"{SAMPLE} needs the package that provides {package!r}: pip install scikit-image scikit-learn")
-    return Path(spec.origin).parent / rest
+def _listed(uri: str, place: str) -> tuple[str, Listing]:
+    names = _expand(place)
+    if len(names) > 1 or files.exists(place) == "file":
+        root = place.partition("{")[0].rpartition("/")[0]
+        inside = [name[len(root) + 1 :] for name in names]
+        return root, [(name, files.size(files.join(root, name))) for name in inside]
+    if files.exists(place) != "folder":
+        raise UsageError(f"corpus {uri!r} is no folder or file; give one, a store's address, {PHOTOS!r} or {MOTION!r}")
+    return place, files.listing(place)
 
 
-def _images(root: Path) -> list[str]:
-    names: list[str] = []
+def _recognise(uri: str, listing: Listing) -> str:
+    names = [name for name, _ in listing]
+    endings = [suffix(name) for name in names]
+    if ingested.MANIFEST in names:
+        return "ingested"
+    counts = {"images": sum(e in IMAGES for e in endings), "videos": sum(e in VIDEOS for e in endings),
+              "parquet": endings.count(".parquet"), "webdataset": endings.count(".tar"),
+              "idx": sum("idx3-ubyte" in PurePosixPath(name).name for name in names)}  # fmt: skip
+    if not any(counts.values()):
+        raise UsageError(f"corpus {uri!r} holds no image, video, tar, Parquet or IDX file (empty, or another folder is meant?)")
+    if counts["images"] and counts["videos"]:
+        raise UsageError(f"corpus {uri!r} holds {counts['images']} images and {counts['videos']} videos: say images:{uri} or videos:{uri}")
+    if any(re.search(r"(?:^|/)train/n\d{8}/", name) for name in names) and any(re.search(r"(?:^|/)val/", name) for name in names):
+        return "imagenet"
+    if any(name.startswith("train2017/") for name in names) and any(name.startswith("val2017/") for name in names):
+        return "coco"
+    if counts["videos"] and any(PurePosixPath(name).name == "classInd.txt" for name in names):
+        return "ucf101"
+    if counts["videos"] and any(name.endswith(".csv") and PurePosixPath(name).name.startswith("train") for name in names):
+        return "kinetics"
+    return max(counts, key=lambda layout: counts[layout])
 
-    def refuse(error: OSError) -> None:
-        raise UsageError(f"corpus folder {error.filename!r} cannot be read: {error.strerror}")
 
-    for folder, _, files in os.walk(root, onerror=refuse):
-        here = Path(folder).relative_to(root)
-        names += [(here / file).as_posix() for file in files if Path(file).suffix.lower() in SUFFIXES]
-    return sorted(names)
+def _embedded(uri: str) -> Found:
+    if uri == PHOTOS:
+        parts = [
+            layouts.table([(name, photos.locate(name).stat().st_size, -1) for name in part]) for part in (photos.TRAIN, photos.VALIDATION)
+        ]
+        return Found("image", Files(uri, "image", parts[0]), Files(uri, "image", parts[1]))
+    from vitok.data import motion
+
+    clips = [layouts.table([(name, 0, motion.label(name)) for name in motion.names(part)]) for part in (photos.TRAIN, photos.VALIDATION)]
+    return Found("video", Files(uri, "video", clips[0]), Files(uri, "video", clips[1]), motion.CLASSES)
 
 
-def _corpus(uri: str, train: tuple[str, ...], validation: tuple[str, ...]) -> Corpus:
+def _options(uri: str, query: str) -> dict[str, Any]:
+    if not query:
+        return {}
+    name, _, value = query.partition("=")
+    if name != "split" or not value.isdigit():
+        raise UsageError(f"corpus {uri!r}: ?split=N is the only option")
+    return {"split": int(value)}
+
+
+def _expand(place: str) -> list[str]:
+    """shards-{000..120}.tar and {train,extra}.tar, as webdataset writes them."""
+    match = re.search(r"\{(\d+)\.\.(\d+)\}|\{([^{}]+,[^{}]+)\}", place)
+    if not match:
+        return [place]
+    first, last, choices = match.groups()
+    middles = choices.split(",") if choices else [str(n).zfill(len(first)) for n in range(int(first), int(last) + 1)]
+    return [name for middle in middles for name in _expand(place[: match.start()] + middle + place[match.end() :])]
+
+
+def _corpus(uri: str, layout: str, found: Found) -> Corpus:
     digest = hashlib.sha256()
-    for split, names in (("train", train), ("validation", validation)):
-        for name in names:
-            path = locate(uri, name)
-            try:
-                size = path.stat().st_size
-            except OSError as error:
-                raise UsageError(f"corpus {uri!r}: {path} cannot be read: {error.strerror}") from None
-            digest.update(f"{split}\0{name}\0{size}\n".encode())
-    return Corpus(uri, train, validation, digest.hexdigest()[:16])
+    for part, split in (("train", found.train), ("validation", found.validation)):
+        index = split.index()
+        for column in index.column_names:
+            digest.update(f"{part}\0{column}\0".encode())
+            digest.update("\n".join(map(str, index[column].to_pylist())).encode())
+    fingerprint = found.fingerprint or digest.hexdigest()[:16]
+    return Corpus(uri, found.kind, found.train, found.validation, found.classes, fingerprint, layout, found.notes, found.rejected)

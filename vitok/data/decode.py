@@ -1,47 +1,49 @@
-"""From a file to a square uint8 sample. What cannot be decoded is a reason in words, not an exception."""
+"""From a sample to square uint8 pixels. What cannot be decoded is a reason in words, not an exception of a library."""
 
+import io
+import os
 import warnings
-from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
-Image.MAX_IMAGE_PIXELS = 178_956_970  # Pillow's own default, pinned: above it a file counts as a decompression bomb
+from vitok.data.sample import RejectedError, Sample
+
+# Above it a file counts as a decompression bomb. The default is Pillow's own, pinned.
+Image.MAX_IMAGE_PIXELS = int(os.environ.get("VITOK_MAX_PIXELS") or 178_956_970)
 
 
-class RejectedError(Exception):
-    """The file is no usable image; the message says why."""
-
-
-def load(path: Path, smallest: int) -> Image.Image:
-    """The whole image as RGB, decoded to its last byte. Raises `RejectedError` with the reason.
+def load(data: bytes, smallest: int) -> Image.Image:
+    """The whole image as RGB, decoded to its last byte; of an animation the first picture. Raises `RejectedError`.
 
     `smallest` is the side (pixels) that must be left: JPEGs far larger are decoded at a half, a quarter or an eighth.
     """
+    if not data:
+        raise RejectedError("empty", "zero bytes")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                image.draft("RGB", (smallest, smallest))
-                rgb = image.convert("RGB")
+            with Image.open(io.BytesIO(data)) as image:
+                if smallest:
+                    image.draft("RGB", (smallest, smallest))
+                rgb = _rgb(image)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise RejectedError(f"more than {Image.MAX_IMAGE_PIXELS} pixels (a decompression bomb?)") from None
+        raise RejectedError("bomb", f"more than {Image.MAX_IMAGE_PIXELS} pixels; the variable VITOK_MAX_PIXELS raises the limit") from None
+    except UnidentifiedImageError:
+        raise RejectedError("not an image") from None
+    except RejectedError:
+        raise
     except Exception as error:  # Pillow's plugins raise many kinds (OSError, SyntaxError, struct.error, ...) on bad bytes
-        raise RejectedError(f"{type(error).__name__}: {error}".replace(str(path), path.name)) from None
+        reason = "truncated" if "truncated" in str(error) or isinstance(error, EOFError) else "corrupt"
+        raise RejectedError(reason, f"{type(error).__name__}: {error}"[:200]) from None
     if min(rgb.size) < 2:
-        raise RejectedError(f"{rgb.width}x{rgb.height} pixels")
+        raise RejectedError("too small", f"{rgb.width}x{rgb.height} pixels")
     return rgb
 
 
 def random_crop(image: Image.Image, size: int, smallest_crop: float, rng: np.random.Generator) -> np.ndarray:
-    """A square of random side and place, resized to (size, size, 3) uint8.
-
-    The side is log-uniform between `smallest_crop` of the short side (or `size`, if more) and the short side.
-    """
-    short = min(image.size)
-    low = min(max(smallest_crop * short, size), short)
-    side = float(np.exp(rng.uniform(np.log(low), np.log(short))))
-    left, top = rng.uniform(0, image.width - side), rng.uniform(0, image.height - side)
+    """A square of random side and place, resized to (size, size, 3) uint8."""
+    side, left, top = _square(image.width, image.height, size, smallest_crop, rng)
     box = (left, top, left + side, top + side)
     return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0))
 
@@ -55,3 +57,43 @@ def center_crop(image: Image.Image, size: int) -> np.ndarray:
     image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
     left, top = (image.width - size) // 2, (image.height - size) // 2
     return np.asarray(image.crop((left, top, left + size, top + size)))
+
+
+def random_clip(sample: Sample, size: int, frames: int, fps: float, smallest_crop: float, rng: np.random.Generator) -> np.ndarray:
+    """`frames` pictures from a random start, all cut to one random square. (frames, size, size, 3) uint8."""
+    from vitok.data.video import Video
+
+    with Video(sample.uri if sample.data is None else sample.data, sample.span) as video:
+        start = float(rng.uniform(0, max(0.0, video.seconds - frames / fps)))
+        side, left, top = _square(video.width, video.height, size, smallest_crop, rng)
+        wide, high = (max(size, round(length * size / side)) for length in (video.width, video.height))
+        clip = video.clip(start, frames, fps, (wide, high))
+    left, top = (min(round(place * size / side), length - size) for place, length in ((left, wide), (top, high)))
+    return np.ascontiguousarray(clip[:, top : top + size, left : left + size])
+
+
+def center_clip(sample: Sample, size: int, frames: int, fps: float) -> np.ndarray:
+    """The `frames` pictures in the middle of a video, each cut by `center_crop`. (frames, size, size, 3) uint8."""
+    from vitok.data.video import Video
+
+    with Video(sample.uri if sample.data is None else sample.data, sample.span) as video:
+        start = max(0.0, video.seconds - frames / fps) / 2
+        clip = video.clip(start, frames, fps, (video.width, video.height))
+    return np.stack([center_crop(Image.fromarray(picture), size) for picture in clip])
+
+
+def _square(width: int, height: int, size: int, smallest_crop: float, rng: np.random.Generator) -> tuple[float, float, float]:
+    """(side, left, top). The side is log-uniform between `smallest_crop` of the short side (or `size`, if more) and the short side."""
+    short = min(width, height)
+    low = min(max(smallest_crop * short, size), short)
+    side = min(float(np.exp(rng.uniform(np.log(low), np.log(short)))), float(short))  # exp(log(x)) can be above x
+    left, top = rng.uniform(0, width - side), rng.uniform(0, height - side)
+    return side, left, top
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16 bits a channel: Pillow's own conversion would cut it off at 255
+        return Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise RejectedError("unsupported", "floating point pixels, whose range is not known")
+    return image.convert("RGB")

@@ -1,53 +1,106 @@
-"""Ray Data -> batches. Sample i of a run is a function of (seed, i) alone.
-
-So the order needs no state: a resumed run asks for the batches from its step on, and any number of workers cut the same
-global batches between them. A photograph that cannot be decoded is replaced by the next one of the order, and counted.
+"""Ray Data -> batches, uint8 all the way to the device.
 
 Two ways, one content: `pool` crops decoded once, kept in Ray's object store and shared by all trials on a node; or,
-with `pool = 0`, a fresh crop for every sample, decoded as training goes.
+with `pool = 0`, a fresh crop for every sample, decoded by Ray Data on whatever CPUs there are, as training goes.
 """
 
+import json
 import logging
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import ray
 import ray.data
-from PIL import Image
 from ray.data import DataContext, Dataset
 
 from vitok.config import Data
-from vitok.data.corpora import Corpus
-from vitok.data.decode import RejectedError, center_crop, load, random_crop
+from vitok.data import files
+from vitok.data.corpora import Corpora
+from vitok.data.reader import Decoded, Reader
+from vitok.data.sample import Rejection
 from vitok.errors import VitokError
 
-DEAD = "nothing to decode"  # first line of the reasons of a sample for which every candidate failed
 BLOCKS = 4096  # batches that one streaming plan lays out at a time
+FORGIVEN = 10  # unusable samples that stop no run, however small the corpus
 
 
 @dataclass(frozen=True)
 class Batch:
-    images: np.ndarray  # (B, H, W, 3) uint8
-    rejected: frozenset[str]  # "name: reason" of every file that had to be replaced or left out
+    images: np.ndarray  # (B, H, W, 3) or, of several frames, (B, T, H, W, 3) uint8
+    rejected: frozenset[Rejection]  # every sample that had to be replaced or left out
+    labels: np.ndarray | None = None  # (B,) int32, -1 where there is none
+
+
+class Rejected:
+    """Unusable samples, each counted once, by reason. More of them than a set share stop the run."""
+
+    def __init__(self, limit: float, known: frozenset[Rejection] = frozenset()) -> None:
+        self.limit, self.drawn = limit, 0
+        self.found: dict[str, Rejection] = {rejection.name: rejection for rejection in known}
+
+    def add(self, rejected: frozenset[Rejection], drawn: int, whole: int) -> None:
+        """After `drawn` more samples of a corpus of `whole`. Raises `VitokError` above the share."""
+        self.drawn += drawn
+        self.found |= {rejection.name: rejection for rejection in rejected}
+        tried = min(self.drawn + len(self.found), whole)
+        if len(self.found) > max(FORGIVEN, self.limit * tried):
+            worst = "; ".join(f"{count} {reason}" for reason, count in self.reasons().most_common(5))
+            raise VitokError(
+                f"{len(self.found)} of {tried} samples cannot be used ({worst}; the first: {next(iter(self.found.values()))}); "
+                f"data.max_rejected = {self.limit:g} allows a share of {self.limit:.0%}"
+            )
+
+    def reasons(self) -> Counter[str]:
+        return Counter(rejection.reason for rejection in self.found.values())
 
 
 @dataclass(frozen=True)
 class Source:
-    """All samples of one corpus at one size. Goes to every trial; the blocks stay in the object store."""
+    """All samples of a run at one size. Goes to every trial; splits and pooled blocks stay in the object store."""
 
-    corpus: Corpus
+    uri: str
     data: Data
     size: int
+    frames: int
+    training: Reader
+    held_out: Reader
     pool: Dataset | None
-    validation: Dataset
-    rejected: frozenset[str]  # known so far
+    validation: Dataset | None  # decoded; None: as it is asked for
+    rejected: frozenset[Rejection]  # known so far
+
+    @property
+    def views(self) -> int:
+        """Held-out views: what an evaluation sees."""
+        return sum(self.held_out.counts) * self.data.validation_crops
 
     def batches(self, *, seed: int, batch_size: int, start: int, steps: int, rank: int = 0, world: int = 1) -> Iterator[Batch]:
         """The training batches of steps start .. steps - 1; this rank's share, batch_size / world samples, of each."""
         make = self._pooled if self.pool is not None else self._fresh
         return make(seed, batch_size, start, steps, slice(rank * batch_size // world, (rank + 1) * batch_size // world))
+
+    def validation_batches(self, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[Batch]:
+        """Every held-out view once, in order, over the ranks together: batch b is rank b % world's. The last may be short."""
+        if self.validation is not None:
+            for number, batch in enumerate(self.validation.iter_batches(batch_size=batch_size, prefetch_batches=1)):
+                if number % world == rank:
+                    yield _batch(batch)
+            return
+        mine = range(rank, -(-self.views // batch_size), world)
+        if not mine:
+            return
+        views, reader, step = self.views, self.held_out, batch_size
+
+        def decode(rows: Any) -> Any:
+            first = mine[int(rows["id"][0])] * step
+            return _columns(reader.views(range(first, min(first + step, views))), reader)
+
+        plan = ray.data.range(len(mine), override_num_blocks=len(mine)).map_batches(decode, batch_size=1)
+        for batch in plan.iter_batches(batch_size=None, prefetch_batches=2):
+            yield _batch(batch)
 
     def _pooled(self, seed: int, batch_size: int, start: int, steps: int, share: slice) -> Iterator[Batch]:
         assert self.pool is not None
@@ -59,117 +112,108 @@ class Source:
             )  # fmt: skip
             for offset, batch in enumerate(epoch):
                 if start <= step + offset < steps:
-                    yield Batch(_columns(batch)["image"][share], frozenset())
+                    found: Any = batch
+                    yield Batch(found["image"][share], frozenset(), found["label"][share])
 
     def _fresh(self, seed: int, batch_size: int, start: int, steps: int, share: slice) -> Iterator[Batch]:
-        local = share.stop - share.start
-        for first in range(start, steps, BLOCKS):
-            last = min(first + BLOCKS, steps)
+        """Plans of `BLOCKS` batches, the next one begun before the last batches of this one are taken."""
+        firsts = range(start, steps, BLOCKS)
+        with ThreadPoolExecutor(1) as ahead:
+            waiting = None
+            for first in firsts:
+                last = min(first + BLOCKS, steps)
+                plan = waiting.result() if waiting else self._plan(seed, batch_size, first, last, share)
+                waiting = None
+                for done, batch in enumerate(plan):
+                    if last < steps and waiting is None and done >= (last - first) // 2:
+                        waiting = ahead.submit(self._begun, seed, batch_size, last, min(last + BLOCKS, steps), share)
+                    if len(batch.images) < share.stop - share.start:
+                        raise self._dead(batch.rejected)
+                    yield batch
 
-            def crops(rows: Any, first: int = first) -> Any:
-                step, place = np.divmod(rows["id"], local)
-                return self._crops((first + step) * batch_size + share.start + place, seed)
+    def _plan(self, seed: int, batch_size: int, first: int, last: int, share: slice) -> Iterator[Batch]:
+        local, reader = share.stop - share.start, self.training
 
-            plan = ray.data.range((last - first) * local, override_num_blocks=last - first).map_batches(crops, batch_size=local)
-            for batch in plan.iter_batches(batch_size=local, prefetch_batches=4):
-                columns = _columns(batch)
-                _refuse_dead(self.corpus, columns["rejected"])
-                yield Batch(columns["image"], _reasons(columns))
+        def decode(rows: Any) -> Any:
+            step, place = np.divmod(rows["id"], local)
+            return _columns(reader.training((first + step) * batch_size + share.start + place, seed), reader)
 
-    def _crops(self, samples: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-        rows = [_training_crop(self.corpus, self.data, self.size, seed, int(i)) for i in samples]
-        return {"image": np.stack([image for image, _ in rows]), "rejected": np.array([why for _, why in rows], dtype=object)}
+        plan = ray.data.range((last - first) * local, override_num_blocks=last - first).map_batches(decode, batch_size=local)
+        for batch in plan.iter_batches(batch_size=local, prefetch_batches=4):
+            yield _batch(batch)
 
-    def validation_batches(self, batch_size: int) -> Iterator[Batch]:
-        """Every held-out view once, in order; the last batch may be short."""
-        for batch in self.validation.iter_batches(batch_size=batch_size, prefetch_batches=1):
-            columns = _columns(batch)
-            yield Batch(columns["image"][columns["rejected"] == ""], _reasons(columns))
+    def _begun(self, *arguments: Any) -> Iterator[Batch]:
+        from itertools import chain
+
+        plan = self._plan(*arguments)
+        return chain([next(plan)], plan)
+
+    def _dead(self, rejected: frozenset[Rejection]) -> VitokError:
+        """To be raised where the rows are read: an exception inside a task would come back wrapped, and logged twice, by Ray."""
+        first = min(rejected, key=str)
+        return VitokError(f"corpus {self.uri!r}: none of {len(rejected)} samples could be decoded; the first: {first}")
 
 
-def prepare(corpus: Corpus, data: Data, size: int) -> Source:
+def prepare(corpora: Corpora, data: Data, size: int, frames: int = 1) -> Source:
     """Lay out the samples of a corpus; with a pool, decode it now, on all of Ray's CPUs. Needs a connected Ray.
 
-    Raises `VitokError` where not one photograph of the training split can be decoded.
+    Raises `VitokError` where not one sample of the training split can be decoded, or too many cannot.
     """
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # a study shows its own progress, and its errors once
     context = DataContext.get_current()
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
-    views = len(corpus.validation) * data.validation_crops
-    validation = ray.data.range(views, override_num_blocks=max(1, views // 64)).map_batches(
-        lambda rows: _validation_views(corpus, data, size, _columns(rows)["id"]), batch_size=None
-    )
+    training, held_out = (
+        Reader(
+            tuple(ray.put(split) for split in splits), tuple(map(len, splits)), tuple(c.kind == "video" for _, c in corpora.parts),
+            tuple(weight for weight, _ in corpora.parts), data, size, frames, any(files.is_remote(c.uri) for _, c in corpora.parts),
+        )
+        for splits in ([c.train for _, c in corpora.parts], [c.validation for _, c in corpora.parts])
+    )  # fmt: skip
+    source = Source(corpora.uri, data, size, frames, training, held_out, None, None, frozenset(corpora.rejected))
     if not data.pool:
-        return Source(corpus, data, size, None, validation, frozenset())
-    source = Source(corpus, data, size, None, validation, frozenset())
+        return source
     pool = ray.data.range(data.pool, override_num_blocks=max(1, data.pool // 512)).map_batches(
-        lambda rows: source._crops(_columns(rows)["id"], 0), batch_size=None
+        lambda rows: _columns(training.training(_numbers(rows), 0), training), batch_size=None
+    )
+    validation = ray.data.range(source.views, override_num_blocks=max(1, source.views // 64)).map_batches(
+        lambda rows: _columns(held_out.views(_numbers(rows)), held_out), batch_size=None
     )
     pool, validation = pool.materialize(), validation.materialize()
-    reasons = [row["rejected"] for part in (pool, validation) for row in part.select_columns("rejected").take_all()]
-    _refuse_dead(corpus, np.array(reasons))
-    return Source(corpus, data, size, pool, validation, frozenset("\n".join(reasons).split("\n")) - {""})
+    rows = [row for part in (pool, validation) for row in part.select_columns(["ok", "rejected"]).take_all()]
+    rejected = frozenset(rejection for row in rows for rejection in _reasons(row["rejected"]))
+    if not all(row["ok"] for row in rows[: data.pool]):
+        raise source._dead(rejected)
+    Rejected(data.max_rejected, source.rejected).add(rejected, data.pool, sum(corpora.counts))
+    return Source(corpora.uri, data, size, frames, training, held_out, pool, validation, source.rejected | rejected)
 
 
-def _training_crop(corpus: Corpus, data: Data, size: int, seed: int, sample: int) -> tuple[np.ndarray, str]:
-    epoch, place = divmod(sample, len(corpus.train))
-    order = _order(len(corpus.train), seed, epoch)
-    rejected: list[str] = []
-    for candidate in range(min(100, len(order))):
-        name = corpus.train[order[(place + candidate) % len(order)]]
-        try:
-            image = _load(corpus, name, size)
-        except RejectedError as reason:
-            rejected.append(f"{name}: {reason}")
-            continue
-        crop = random_crop(image, size, data.smallest_crop, np.random.default_rng([seed, sample]))
-        return crop, "\n".join(rejected)
-    return np.zeros((size, size, 3), np.uint8), "\n".join([DEAD, *rejected])
+def _numbers(rows: Any) -> list[int]:
+    return rows["id"].tolist()
 
 
-def _validation_views(corpus: Corpus, data: Data, size: int, views: np.ndarray) -> dict[str, np.ndarray]:
-    images, rejected = np.zeros((len(views), size, size, 3), np.uint8), np.full(len(views), "", dtype=object)
-    for row, view in enumerate(views):
-        name = corpus.validation[int(view) // data.validation_crops]
-        try:
-            image = _load(corpus, name, size)
-        except RejectedError as reason:
-            rejected[row] = f"{name}: {reason}"
-            continue
-        single = data.validation_crops == 1
-        rng = np.random.default_rng([0, int(view)])
-        images[row] = center_crop(image, size) if single else random_crop(image, size, data.smallest_crop, rng)
-    return {"image": images, "rejected": rejected}
+def _columns(decoded: list[Decoded], reader: Reader) -> dict[str, np.ndarray]:
+    """Rows of a block, one for each sample asked for, `ok` where it could be decoded."""
+    nothing = np.zeros(reader.shape, np.uint8)
+    return {
+        "image": np.stack([nothing if one.pixels is None else one.pixels for one in decoded]),
+        "label": np.array([one.label for one in decoded], np.int32),
+        "ok": np.array([one.pixels is not None for one in decoded]),
+        "rejected": np.array([json.dumps([[r.name, r.reason, r.detail] for r in one.rejected]) for one in decoded], dtype=object),
+    }
 
 
-@lru_cache(maxsize=16)
-def _load(corpus: Corpus, name: str, size: int) -> Image.Image:
-    # 2 x size: a JPEG decoded at a reduced scale keeps enough pixels for a crop of half the short side.
-    return load(corpus.path(name), 2 * size)
+def _batch(found: Any) -> Batch:
+    """A block as it is read: without the rows that could not be decoded."""
+    ok: np.ndarray = found["ok"]
+    rejected = frozenset(rejection for cell in found["rejected"] for rejection in _reasons(cell))
+    images, labels = (found["image"], found["label"]) if ok.all() else (found["image"][ok], found["label"][ok])
+    return Batch(images, rejected, labels)
 
 
-@lru_cache(maxsize=4)
-def _order(count: int, seed: int, epoch: int) -> np.ndarray:
-    return np.random.default_rng([seed, epoch]).permutation(count)
+def _reasons(cell: Any) -> list[Rejection]:
+    return [Rejection(*parts) for parts in json.loads(cell)] if cell != "[]" else []
 
 
 def _seed(seed: int, epoch: int) -> int:
     return int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
-
-
-def _columns(batch: Any) -> dict[str, np.ndarray]:
-    """Ray Data types a batch as any of its formats; ours are always numpy."""
-    return batch
-
-
-def _refuse_dead(corpus: Corpus, reasons: np.ndarray) -> None:
-    """Raised where the rows are read: an exception inside a task would come back wrapped, and logged twice, by Ray."""
-    for cell in map(str, reasons):
-        if cell.startswith(DEAD):
-            tried = cell.split("\n")[1:]
-            raise VitokError(f"corpus {corpus.uri!r}: none of {len(tried)} photographs could be decoded; the first: {tried[0]}")
-
-
-def _reasons(batch: dict[str, np.ndarray]) -> frozenset[str]:
-    return frozenset(why for cell in batch["rejected"] for why in str(cell).split("\n") if why)

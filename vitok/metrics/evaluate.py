@@ -1,15 +1,16 @@
 """Reconstruction metrics of a tokenizer on held-out images: per image, then averaged (section 2.3)."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from vitok.data.stream import Batch
+from vitok.data.sample import Rejection
+from vitok.data.stream import Source
 from vitok.errors import VitokError
-from vitok.losses import to_pixels
+from vitok.losses import frames, to_pixels
 from vitok.metrics.similarity import psnr, ssim, to_uint8
 from vitok.models.perceptual import LPIPS
 
@@ -22,52 +23,66 @@ class Evaluation:
     per_image: dict[str, list[float]]  # in the order of the validation set
     originals: Tensor  # (N, 3, H, W) uint8, spread over the validation set
     reconstructions: Tensor
-    rejected: frozenset[str]
+    rejected: frozenset[Rejection]
 
     @property
     def metrics(self) -> dict[str, float]:
         return {name: sum(values) / len(values) for name, values in self.per_image.items()}
 
 
+@dataclass(frozen=True)
+class Measured:
+    """One batch. Of a clip the middle frame is kept."""
+
+    number: int  # among all batches of the evaluation
+    values: dict[str, list[float]]
+    originals: Tensor
+    outputs: Tensor
+
+
 def evaluate(
-    reconstruct: Callable[[Tensor], Tensor], batches: Iterator[Batch], perceptual: LPIPS, device: torch.device, rank: int, world: int
-) -> Evaluation:
-    """Every image of `batches` once. `reconstruct` maps pixels (B, 3, H, W) in [-1, 1] to the same.
+    reconstruct: Callable[[Tensor], Tensor], source: Source, batch_size: int, perceptual: LPIPS, device: torch.device,
+    rank: int = 0, world: int = 1,
+) -> Evaluation:  # fmt: skip
+    """Every held-out view of `source` once. `reconstruct` maps pixels (B, 3, [T,] H, W) in [-1, 1] to the same.
 
-    Each rank reads all batches and works on every world-th. All metrics see the reconstruction as uint8.
-    With several ranks every one of them must call this, and gets the whole result.
+    All metrics see the reconstruction as uint8; of a clip, the mean over its frames. With several ranks every one of them
+    must call this: each works on its own batches and gets the whole result.
     """
-    mine: list[tuple[int, dict[str, list[float]], Tensor, Tensor]] = []
-    rejected: set[str] = set()
-    idle: Tensor | None = None
-    count = 0
+    mine: list[Measured] = []
+    rejected: set[Rejection] = set()
+    batches = source.validation_batches(batch_size, rank, world)
+    idle = torch.zeros(1, 3, *source.held_out.shape[:-1], device=device)
     with torch.no_grad():
-        for count, batch in enumerate(batches, start=1):
-            rejected |= batch.rejected
-            if not len(batch.images):
-                raise VitokError(f"no held-out image could be decoded: {'; '.join(sorted(rejected)[:3])}")
+        for turn in range(-(-source.views // (batch_size * world))):
+            batch = next(batches, None)
+            rejected |= batch.rejected if batch else set()
+            if batch is None or not len(batch.images):
+                reconstruct(idle)  # under ZeRO-3 a forward is a collective: every rank must run as many
+                continue
             pixels = to_pixels(torch.from_numpy(batch.images).to(device))
-            idle = pixels if idle is None else idle
-            if (count - 1) % world == rank:
-                mine.append((count, *_measure(reconstruct, pixels, perceptual)))
-        if idle is None:
-            raise VitokError("the corpus holds no held-out image")
-        if count % world and rank >= count % world:
-            reconstruct(idle)  # under ZeRO-3 a forward is a collective: every rank must run as many
-    parts: list[list[tuple[int, dict[str, list[float]], Tensor, Tensor]]] = [[] for _ in range(world)]
-    dist.all_gather_object(parts, mine) if world > 1 else parts.__setitem__(0, mine)
-    ordered = sorted((item for part in parts for item in part), key=lambda item: item[0])
-    per_image = {name: [value for _, values, *_ in ordered for value in values[name]] for name in METRICS}
-    originals, outputs = torch.cat([item[2] for item in ordered]), torch.cat([item[3] for item in ordered])
+            mine.append(_measure(turn * world + rank, reconstruct, pixels, perceptual))
+    everything = [(mine, rejected)] * world
+    if world > 1:
+        dist.all_gather_object(everything, (mine, rejected))
+    ordered = sorted((one for part, _ in everything for one in part), key=lambda one: one.number)
+    all_rejected = frozenset[Rejection]().union(*(found for _, found in everything))
+    if not ordered:
+        raise VitokError(f"no held-out sample could be decoded: {'; '.join(sorted(map(str, all_rejected))[:3])}")
+    per_image = {name: [value for one in ordered for value in one.values[name]] for name in METRICS}
+    originals, outputs = torch.cat([one.originals for one in ordered]), torch.cat([one.outputs for one in ordered])
     shown = torch.linspace(0, len(originals) - 1, min(SHOWN, len(originals))).round().long()
-    return Evaluation(per_image, originals[shown], outputs[shown], frozenset(rejected))
+    return Evaluation(per_image, originals[shown], outputs[shown], all_rejected)
 
 
-def _measure(reconstruct: Callable[[Tensor], Tensor], pixels: Tensor, perceptual: LPIPS) -> tuple[dict[str, list[float]], Tensor, Tensor]:
-    images, output = to_uint8(pixels), to_uint8(reconstruct(pixels))
-    values = {
-        "rPSNR": psnr(output, images),
-        "rSSIM": ssim(output, images),
-        "LPIPS": perceptual(output.float() / 127.5 - 1, images.float() / 127.5 - 1),
+def _measure(number: int, reconstruct: Callable[[Tensor], Tensor], pixels: Tensor, perceptual: LPIPS) -> Measured:
+    originals, outputs = frames(to_uint8(pixels)), frames(to_uint8(reconstruct(pixels)))
+    each = {
+        "rPSNR": psnr(outputs, originals),
+        "rSSIM": ssim(outputs, originals),
+        "LPIPS": perceptual(outputs.float() / 127.5 - 1, originals.float() / 127.5 - 1),
     }
-    return {name: value.tolist() for name, value in values.items()}, images.cpu(), output.cpu()
+    count = len(pixels)
+    values = {name: value.view(count, -1).mean(1).tolist() for name, value in each.items()}
+    middle = torch.arange(count, device=pixels.device) * (len(originals) // count) + len(originals) // count // 2
+    return Measured(number, values, originals[middle].cpu(), outputs[middle].cpu())

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from vitok.data.corpora import SAMPLE, Corpus, open_corpus
+from vitok.data.sample import PHOTOS
 from vitok.errors import UsageError, exit_on_error
 from vitok.study import grid, place
 from vitok.study.plan import Plan, duration, plan
@@ -19,7 +19,7 @@ from vitok.study.study import Scale, Study
 class Options:
     scale: str | None = None
     """laptop, single-gpu or paper. Without it: what the connected cluster or this machine can carry."""
-    corpus: str = SAMPLE
+    corpus: str = PHOTOS
     """sample-photos (embedded) or a folder of images."""
     storage: Path | None = None
     """Where everything is kept. Default: VITOK_STORAGE, or ./runs."""
@@ -75,7 +75,7 @@ class Asked:
 
     scale: Scale
     choice: place.Choice
-    corpus: Corpus
+    corpora: Any
     cells: list[grid.Cell]
     key: str
     changes: dict[str, str]
@@ -87,11 +87,13 @@ def _ask(study: Study, options: Options, offered: dict[str, float] | None = None
         raise UsageError(f"--seeds {' '.join(map(str, options.seeds))}: give one or more different seeds")
     choice = place.choose(study.scales, options.scale, offered)
     scale = grid.apply(study.scales[choice.scale], changes)
-    corpus = open_corpus(options.corpus)
-    cells = grid.cells(scale, options.seeds, corpus.fingerprint)
+    from vitok.data.corpora import open_corpora
     from vitok.study.identity import key
 
-    return Asked(scale, choice, corpus, cells, key(study.name, choice.scale, corpus.uri, changes), changes)
+    corpora = open_corpora(options.corpus)
+    cells = grid.cells(scale, options.seeds, corpora.fingerprint)
+
+    return Asked(scale, choice, corpora, cells, key(study.name, choice.scale, corpora.uri, changes), changes)
 
 
 def _changes(options: Options) -> dict[str, str]:
@@ -106,7 +108,7 @@ def _changes(options: Options) -> dict[str, str]:
 
 def _plan(study: Study, options: Readable) -> None:
     asked = _ask(study, options)
-    planned = plan(asked.cells, asked.scale, asked.choice.scale, asked.choice.reason, asked.corpus.uri)
+    planned = plan(asked.cells, asked.scale, asked.choice.scale, asked.choice.reason, asked.corpora.uri)
     if options.json:
         print(json.dumps(planned.json(), indent=2))
     else:
@@ -122,17 +124,17 @@ def _run(study: Study, options: Options) -> None:
         offered = place.connect(slots=0)
     asked = _ask(study, options, offered)
     say.line(f"scale {asked.choice.scale}: {asked.choice.reason}")
-    if asked.choice.scale != "laptop" and options.corpus == SAMPLE:
-        say.line(f"warning: {SAMPLE} is {len(asked.corpus.train)} photographs; at this scale give a real corpus with --corpus")
+    if asked.choice.scale != "laptop" and options.corpus == PHOTOS:
+        say.line(f"warning: {PHOTOS} is {asked.corpora.counts[0]} photographs; at this scale give a real corpus with --corpus")
 
     from vitok.study.run import Sweep, run
     from vitok.study.tracking import Tracker, address
 
     tracker = Tracker(address(storage), storage, study.name)
     done = tracker.finished(cell.digest for cell in asked.cells)
-    sweep = Sweep(study, asked.scale, asked.choice.scale, asked.corpus, asked.cells, asked.key, asked.changes, storage, tracker)
+    sweep = Sweep(study, asked.scale, asked.choice.scale, asked.corpora, asked.cells, asked.key, asked.changes, storage, tracker)
     if len(done) < len(asked.cells):
-        planned = plan(asked.cells, asked.scale, asked.choice.scale, asked.choice.reason, asked.corpus.uri)
+        planned = plan(asked.cells, asked.scale, asked.choice.scale, asked.choice.reason, asked.corpora.uri)
         say.line(planned.summary())
         say.line(f"{len(done)} of them are finished")
         run(sweep, offered if offered is not None else place.connect(slots=64), say)
@@ -163,12 +165,13 @@ def _status(study: Study, options: Readable) -> None:
 def _report(study: Study, options: Readable) -> None:
     storage = place.storage(options.storage)
     choice = place.choose(study.scales, options.scale, None)
+    from vitok.data.corpora import canonical
     from vitok.study import report
-    from vitok.study.identity import corpus_name, key
+    from vitok.study.identity import key
     from vitok.study.tracking import Tracker, address
 
     tracker = Tracker(address(storage), storage, study.name)
-    sweep = key(study.name, choice.scale, corpus_name(options.corpus), _changes(options))
+    sweep = key(study.name, choice.scale, canonical(options.corpus), _changes(options))
     summary = report.write(study, tracker, sweep, storage / study.name / "report")
     print(json.dumps(summary, indent=2)) if options.json else _show_report(summary)
 

@@ -63,7 +63,7 @@ def write(study: Study, tracker: Tracker, sweep: str, folder: Path) -> dict[str,
 
 def _csv(rows: list[Row], metrics: tuple[str, ...]) -> str:
     out = io.StringIO()
-    names = (*COLUMNS, *metrics, "images", "rejected_files", "train_seconds", "cell", "run_id")
+    names = (*COLUMNS, *metrics, "images", "rejected", "train_seconds", "cell", "run_id")
     writer = csv.DictWriter(out, names, extrasaction="ignore")
     writer.writeheader()
     writer.writerows(rows)
@@ -82,7 +82,7 @@ def _page(study: Study, tracker: Tracker, tags: dict[str, str], rows: list[Row],
     environment = Environment(loader=PackageLoader("vitok.study"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return environment.get_template("report.html").render(
         study=study, tags=tags, corpus=tags[CORPUS], rows=rows, metrics=study.measure, columns=COLUMNS, summary=summary,
-        svg=base64.b64encode(svg).decode(), pictures=pictures, rejected=max(row.get("rejected_files", 0) for row in rows),
+        svg=base64.b64encode(svg).decode(), pictures=pictures, rejected=max(row.get("rejected", 0) for row in rows),
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import vitok
 from vitok.config import Recipe, Resources
-from vitok.data.corpora import Corpus
+from vitok.data.corpora import Corpora
 from vitok.errors import VitokError
 from vitok.study.grid import Cell, describe
 from vitok.study.progress import Progress
@@ -22,7 +22,7 @@ from vitok.study.tracking import CORPUS, SCALE, STUDY, Tracker
 
 PROTOCOL = (
     "reconstruction from the posterior's mean, rounded to uint8; PSNR and SSIM (11 x 11 Gaussian window, valid part) on uint8 RGB, "
-    "LPIPS v0.1 on AlexNet; per image, then averaged; held-out photographs: {views}"
+    "LPIPS v0.1 on AlexNet; per image, then averaged; held-out samples: {views}"
 )
 
 
@@ -33,7 +33,7 @@ class Sweep:
     study: Study
     scale: Scale
     scale_name: str
-    corpus: Corpus
+    corpora: Corpora
     cells: list[Cell]
     key: str
     changes: dict[str, str]
@@ -48,7 +48,7 @@ class Sweep:
         views = self.scale.base.data.validation_crops
         shown = "the centre crop (ADM)" if views == 1 else f"{views} fixed random crops of each"
         return {
-            STUDY: self.study.name, SCALE: self.scale_name, CORPUS: self.corpus.fingerprint, "vitok.corpus_uri": self.corpus.uri,
+            STUDY: self.study.name, SCALE: self.scale_name, CORPUS: self.corpora.fingerprint, "vitok.corpus_uri": self.corpora.uri,
             "vitok.changes": " ".join(f"{key}={value}" for key, value in self.changes.items()), "vitok.commit": commit(),
             "vitok.version": vitok.__version__, "vitok.protocol": PROTOCOL.format(views=shown),
         }  # fmt: skip
@@ -75,14 +75,15 @@ def run(sweep: Sweep, offered: dict[str, float], say: Progress) -> None:
         )
         trunks = {"alexnet"} | {cell.recipe.loss.lpips_network for cell in pending if cell.recipe.loss.lpips}
         states = {trunk: weights.resolve(f"lpips-{trunk}")[0] for trunk in sorted(trunks)}
-        say.line(
-            f"laying out {sweep.corpus.uri}: {len(sweep.corpus.train)} photographs to train on, {len(sweep.corpus.validation)} held out"
-        )
+        training, held_out = sweep.corpora.counts
+        say.line(f"laying out {sweep.corpora.uri}: {training} samples to train on, {held_out} held out")
         sources = {
-            identity: prepare(sweep.corpus, data, size)
-            for identity, data, size in {(_samples(c.recipe), c.recipe.data, c.recipe.tokenizer.size) for c in pending}
+            identity: prepare(sweep.corpora, data, size, frames)
+            for identity, data, size, frames in {
+                (_samples(c.recipe), c.recipe.data, c.recipe.tokenizer.size, c.recipe.tokenizer.frames) for c in pending
+            }
         }
-        _warn_rejected(frozenset().union(*(source.rejected for source in sources.values())), say)
+        _warn_rejected(frozenset(str(rejection) for source in sources.values() for rejection in source.rejected), say)
         parent = sweep.tracker.sweep(sweep.key, sweep.tags(), [cell.digest for cell in sweep.cells])
         children = {
             cell.digest: sweep.tracker.child(
@@ -190,8 +191,8 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _samples(recipe: Recipe) -> str:
-    """Cells with the same value see the same photographs in the same way: one source serves them all."""
-    return f"{recipe.data.model_dump_json()} {recipe.tokenizer.size}"
+    """Cells with the same value see the same samples in the same way: one source serves them all."""
+    return f"{recipe.data.model_dump_json()} {recipe.tokenizer.size} {recipe.tokenizer.frames}"
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -203,4 +204,4 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _warn_rejected(rejected: frozenset[str], say: Progress) -> None:
     if rejected:
-        say.line(f"warning: {len(rejected)} file(s) could not be decoded and were left out: " + "; ".join(sorted(rejected)[:5]))
+        say.line(f"warning: {len(rejected)} sample(s) could not be used and were left out: " + "; ".join(sorted(rejected)[:5]))

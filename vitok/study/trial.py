@@ -34,7 +34,7 @@ def trial(
         return {"error": str(error)}
     evaluation = outcome.evaluation
     values = {
-        **evaluation.metrics, "images": float(len(evaluation.per_image["LPIPS"])), "rejected_files": float(len(outcome.rejected)),
+        **evaluation.metrics, "images": float(len(evaluation.per_image["LPIPS"])), "rejected": float(len(outcome.rejected)),
         **{f"{name}_seconds": value for name, value in outcome.seconds.items()}, "steps_this_attempt": float(outcome.steps),
         "trial_seconds": time.perf_counter() - began,
     }  # fmt: skip
@@ -44,7 +44,7 @@ def trial(
         **{name: (folder / name).read_bytes() for name in ("recipe.json", "deepspeed.json")},
     }
     if outcome.rejected:
-        artifacts["rejected.txt"] = "\n".join(sorted(outcome.rejected)).encode()
+        artifacts["rejected.txt"] = "\n".join(sorted(map(str, outcome.rejected))).encode()
     ray.get(recorder.finish.remote(spec["run_id"], values, recipe.steps, artifacts))
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # the cell is finished: its weights are in tokenizer.safetensors
-    return {**values, "rejected": sorted(outcome.rejected)}
+    return {**values, "rejected": sorted(map(str, outcome.rejected))}

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vitok.config import Recipe, Resources
+from vitok.data.sample import Rejection
 from vitok.data.stream import Source
 from vitok.errors import VitokError
 from vitok.metrics.evaluate import Evaluation
@@ -36,7 +37,7 @@ class Job:
 @dataclass(frozen=True)
 class Outcome:
     evaluation: Evaluation
-    rejected: frozenset[str]
+    rejected: frozenset[Rejection]
     steps: int  # done by this call
     seconds: dict[str, float]  # "start" (imports, model, engine), "train", "evaluate"
 

@@ -10,7 +10,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from vitok.config import Optimizer, Recipe, Resources
-from vitok.data.stream import Batch, Source
+from vitok.data.sample import Rejection
+from vitok.data.stream import Batch, Rejected, Source
 from vitok.errors import VitokError
 from vitok.train.checkpoint import Checkpoints
 from vitok.train.engine import Engine, Place
@@ -36,7 +37,7 @@ class Task(Protocol):
 class Trained:
     steps: int  # done by this call; fewer than the recipe's after a resume
     seconds: float  # in the loop, without the first batch's wait
-    rejected: frozenset[str]  # files that could not be decoded, with the reason
+    rejected: frozenset[Rejection]  # samples that could not be decoded, with the reason
 
 
 def train(
@@ -48,7 +49,8 @@ def train(
     batches = source.batches(
         seed=recipe.seed, batch_size=recipe.batch_size, start=first, steps=recipe.steps, rank=place.rank, world=place.world
     )
-    rejected, window, norms = set(source.rejected), list[Tensor](), list[float]()
+    rejected = Rejected(recipe.data.max_rejected, source.rejected)
+    window, norms = list[Tensor](), list[float]()
     names: list[str] = []
     engine.train()
     began = since = time.perf_counter()
@@ -58,7 +60,7 @@ def train(
         norms.append(engine.update(terms["loss"], lr))
         names = list(terms)
         window.append(torch.stack([term.detach() for term in terms.values()]))
-        rejected |= batch.rejected
+        rejected.add(batch.rejected, len(batch.images), sum(source.training.counts))
 
         done = step + 1
         if done % resources.log_every == 0 or done == recipe.steps:
@@ -68,14 +70,15 @@ def train(
             if not math.isfinite(values["train/loss"]):
                 raise VitokError(f"the loss became {values['train/loss']} by step {done}; lower optimizer.lr ({recipe.optimizer.lr})")
             now = time.perf_counter()
-            values |= {"train/lr": lr, "train/grad_norm": sum(norms) / len(norms), "data/rejected_files": float(len(rejected))}
+            values |= {"train/lr": lr, "train/grad_norm": sum(norms) / len(norms), "data/rejected": float(len(rejected.found))}
+            values |= {f"data/rejected/{reason}": float(count) for reason, count in rejected.reasons().items()}
             values["train/images_per_s"] = len(window) * recipe.batch_size / (now - since)
             sink.log(done, values)
             window, norms, since = [], [], now
         if done % resources.checkpoint_every == 0 or done == recipe.steps:
             sink.flush()  # what a checkpoint covers is in the tracker before the checkpoint exists
             checkpoints.save(engine, done)
-    return Trained(recipe.steps - first, time.perf_counter() - began, frozenset(rejected))
+    return Trained(recipe.steps - first, time.perf_counter() - began, frozenset(rejected.found.values()))
 
 
 def learning_rate(optimizer: Optimizer, batch_size: int, step: int, steps: int) -> float:

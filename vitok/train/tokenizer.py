@@ -29,16 +29,14 @@ class Stage1:
         mirrored = torch.rand(size, generator=draw)[self.share] < (0.5 if self.recipe.data.flip else 0.0)
         noise = torch.randn(size, latent.tokens, latent.channels, generator=draw)[self.share].to(self.place.device)
         images = torch.from_numpy(batch.images).to(self.place.device, non_blocking=True)
-        images = torch.where(mirrored.to(images.device).view(-1, 1, 1, 1), images.flip(2), images)
+        mirrored = mirrored.to(images.device).view(-1, *[1] * (images.ndim - 1))
+        images = torch.where(mirrored, images.flip(-2), images)
         pixels = losses.to_pixels(images)
         return losses.stage1(engine(pixels, noise), pixels, self.recipe.loss, self.perceptual)
 
 
 def validate(engine: Engine, source: Source, recipe: Recipe, perceptual: LPIPS, place: Place) -> Evaluation:
-    """Metrics on the held-out photographs, from the posterior's mean."""
+    """Metrics on the held-out samples, from the posterior's mean."""
     engine.train(False)
-    return evaluate(
-        lambda pixels: engine(pixels, sample=False).pixels,
-        source.validation_batches(max(1, min(64, recipe.batch_size // place.world))),
-        perceptual, place.device, place.rank, place.world,
-    )  # fmt: skip
+    size = max(1, min(64, recipe.batch_size // place.world))
+    return evaluate(lambda pixels: engine(pixels, sample=False).pixels, source, size, perceptual, place.device, place.rank, place.world)

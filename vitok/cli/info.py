@@ -1,11 +1,11 @@
-"""The `vitok` command: what a tokenizer costs, where pretrained weights come from."""
+"""`vitok info`: what a tokenizer costs."""
 
 import json
 from typing import Annotated
 
 import tyro
 
-from vitok.errors import UsageError, exit_on_error
+from vitok.errors import UsageError
 
 
 def info(
@@ -55,53 +55,3 @@ def info(
         print(json.dumps(row, indent=2))
     else:
         print("\n".join(f"{key:<17} {value}" for key, value in row.items()))
-
-
-def weights_list(*, as_json: Annotated[bool, tyro.conf.arg(name="json")] = False) -> None:
-    """The networks that vitok uses, and whether this machine has them.
-
-    Args:
-        as_json: Print JSON for programs.
-    """
-    from vitok.metrics import weights
-    from vitok.study.tables import show
-
-    rows = [
-        {"name": n.name, "present": weights.present(n) or "no", "used for": n.used_for, "licence": n.licence, "sha256": n.sha256}
-        for n in weights.NETWORKS.values()
-    ]
-    print(json.dumps(rows, indent=2)) if as_json else show("Networks", ("name", "present", "used for"), rows)
-
-
-def weights_fetch(name: tyro.conf.Positional[str], /) -> None:
-    """Find a network's weights, from the first source that has them, and keep them.
-
-    Args:
-        name: As `vitok weights list` shows it.
-    """
-    from vitok.metrics import weights
-
-    state, source = weights.resolve(name)
-    size = sum(tensor.numel() * tensor.element_size() for tensor in state.values()) / 1e6
-    print(f"{name}: {len(state)} tensors, {size:.1f} MB, verified, from {source}")
-
-
-def weights_verify() -> None:
-    """Check every file of weights that is present against its SHA-256. Exit code 1 if one is wrong."""
-    from vitok.errors import VitokError
-    from vitok.metrics import weights
-
-    wrong = [line for line in map(weights.verify, weights.NETWORKS.values()) if line]
-    if wrong:
-        raise VitokError("; ".join(wrong))
-
-
-def main() -> None:
-    weights = tyro.extras.SubcommandApp()
-    weights.command(name="list")(weights_list)
-    weights.command(name="fetch")(weights_fetch)
-    weights.command(name="verify")(weights_verify)
-    app = tyro.extras.SubcommandApp()
-    app.command(info)
-    app.command(weights, name="weights", help="The pretrained networks that metrics and losses use.")
-    exit_on_error(lambda: app.cli(prog="vitok", description="Scaling studies of visual tokenizers."))

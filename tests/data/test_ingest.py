@@ -1,0 +1,145 @@
+"""Ingest: the same result however often it was killed; what is left out is counted; what comes out streams."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vitok.config import Data
+from vitok.data import ingest as ingestion
+from vitok.data import inspect
+from vitok.data.corpora import open_corpora, open_corpus
+from vitok.data.ingest import Options
+from vitok.data.stream import prepare
+from vitok.errors import UsageError, VitokError
+
+pytestmark = pytest.mark.usefixtures("cluster")
+SMALL = Options(shard_mb=1, group_rows=4, part_samples=8)
+
+
+def quiet(*_: object) -> None: ...
+
+
+@pytest.fixture(scope="module")
+def library(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two classes of twenty photographs, two exact copies, one small one, three broken ones."""
+    root = tmp_path_factory.mktemp("library")
+    originals = sorted(photos.iterdir())
+    for n in range(40):
+        path = root / ("cat", "dog")[n % 2] / f"{n:02d}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        with Image.open(originals[n % 12]) as image:
+            image.rotate(n).resize((90 + n, 70 + n)).save(path, quality=90)
+    for n in (0, 1):
+        shutil.copy(root / "cat" / "02.jpg", root / "dog" / f"copy{n}.jpg")
+    Image.new("RGB", (30, 20), "red").save(root / "cat" / "small.png")
+    (root / "cat" / "cut.jpg").write_bytes((root / "cat" / "00.jpg").read_bytes()[:1500])
+    (root / "dog" / "empty.jpg").write_bytes(b"")
+    (root / "dog" / "text.png").write_text("not a picture")
+    return root
+
+
+def test_ingested_is_the_source_without_what_is_unusable(library: Path, tmp_path: Path) -> None:
+    options = Options(min_side=32, max_side=100, validation=0.2, shard_mb=1, group_rows=4, part_samples=8)
+    manifest = ingestion.ingest(open_corpus(str(library)), str(tmp_path / "out"), options, quiet)
+    reasons = {reason: entry["count"] for reason, entry in manifest["rejected"].items()}
+    assert reasons == {"filtered: small": 1, "truncated": 1, "empty": 1, "not an image": 1}
+    assert manifest["duplicates"] == 2 and sum(manifest["counts"].values()) == 40 and manifest["samples_read"] == 46
+    assert 2 <= manifest["counts"]["validation"] <= 16
+    corpus = open_corpus(str(tmp_path / "out"))
+    assert (corpus.layout, corpus.classes, corpus.fingerprint) == ("ingested", ("cat", "dog"), manifest["fingerprint"])
+    for split in (corpus.train, corpus.validation):
+        assert split.units is not None
+        for unit, rows in enumerate(split.units.tolist()):
+            for row in range(rows):
+                sample = split.get(unit, row)
+                assert sample.name.startswith(corpus.classes[sample.label]) or sample.name == "cat/02.jpg"
+                original = (library / sample.name).read_bytes()
+                with Image.open(library / sample.name) as image:
+                    assert (sample.data == original) == (max(image.size) <= 100)
+    assert not (tmp_path / "out" / "_work").exists()
+    assert inspect.verify(str(tmp_path / "out")) == []
+
+
+def test_what_comes_out_streams_every_sample_once_an_epoch(library: Path, tmp_path: Path) -> None:
+    manifest = ingestion.ingest(open_corpus(str(library)), str(tmp_path / "out"), SMALL, quiet)
+    source = prepare(open_corpora(str(tmp_path / "out")), Data(smallest_crop=1.0), 16)
+    count = manifest["counts"]["train"]
+    batches = list(source.batches(seed=0, batch_size=count, start=0, steps=2))
+    labels = [np.bincount(batch.labels) for batch in batches if batch.labels is not None]
+    assert np.array_equal(*labels) and labels[0].sum() == count
+    shown = [np.unique(batch.images.reshape(count, -1).mean(1).round(3)) for batch in batches]
+    assert all(len(one) > 0.8 * count for one in shown)
+
+
+def test_another_ingest_is_not_overwritten(library: Path, tmp_path: Path) -> None:
+    out = str(tmp_path / "out")
+    first = ingestion.ingest(open_corpus(str(library)), out, SMALL, quiet)
+    assert ingestion.ingest(open_corpus(str(library)), out, SMALL, quiet) == first  # nothing left to do
+    with pytest.raises(UsageError, match="other options or content"):
+        ingestion.ingest(open_corpus(str(library)), out, Options(min_side=50), quiet)
+    with pytest.raises(UsageError, match="not empty"):
+        ingestion.ingest(open_corpus(str(library)), str(library), SMALL, quiet)
+
+
+def test_too_much_that_is_broken_stops_it(library: Path, tmp_path: Path) -> None:
+    for n in range(12):
+        (tmp_path / f"{n}.jpg").write_bytes(b"no picture")
+    shutil.copytree(library / "cat", tmp_path / "cat")
+    with pytest.raises(VitokError, match=r"13 of 34 samples cannot be used.*--max-rejected"):
+        ingestion.ingest(open_corpus(str(tmp_path)), str(tmp_path.parent / "never"), SMALL, quiet)
+
+
+def test_killed_three_times_it_comes_to_the_same(library: Path, cluster: str, tmp_path: Path) -> None:
+    whole = ingestion.ingest(open_corpus(str(library)), str(tmp_path / "whole"), SMALL, quiet)
+    command = [
+        sys.executable, "-c", "from vitok.cli import main; main()", "data", "ingest", str(library), str(tmp_path / "killed"),
+        "--shard-mb", "1", "--group-rows", "4", "--part-samples", "8",
+    ]  # fmt: skip
+    rng, kills = random.Random(0), 0
+    while kills < 3:
+        done = set((tmp_path / "killed").rglob("part-*.json")) if (tmp_path / "killed").exists() else set[Path]()
+        process = subprocess.Popen(command, env=os.environ | {"RAY_ADDRESS": cluster}, stderr=subprocess.DEVNULL)
+        ends = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < ends:
+            if (tmp_path / "killed").exists() and set((tmp_path / "killed").rglob("part-*.json")) - done:
+                break
+            time.sleep(0.02)
+        time.sleep(rng.uniform(0, 0.3))
+        if process.poll() is not None:
+            break
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        kills += 1
+    assert kills
+    result = subprocess.run(command, env=os.environ | {"RAY_ADDRESS": cluster}, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    manifest = json.loads((tmp_path / "killed" / "manifest.json").read_text())
+    assert manifest == whole
+    for shard in manifest["shards"]:
+        assert (tmp_path / "killed" / shard["file"]).read_bytes() == (tmp_path / "whole" / shard["file"]).read_bytes()
+    assert inspect.verify(str(tmp_path / "killed")) == []
+
+
+def test_verify_finds_every_kind_of_damage(library: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    manifest = ingestion.ingest(open_corpus(str(library)), str(out), SMALL, quiet)
+    shard = out / manifest["shards"][0]["file"]
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 1
+    shard.write_bytes(data)
+    assert inspect.verify(str(out)) == [f"{shard.name}: its content has changed"]
+    shard.write_bytes(data[:-1])
+    assert "bytes instead of" in inspect.verify(str(out))[0]
+    shard.unlink()
+    (out / "stray.parquet").write_bytes(b"x")
+    assert inspect.verify(str(out)) == [f"{shard.name}: vanished", "stray.parquet: not in the manifest"]

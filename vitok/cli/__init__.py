@@ -1,0 +1,24 @@
+"""The `vitok` command."""
+
+import tyro
+
+from vitok.cli import data, weights
+from vitok.cli.info import info
+from vitok.errors import exit_on_error
+
+
+def main() -> None:
+    networks = tyro.extras.SubcommandApp()
+    networks.command(name="list")(weights.show)
+    networks.command(name="fetch")(weights.fetch)
+    networks.command(name="verify")(weights.verify)
+    corpora = tyro.extras.SubcommandApp()
+    corpora.command(name="ingest")(data.ingest)
+    corpora.command(name="stats")(data.stats)
+    corpora.command(name="preview")(data.preview)
+    corpora.command(name="verify")(data.verify)
+    app = tyro.extras.SubcommandApp()
+    app.command(info)
+    app.command(networks, name="weights", help="The pretrained networks that metrics and losses use.")
+    app.command(corpora, name="data", help="Corpora of images and videos: what is in them, and how to make them stream.")
+    exit_on_error(lambda: app.cli(prog="vitok", description="Scaling studies of visual tokenizers."))

@@ -1,0 +1,259 @@
+"""Anything -> sharded Parquet made for streaming.
+
+Two passes of Ray Data, each a list of tasks whose results are files, whole or absent: an ingest that was killed goes on
+where it was, and what comes out does not depend on where that was.
+
+1. Parts: a run of the source's samples is read, checked by decoding, filtered, shrunk, and written in the order of the
+   content's hash.
+2. Shards: each collects its range of hashes from all parts and drops exact duplicates. So neighbours in a shard are a
+   random draw from the whole corpus, and reading it in order is as good as shuffling it.
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from vitok.data import files, ingested
+from vitok.data.check import Kept, check
+from vitok.data.corpora import Corpus
+from vitok.data.sample import NO_LABEL, RejectedError, Rejection
+from vitok.data.splits import Split
+from vitok.errors import UsageError, VitokError
+
+WORK = "_work"
+EXAMPLES = 5  # names of rejected samples that the manifest shows for each reason
+SPLITS = ("train", "validation")
+SCHEMA = pa.schema([
+    ("data", pa.binary()), ("label", pa.int32()), ("width", pa.int32()), ("height", pa.int32()), ("frames", pa.int32()),
+    ("seconds", pa.float32()), ("source", pa.string()), ("hash", pa.binary(32)),
+])  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Options:
+    """What decides the result of an ingest; `digest` is its identity, with the source's."""
+
+    min_side: int = 0  # pixels
+    max_side: int = 0  # larger images are shrunk to it; 0 keeps all
+    min_seconds: float = 0.0
+    max_seconds: float = 0.0  # 0: no limit
+    validation: float = 0.0  # share held out by hash; 0 keeps the source's own splits
+    shard_mb: int = 256
+    group_rows: int = 32  # of a row group: what is read, and shuffled, as one
+    part_samples: int = 1000  # of a task: what is done again after a kill
+    max_rejected: float = 0.05
+
+
+def ingest(source: Corpus, target: str, options: Options, progress: Callable[[str, int, int, int], None]) -> dict[str, Any]:
+    """Run or go on with an ingest; the manifest. `progress(stage, done, total, bytes)` is called as tasks end. Needs Ray.
+
+    Raises `UsageError` where the target holds another ingest, `VitokError` where too much of the source is unusable.
+    """
+    plan = {"version": ingested.VERSION, "source": source.uri, "source_fingerprint": source.fingerprint, "options": asdict(options)}
+    root = files.absolute(target)
+    if files.exists(files.join(root, ingested.MANIFEST)) == "file":
+        found = ingested.manifest(root)
+        if {key: found[key] for key in plan} != plan:
+            raise UsageError(f"{target!r} holds an ingest of {found['source']} with other options or content: give another folder")
+        return found
+    work = files.join(root, f"{WORK}/{hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()[:16]}")
+    if files.exists(root) and files.exists(work) is None and files.listing(root):
+        raise UsageError(f"{target!r} is not empty and holds no ingest of this source with these options: give another folder")
+    parts = _parts(source, root, work, options, progress)
+    manifest = plan | {"kind": source.kind, "classes": list(source.classes), "group_rows": options.group_rows}
+    manifest |= _rejected(source, parts, options) | _shards(root, work, parts, options, progress)
+    files.write(files.join(root, ingested.MANIFEST), json.dumps(manifest, indent=1).encode())
+    files.remove(files.join(root, WORK))
+    files.tidy(root)
+    return manifest
+
+
+def _parts(source: Corpus, root: str, work: str, options: Options, progress: Callable[..., None]) -> list[dict[str, Any]]:
+    """Pass 1. What each part holds and rejected, in the order of the source."""
+    import ray
+
+    splits: dict[str, Split] = {"train": source.train, "validation": source.validation}
+    jobs = [(name, first, last) for name, split in splits.items() for first, last in _runs(split, options.part_samples)]
+    there = {name for name, _ in files.listing(work)} if files.exists(work) == "folder" else set()
+    files.write(files.join(work, "plan.json"), b"{}")  # the folder is this ingest's from here on
+    references = {name: ray.put(split) for name, split in splits.items()}
+    video = source.kind == "video"
+
+    def part(job: int) -> int:
+        name, first, last = jobs[job]
+        table, state = _part(ray.get(references[name]), name, first, last, video, options)
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer, row_group_size=options.group_rows, compression="none")
+        files.write(files.join(work, f"part-{job:06d}.parquet"), buffer.getvalue())
+        files.write(files.join(work, f"part-{job:06d}.json"), json.dumps(state).encode())  # last: a part with it is whole
+        return state["bytes"]
+
+    waiting = [job for job in range(len(jobs)) if f"part-{job:06d}.json" not in there]
+    done = len(jobs) - len(waiting)
+    for size in run_tasks(part, waiting):
+        done += 1
+        progress("reading", done, len(jobs), size)
+    return [json.loads(files.read(files.join(work, f"part-{job:06d}.json"))) for job in range(len(jobs))]
+
+
+def run_tasks(task: Callable[[int], int], numbers: list[int]) -> Iterator[int]:
+    """task(n) for every n by Ray Data, on all CPUs; the results as they come."""
+    import logging
+
+    import ray.data
+    from ray.data import DataContext
+
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    DataContext.get_current().enable_progress_bars = False
+    if not numbers:
+        return
+    rows = ray.data.range(len(numbers), override_num_blocks=len(numbers))
+    for batch in rows.map_batches(
+        lambda b: {"result": np.array([task(numbers[int(i)]) for i in b["id"]])}, batch_size=1
+    ).iter_batches(batch_size=None, prefetch_batches=1):  # fmt: skip
+        found: Any = batch
+        yield from found["result"].tolist()
+
+
+def _runs(split: Split, each: int) -> Iterator[tuple[int, int]]:
+    """Runs of whole units of about `each` samples: (first unit, unit after the last)."""
+    if split.units is None:
+        yield from ((first, min(first + each, len(split))) for first in range(0, len(split), each))
+        return
+    first = held = 0
+    for unit, rows in enumerate(split.units.tolist()):
+        held += rows
+        if held >= each:
+            yield first, unit + 1
+            first, held = unit + 1, 0
+    if held:
+        yield first, len(split.units)
+
+
+def _part(split: Split, name: str, first: int, last: int, video: bool, options: Options) -> tuple[pa.Table, dict[str, Any]]:
+    kept: list[tuple[bytes, Kept, str, int]] = []
+    rejected: list[Rejection] = []
+    for unit in range(first, last):
+        for row in range(1 if split.units is None else int(split.units[unit])):
+            try:
+                sample = split.get(unit, row)
+                one = check(sample, video, options.min_side, options.max_side, options.min_seconds, options.max_seconds)
+                kept.append((hashlib.sha256(one.original).digest(), one, sample.name, sample.label))
+            except RejectedError as error:
+                rejected.append(Rejection(split.name(unit, row), error.reason, error.detail))
+    kept.sort(key=lambda item: (item[0], item[2]))
+    table = pa.table(
+        {
+            "data": [one.data for _, one, *_ in kept], "label": [label for *_, label in kept], "width": [one.width for _, one, *_ in kept],
+            "height": [one.height for _, one, *_ in kept], "frames": [one.frames for _, one, *_ in kept],
+            "seconds": [one.seconds for _, one, *_ in kept], "source": [source for *_, source, _ in kept], "hash": [h for h, *_ in kept],
+        }, schema=SCHEMA,
+    )  # fmt: skip
+    size = sum(len(one.data) for _, one, *_ in kept)
+    state = {"split": name, "rows": len(kept), "bytes": size, "rejected": [[r.name, r.reason, r.detail] for r in rejected]}
+    return table, state
+
+
+def _rejected(source: Corpus, parts: list[dict[str, Any]], options: Options) -> dict[str, Any]:
+    """Counts and examples by reason. Raises `VitokError` above the allowed share of what is broken; filtered is not broken."""
+    reasons: dict[str, dict[str, Any]] = {}
+    for rejection in (*source.rejected, *(Rejection(*row) for part in parts for row in part["rejected"])):
+        entry = reasons.setdefault(rejection.reason, {"count": 0, "examples": []})
+        entry["count"] += 1
+        if len(entry["examples"]) < EXAMPLES:
+            entry["examples"].append(str(rejection))
+    broken = sum(entry["count"] for reason, entry in reasons.items() if not reason.startswith("filtered"))
+    whole = sum(part["rows"] + len(part["rejected"]) for part in parts) + len(source.rejected)
+    if broken > max(10, options.max_rejected * whole):
+        worst = "; ".join(f"{entry['count']} {reason}, as {entry['examples'][0]}" for reason, entry in reasons.items())
+        raise VitokError(
+            f"{broken} of {whole} samples cannot be used ({worst}); --max-rejected {options.max_rejected:g} is the share allowed"
+        )
+    if not sum(part["rows"] for part in parts):
+        raise VitokError(f"nothing of {source.uri!r} is left: {json.dumps({r: e['count'] for r, e in reasons.items()})}")
+    return {"rejected": reasons, "samples_read": whole}
+
+
+def _shards(root: str, work: str, parts: list[dict[str, Any]], options: Options, progress: Callable[..., None]) -> dict[str, Any]:
+    """Pass 2."""
+    total = {name: sum(p["bytes"] for p in parts if p["split"] == name) for name in SPLITS}
+    if options.validation:  # by the hash alone: shards at the upper end of the hashes
+        whole = sum(total.values())
+        total = {"train": round(whole * (1 - options.validation)), "validation": round(whole * options.validation)}
+    jobs: list[tuple[str, int, int]] = []
+    for name in SPLITS:
+        count = max(1, -(-total[name] // (options.shard_mb << 20)))
+        jobs += [(name, number, count) for number in range(count)]
+    sources = {name: [n for n, p in enumerate(parts) if options.validation or p["split"] == name] for name in SPLITS}
+    there = {name for name, _ in files.listing(work)}
+
+    def shard(job: int) -> int:
+        name, number, count = jobs[job]
+        low, high = _range(name, number, count, options.validation)
+        found = pa.concat_tables(
+            [_slice(files.join(work, f"part-{n:06d}.parquet"), low, high) for n in sources[name]] or [SCHEMA.empty_table()]
+        )
+        # In the order of the hash and, among copies, of their names: the first copy stays, whichever part came first.
+        found = found.take(pc.sort_indices(found, [("hash", "ascending"), ("source", "ascending")]))  # pyright: ignore[reportAttributeAccessIssue]
+        hashes = found["hash"].to_pylist()
+        first = [i for i, h in enumerate(hashes) if i == 0 or h != hashes[i - 1]]
+        table = found.take(first).combine_chunks()
+        file = f"{name}-{number:05d}-of-{count:05d}.parquet"
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer, row_group_size=options.group_rows, compression="none", write_statistics=["hash"])  # pyright: ignore[reportArgumentType]
+        content = hashlib.sha256()
+        for h, label in zip(table["hash"].to_pylist(), table["label"].to_pylist(), strict=True):
+            content.update(h + int(NO_LABEL if label is None else label).to_bytes(4, "little", signed=True))
+        state = {
+            "file": file, "split": name, "rows": table.num_rows, "bytes": buffer.tell(), "duplicates": found.num_rows - table.num_rows,
+            "sha256": hashlib.sha256(buffer.getvalue()).hexdigest(), "content": content.hexdigest(),
+        }  # fmt: skip
+        files.write(files.join(root, file), buffer.getvalue())
+        files.write(files.join(work, f"shard-{job:06d}.json"), json.dumps(state).encode())
+        return state["bytes"]
+
+    waiting = [job for job in range(len(jobs)) if f"shard-{job:06d}.json" not in there]
+    done = len(jobs) - len(waiting)
+    for size in run_tasks(shard, waiting):
+        done += 1
+        progress("writing", done, len(jobs), size)
+    states = [json.loads(files.read(files.join(work, f"shard-{job:06d}.json"))) for job in range(len(jobs))]
+    fingerprint = hashlib.sha256(json.dumps([[s["split"], s["content"]] for s in states]).encode()).hexdigest()[:16]
+    counts = {name: sum(s["rows"] for s in states if s["split"] == name) for name in SPLITS}
+    return {
+        "counts": counts, "bytes": sum(s["bytes"] for s in states), "duplicates": sum(s["duplicates"] for s in states),
+        "fingerprint": fingerprint, "shards": [s for s in states if s["rows"]],
+    }  # fmt: skip
+
+
+def _range(name: str, number: int, count: int, validation: float) -> tuple[bytes, bytes | None]:
+    """The hashes of a shard: from `low` on, below `high` (None: no end)."""
+    border = round((1 - validation) * 2**64) if validation else 2**64
+    start, stop = (0, border) if name == "train" or not validation else (border, 2**64)
+    low, high = (start + (stop - start) * n // count for n in (number, number + 1))
+    return low.to_bytes(9, "big")[1:], None if high == 2**64 else high.to_bytes(9, "big")[1:]
+
+
+def _slice(uri: str, low: bytes, high: bytes | None) -> pa.Table:
+    """The rows of a part within a range of hashes: of the row groups that can hold some."""
+    with files.open_file(uri) as file:
+        part = pq.ParquetFile(file)
+        column = part.schema_arrow.get_field_index("hash")
+        groups: list[int] = []
+        for group in range(part.num_row_groups):
+            seen = part.metadata.row_group(group).column(column).statistics
+            if (seen is None or not seen.has_min_max) or (seen.max >= low and (high is None or seen.min < high)):
+                groups.append(group)
+        if not groups:
+            return SCHEMA.empty_table()
+        found = part.read_row_groups(groups, use_threads=False)
+    inside = [low <= h and (high is None or h < high) for h in found["hash"].to_pylist()]
+    return found.filter(pa.array(inside, pa.bool_()))

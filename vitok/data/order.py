@@ -1,0 +1,79 @@
+"""In which order the samples of a split are seen: a function of (seed, epoch) alone, found for any place without replay."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+PATTERN = 1000  # samples after which the schedule of a mixture repeats, in another order
+
+
+@dataclass(frozen=True, eq=False)
+class Order:
+    """One epoch. Units in random order; within each window of units, their samples in random order."""
+
+    seed: int
+    epoch: int
+    window: int
+    units: np.ndarray  # unit numbers as they come, (U,)
+    ends: np.ndarray | None  # samples up to the end of each window; None where every unit is one sample
+
+    def at(self, place: int, sizes: np.ndarray | None) -> tuple[int, int]:
+        """(unit, row) of the sample at a place of the epoch. `sizes` are the samples of each unit."""
+        if self.ends is None or sizes is None:
+            return int(self.units[place]), 0
+        window = int(np.searchsorted(self.ends, place, side="right"))
+        began = int(self.ends[window - 1]) if window else 0
+        mixed = _mixed(self.seed, self.epoch, window, int(self.ends[window]) - began)
+        members = self.units[window * self.window : (window + 1) * self.window]
+        borders = np.cumsum(sizes[members])
+        drawn = int(mixed[place - began])
+        which = int(np.searchsorted(borders, drawn, side="right"))
+        return int(members[which]), drawn - (int(borders[which - 1]) if which else 0)
+
+
+def epoch_order(count: int, sizes: np.ndarray | None, window: int, seed: int, epoch: int) -> Order:
+    """The order of one epoch over `count` samples, in units of `sizes` samples each."""
+    units = np.random.default_rng([seed, epoch]).permutation(count if sizes is None else len(sizes))
+    if sizes is None:
+        return Order(seed, epoch, window, units, None)
+    ends = np.cumsum(sizes[units])[window - 1 :: window]
+    if not len(ends) or ends[-1] != count:
+        ends = np.append(ends, count)
+    return Order(seed, epoch, window, units, ends)
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Which corpus sample i of a run comes from, and which of that corpus's samples it is. Exact to one sample in every
+    `PATTERN`: a run of any length, resumed anywhere, draws the corpora in proportion to their weights."""
+
+    weights: tuple[float, ...]
+
+    def at(self, sample: int, seed: int) -> tuple[int, int]:
+        """(number of the corpus, number of the sample within what that corpus gives)."""
+        if len(self.weights) == 1:
+            return 0, sample
+        block, slot = divmod(sample, PATTERN)
+        quotas = _quotas(self.weights)
+        pattern = _pattern(self.weights, seed, block)
+        corpus = int(pattern[slot])
+        return corpus, block * quotas[corpus] + int(np.count_nonzero(pattern[:slot] == corpus))
+
+
+def _quotas(weights: tuple[float, ...]) -> list[int]:
+    """Whole numbers in proportion to the weights that add up to `PATTERN`, by largest remainder."""
+    exact = np.asarray(weights) / sum(weights) * PATTERN
+    quotas = np.floor(exact).astype(int)
+    quotas[np.argsort(quotas - exact, kind="stable")[: PATTERN - quotas.sum()]] += 1
+    return quotas.tolist()
+
+
+@lru_cache(maxsize=4)
+def _pattern(weights: tuple[float, ...], seed: int, block: int) -> np.ndarray:
+    return np.random.default_rng([seed, block, 1]).permutation(np.repeat(np.arange(len(weights)), _quotas(weights)))
+
+
+@lru_cache(maxsize=8)
+def _mixed(seed: int, epoch: int, window: int, count: int) -> np.ndarray:
+    return np.random.default_rng([seed, epoch, window]).permutation(count)

@@ -1,0 +1,37 @@
+"""One sample before it is decoded, and what becomes of one that cannot be."""
+
+from dataclasses import dataclass
+
+NO_LABEL = -1
+PHOTOS, MOTION = "sample-photos", "sample-motion"  # the embedded corpora
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An image or a video as its source holds it."""
+
+    name: str  # within the corpus, the same on every node
+    label: int  # index into the corpus's classes, or NO_LABEL
+    data: bytes | None = None  # the encoded file; None for a video that is opened where it lies
+    uri: str = ""  # where a video lies
+    span: tuple[float, float] | None = None  # the part of a longer video that the sample is, seconds
+
+
+class RejectedError(Exception):
+    """A sample that cannot be used. `reason` is one of a few words, to be counted; `detail` says more."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason, self.detail = reason, detail
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """A rejected sample as it travels through Ray Data: a row like any other."""
+
+    name: str
+    reason: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.reason}" + (f" ({self.detail})" if self.detail else "")
