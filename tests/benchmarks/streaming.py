@@ -73,7 +73,7 @@ def to_crop(item: tuple[bytes]) -> np.ndarray:
     return crop(item[0], int.from_bytes(os.urandom(4), "little"))
 
 
-def loader_of_tars(pattern: str) -> Iterator[np.ndarray]:
+def loader_of_tars(pattern: str) -> Any:
     import torch
     import webdataset
 
@@ -117,8 +117,10 @@ def images() -> None:
                 began = time.perf_counter()
                 list(pool.map(bare, [paths[n * 50 : (n + 1) * 50] for n in range(20)]))
                 every = 1000 / (time.perf_counter() - began)
-            theirs = rate(loader_of_tars(str(root / "shard-{0..3}.tar")), len, 12)
-            ours = rate(source.batches(seed=turn, batch_size=BATCH, start=0, steps=100 * epoch), lambda batch: len(batch.images), 12)
+            loader = loader_of_tars(str(root / "shard-{0..3}.tar"))
+            theirs = rate(loader, len, 12)
+            loader._shutdown_workers()  # or they would go on beside what is measured next
+            ours = rate(source.batches(seed=turn, batch_size=BATCH, start=0, steps=100 * epoch), lambda batch: len(batch.images), 20)
             print(f"{turn:5d}  {alone:15.0f}  {every:12.0f}  {theirs[1]:12.0f}  {theirs[0]:7.2f}  {ours[1]:7.0f}  {ours[0]:7.2f}  "
                   f"{ours[2]:14.2f}  {ours[1] / theirs[1]:13.2f}  {ours[1] / every:7.2f}", flush=True)  # fmt: skip
         ray.shutdown()
@@ -195,7 +197,12 @@ def video() -> None:
                 torch.utils.data.DataLoader(Clips(paths, seek), batch_size=8, num_workers=CORES, collate_fn=np.stack)  # pyright: ignore[reportArgumentType]
                 for seek in (False, True)
             ]
-            zero, seeking = (rate(iter(loader), len, 10) for loader in loaders)
+            found: list[tuple[float, float, float]] = []
+            for loader in loaders:
+                batches: Any = iter(loader)
+                found.append(rate(batches, len, 10))
+                batches._shutdown_workers()
+            zero, seeking = found
             ours = rate(source.batches(seed=turn, batch_size=8, start=0, steps=2000), lambda batch: len(batch.images), 10)
             print(f"{turn:5d}  {zero[1]:18.1f}  {seeking[1]:16.1f}  {ours[1]:7.1f}  {ours[0]:7.2f}  {ours[1] / seeking[1]:10.2f}  "
                   f"{ours[1] / zero[1]:12.2f}", flush=True)  # fmt: skip

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vitok.config import Data
-from vitok.data import stream
+from vitok.data import tasks
 from vitok.data.corpora import open_corpora
 from vitok.data.sample import Rejection
 from vitok.data.stream import Rejected, Source, prepare
@@ -145,5 +145,6 @@ def test_more_than_the_share_stops_the_run() -> None:
 def test_plans_follow_each_other_without_a_seam(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = prepare(open_corpora(str(photos)), FRESH, 16)
     whole = images(source, 0, 12)
-    monkeypatch.setattr(stream, "BLOCKS", 5)
+    monkeypatch.setattr(tasks, "MOST_BYTES", 1)  # plans of four batches
+    assert tasks.plan_length(100) == tasks.FEWEST
     assert np.array_equal(images(source, 0, 12), whole)

@@ -106,21 +106,11 @@ def _parts(source: Corpus, root: str, work: str, options: Options, progress: Cal
 
 def run_tasks(task: Callable[[int], int], numbers: list[int]) -> Iterator[int]:
     """task(n) for every n by Ray Data, on all CPUs; the results as they come."""
-    import logging
+    from vitok.data import tasks
 
-    import ray.data
-    from ray.data import DataContext
-
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-    DataContext.get_current().enable_progress_bars = False
-    if not numbers:
-        return
-    rows = ray.data.range(len(numbers), override_num_blocks=len(numbers))
-    for batch in rows.map_batches(
-        lambda b: {"result": np.array([task(numbers[int(i)]) for i in b["id"]])}, batch_size=1
-    ).iter_batches(batch_size=None, prefetch_batches=1):  # fmt: skip
-        found: Any = batch
-        yield from found["result"].tolist()
+    make: tasks.Make = lambda n: {"result": np.array([task(numbers[n])])}  # noqa: E731
+    for block in tasks.stream(make, len(numbers), 1 << 20):
+        yield int(block["result"][0])
 
 
 def _runs(split: Split, each: int) -> Iterator[tuple[int, int]]:

@@ -5,26 +5,23 @@ with `pool = 0`, a fresh crop for every sample, decoded by Ray Data on whatever 
 """
 
 import json
-import logging
+import math
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import ray
-import ray.data
-from ray.data import DataContext, Dataset
+from ray.data import Dataset
 
 from vitok.config import Data
-from vitok.data import files
+from vitok.data import files, tasks
 from vitok.data.corpora import Corpora
 from vitok.data.reader import Decoded, Reader
 from vitok.data.sample import Rejection
 from vitok.errors import VitokError
 
-BLOCKS = 4096  # batches that one streaming plan lays out at a time
 FORGIVEN = 10  # unusable samples that stop no run, however small the corpus
 
 
@@ -90,17 +87,14 @@ class Source:
                     yield _batch(batch)
             return
         mine = range(rank, -(-self.views // batch_size), world)
-        if not mine:
-            return
-        views, reader, step = self.views, self.held_out, batch_size
+        views, reader = self.views, self.held_out
 
-        def decode(rows: Any) -> Any:
-            first = mine[int(rows["id"][0])] * step
-            return _columns(reader.views(range(first, min(first + step, views))), reader)
+        def make(number: int) -> tasks.Columns:
+            first = mine[number] * batch_size
+            return _columns(reader.views(range(first, min(first + batch_size, views))), reader)
 
-        plan = ray.data.range(len(mine), override_num_blocks=len(mine)).map_batches(decode, batch_size=1)
-        for batch in plan.iter_batches(batch_size=None, prefetch_batches=2):
-            yield _batch(batch)
+        for block in tasks.stream(make, len(mine), batch_size * math.prod(reader.shape)):
+            yield _batch(block)
 
     def _pooled(self, seed: int, batch_size: int, start: int, steps: int, share: slice) -> Iterator[Batch]:
         assert self.pool is not None
@@ -116,37 +110,17 @@ class Source:
                     yield Batch(found["image"][share], frozenset(), found["label"][share])
 
     def _fresh(self, seed: int, batch_size: int, start: int, steps: int, share: slice) -> Iterator[Batch]:
-        """Plans of `BLOCKS` batches, the next one begun before the last batches of this one are taken."""
-        firsts = range(start, steps, BLOCKS)
-        with ThreadPoolExecutor(1) as ahead:
-            waiting = None
-            for first in firsts:
-                last = min(first + BLOCKS, steps)
-                plan = waiting.result() if waiting else self._plan(seed, batch_size, first, last, share)
-                waiting = None
-                for done, batch in enumerate(plan):
-                    if last < steps and waiting is None and done >= (last - first) // 2:
-                        waiting = ahead.submit(self._begun, seed, batch_size, last, min(last + BLOCKS, steps), share)
-                    if len(batch.images) < share.stop - share.start:
-                        raise self._dead(batch.rejected)
-                    yield batch
-
-    def _plan(self, seed: int, batch_size: int, first: int, last: int, share: slice) -> Iterator[Batch]:
         local, reader = share.stop - share.start, self.training
 
-        def decode(rows: Any) -> Any:
-            step, place = np.divmod(rows["id"], local)
-            return _columns(reader.training((first + step) * batch_size + share.start + place, seed), reader)
+        def make(number: int) -> tasks.Columns:
+            first = (start + number) * batch_size + share.start
+            return _columns(reader.training(range(first, first + local), seed), reader)
 
-        plan = ray.data.range((last - first) * local, override_num_blocks=last - first).map_batches(decode, batch_size=local)
-        for batch in plan.iter_batches(batch_size=local, prefetch_batches=4):
-            yield _batch(batch)
-
-    def _begun(self, *arguments: Any) -> Iterator[Batch]:
-        from itertools import chain
-
-        plan = self._plan(*arguments)
-        return chain([next(plan)], plan)
+        for block in tasks.stream(make, steps - start, local * math.prod(reader.shape)):
+            batch = _batch(block)
+            if len(batch.images) < local:
+                raise self._dead(batch.rejected)
+            yield batch
 
     def _dead(self, rejected: frozenset[Rejection]) -> VitokError:
         """To be raised where the rows are read: an exception inside a task would come back wrapped, and logged twice, by Ray."""
@@ -159,10 +133,6 @@ def prepare(corpora: Corpora, data: Data, size: int, frames: int = 1) -> Source:
 
     Raises `VitokError` where not one sample of the training split can be decoded, or too many cannot.
     """
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # a study shows its own progress, and its errors once
-    context = DataContext.get_current()
-    context.execution_options.preserve_order = True
-    context.enable_progress_bars = False
     training, held_out = (
         Reader(
             tuple(ray.put(split) for split in splits), tuple(map(len, splits)), tuple(c.kind == "video" for _, c in corpora.parts),
@@ -173,12 +143,9 @@ def prepare(corpora: Corpora, data: Data, size: int, frames: int = 1) -> Source:
     source = Source(corpora.uri, data, size, frames, training, held_out, None, None, frozenset(corpora.rejected))
     if not data.pool:
         return source
-    pool = ray.data.range(data.pool, override_num_blocks=max(1, data.pool // 512)).map_batches(
-        lambda rows: _columns(training.training(_numbers(rows), 0), training), batch_size=None
-    )
-    validation = ray.data.range(source.views, override_num_blocks=max(1, source.views // 64)).map_batches(
-        lambda rows: _columns(held_out.views(_numbers(rows)), held_out), batch_size=None
-    )
+    crops, views = _runs(data.pool, 512), _runs(source.views, 64)
+    pool = tasks.dataset(lambda n: _columns(training.training(crops[n], 0), training), len(crops))
+    validation = tasks.dataset(lambda n: _columns(held_out.views(views[n]), held_out), len(views))
     pool, validation = pool.materialize(), validation.materialize()
     rows = [row for part in (pool, validation) for row in part.select_columns(["ok", "rejected"]).take_all()]
     rejected = frozenset(rejection for row in rows for rejection in _reasons(row["rejected"]))
@@ -188,8 +155,10 @@ def prepare(corpora: Corpora, data: Data, size: int, frames: int = 1) -> Source:
     return Source(corpora.uri, data, size, frames, training, held_out, pool, validation, source.rejected | rejected)
 
 
-def _numbers(rows: Any) -> list[int]:
-    return rows["id"].tolist()
+def _runs(count: int, about: int) -> list[range]:
+    """0 .. count - 1 in runs of equal length, give or take one."""
+    runs = max(1, count // about)
+    return [range(count * n // runs, count * (n + 1) // runs) for n in range(runs)]
 
 
 def _columns(decoded: list[Decoded], reader: Reader) -> dict[str, np.ndarray]:
