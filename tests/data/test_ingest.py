@@ -81,6 +81,24 @@ def test_what_comes_out_streams_every_sample_once_an_epoch(library: Path, tmp_pa
     assert all(len(one) > 0.8 * count for one in shown)
 
 
+def test_what_is_held_out_is_not_trained_on(library: Path, tmp_path: Path) -> None:
+    shutil.copytree(library / "cat", tmp_path / "source" / "train" / "cat")
+    shutil.copytree(library / "cat", tmp_path / "source" / "val" / "cat", ignore=shutil.ignore_patterns("1*", "2*"))
+    manifest = ingestion.ingest(open_corpus(str(tmp_path / "source")), str(tmp_path / "out"), SMALL, quiet)
+    corpus = open_corpus(str(tmp_path / "out"))
+    hashes = [set(part) for part in ({split.get(u, r).data for u, n in enumerate(split.units.tolist()) for r in range(n)}
+                                     for split in (corpus.train, corpus.validation) if split.units is not None)]  # fmt: skip
+    assert not hashes[0] & hashes[1] and manifest["duplicates"] == manifest["counts"]["validation"] > 5
+
+
+def test_the_error_of_a_task_is_one_line() -> None:
+    def task(n: int) -> int:
+        raise VitokError("part cannot be written: No space left on device")
+
+    with pytest.raises(VitokError, match=r"^part cannot be written: No space left on device; the same command goes on"):
+        list(ingestion.run_tasks(task, [0]))
+
+
 def test_another_ingest_is_not_overwritten(library: Path, tmp_path: Path) -> None:
     out = str(tmp_path / "out")
     first = ingestion.ingest(open_corpus(str(library)), out, SMALL, quiet)
@@ -100,13 +118,14 @@ def test_too_much_that_is_broken_stops_it(library: Path, tmp_path: Path) -> None
 
 
 def test_killed_three_times_it_comes_to_the_same(library: Path, cluster: str, tmp_path: Path) -> None:
-    whole = ingestion.ingest(open_corpus(str(library)), str(tmp_path / "whole"), SMALL, quiet)
+    options = Options(shard_mb=1, group_rows=4, part_samples=1)
+    whole = ingestion.ingest(open_corpus(str(library)), str(tmp_path / "whole"), options, quiet)
     command = [
         sys.executable, "-c", "from vitok.cli import main; main()", "data", "ingest", str(library), str(tmp_path / "killed"),
-        "--shard-mb", "1", "--group-rows", "4", "--part-samples", "8",
+        "--shard-mb", "1", "--group-rows", "4", "--part-samples", "1",
     ]  # fmt: skip
-    rng, kills = random.Random(0), 0
-    while kills < 3:
+    rng = random.Random(0)
+    for _ in range(3):
         done = set((tmp_path / "killed").rglob("part-*.json")) if (tmp_path / "killed").exists() else set[Path]()
         process = subprocess.Popen(command, env=os.environ | {"RAY_ADDRESS": cluster}, stderr=subprocess.DEVNULL)
         ends = time.monotonic() + 60
@@ -114,13 +133,9 @@ def test_killed_three_times_it_comes_to_the_same(library: Path, cluster: str, tm
             if (tmp_path / "killed").exists() and set((tmp_path / "killed").rglob("part-*.json")) - done:
                 break
             time.sleep(0.02)
-        time.sleep(rng.uniform(0, 0.3))
-        if process.poll() is not None:
-            break
+        time.sleep(rng.uniform(0, 0.05))
         process.send_signal(signal.SIGKILL)
-        process.wait()
-        kills += 1
-    assert kills
+        assert process.wait() == -signal.SIGKILL  # it was still at work
     result = subprocess.run(command, env=os.environ | {"RAY_ADDRESS": cluster}, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
     manifest = json.loads((tmp_path / "killed" / "manifest.json").read_text())

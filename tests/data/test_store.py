@@ -17,10 +17,12 @@ import numpy as np
 import pytest
 
 from vitok.config import Data
-from vitok.data import files, inspect
+from vitok.data import files, inspect, motion
 from vitok.data import ingest as ingestion
 from vitok.data.corpora import open_corpora, open_corpus
+from vitok.data.decode import center_clip
 from vitok.data.ingest import Options
+from vitok.data.sample import RejectedError, Sample
 from vitok.data.stream import prepare
 from vitok.errors import UsageError
 
@@ -149,6 +151,22 @@ def test_ingest_into_a_store_and_back(bucket: str, photos: Path, tmp_path: Path,
     assert sorted(name for name, _ in files.listing(f"{bucket}/ingested")) == sorted(p.name for p in (tmp_path / "out").iterdir())
     corpus = open_corpus(f"{bucket}/ingested")
     assert corpus.train.get(0, 0).data == open_corpus(str(tmp_path / "out")).train.get(0, 0).data
+
+
+def test_a_video_is_read_where_it_lies(bucket: str) -> None:
+    name = "skimage/data/chelsea/pan-left.mp4"
+    local = motion.locate(name)
+    files.write(f"{bucket}/videos/a.mp4", local.read_bytes())
+    files.write(f"{bucket}/videos/b.mp4", b"no video")
+    corpus = open_corpus(f"{bucket}/videos")
+    found: dict[str, np.ndarray | str] = {}
+    for split in (corpus.train, corpus.validation):
+        try:
+            found[split.name(0, 0)] = center_clip(split.get(0, 0), 32, 4, 8.0)
+        except RejectedError as error:
+            found[split.name(0, 0)] = error.reason
+    assert found["b.mp4"] == "not a video"
+    assert np.array_equal(found["a.mp4"], center_clip(Sample("", 0, uri=str(local)), 32, 4, 8.0))
 
 
 def test_an_absent_bucket_is_one_line(bucket: str) -> None:

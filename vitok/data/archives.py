@@ -29,7 +29,7 @@ def webdataset(root: str, listing: Listing) -> Found:
     pass over the headers and kept in the user's cache."""
     shards = [(name, size) for name, size in listing if suffix(name) == ".tar"]
     with ThreadPoolExecutor(16 if files.is_remote(root) else 4) as pool:
-        indices = list(pool.map(lambda item: _tar_index(root, *item), shards))
+        indices = list(pool.map(lambda item: _tar_index(root, item[0]), shards))
     rejected: list[Rejection] = []
     columns: dict[str, list[pa.Array]] = {name: [] for name in ("name", "shard", "offset", "size", "label")}
     for number, index in enumerate(indices):
@@ -45,7 +45,7 @@ def webdataset(root: str, listing: Listing) -> Found:
         raise UsageError(f"{root!r} holds {table.num_rows} samples; above {MOST_MEMBERS} run `vitok data ingest` first")
     names = tuple(name for name, _ in shards)
     parts = _part_of([names[shard] for shard in table["shard"].to_pylist()], table["name"].to_pylist())
-    train, held = (Members(root, names, table.filter(pa.array([part == of for part in parts]))) for of in ("train", "validation"))
+    train, held = (Members(root, table.filter(pa.array([part == of for part in parts])), names) for of in ("train", "validation"))
     kinds = {suffix(name) for name in table["name"].slice(0, 100).to_pylist()}
     labels = pa.compute.max(table["label"]).as_py() if table.num_rows else None  # pyright: ignore[reportAttributeAccessIssue]
     classes = tuple(map(str, range((NO_LABEL if labels is None else labels) + 1)))
@@ -87,13 +87,13 @@ def idx(root: str, listing: Listing) -> Found:
         counts = [len(idx_array(place)) for place in places]
     except RejectedError as error:
         raise UsageError(f"{root!r}: {error}") from None
-    classes = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
-    names = classes if "fashion" in root else tuple("0123456789")
-    return Found("image", Idx(places[0], places[1], counts[0]), Idx(places[2], places[3], counts[2]), names)
+    classes = tuple(map(str, range(int(idx_array(places[1]).max()) + 1)))  # the files name none
+    return Found("image", Idx(places[0], places[1], counts[0]), Idx(places[2], places[3], counts[2]), classes)
 
 
-def _tar_index(root: str, shard: str, size: int) -> pa.Table:
-    key = hashlib.sha256(f"{files.join(root, shard)} {size}".encode()).hexdigest()[:32]
+def _tar_index(root: str, shard: str) -> pa.Table:
+    uri = files.join(root, shard)
+    key = hashlib.sha256(f"{uri} {files.stamp(uri)}".encode()).hexdigest()[:32]
     kept = files.cache() / "tars" / f"{key}.parquet"
     if kept.is_file():
         return pq.read_table(kept)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from vitok.data import files
-from vitok.data.decode import load
+from vitok.data.decode import load, open_video
 from vitok.data.sample import RejectedError, Sample
 
 QUALITY = 95  # of a JPEG that was shrunk; chroma is kept at full size
@@ -42,12 +42,11 @@ def _image(sample: Sample, min_side: int, max_side: int) -> Kept:
 
 def _video(sample: Sample, min_side: int, min_seconds: float, max_seconds: float) -> Kept:
     from vitok.data.remux import cut, walk
-    from vitok.data.video import Video
 
     original = files.read(sample.uri) if sample.data is None else sample.data
     if sample.span is not None:
         original = cut(original, sample.span)
-    with Video(original) as opened:
+    with open_video(Sample(sample.name, sample.label, original)) as opened:
         _large_enough((opened.width, opened.height), min_side)
         frames, seconds = walk(original)  # what can be decoded, whatever the header says
         if seconds < min_seconds:

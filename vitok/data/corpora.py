@@ -116,11 +116,9 @@ def open_corpus(uri: str) -> Corpus:
     root, listing = _listed(uri, files.absolute(place))
     layout = layout or _recognise(uri, listing)
     try:
-        found = LAYOUTS[layout](root, listing, **_options(uri, query))
+        found = LAYOUTS[layout](root, listing, **_options(uri, layout, query))
     except RejectedError as error:
         raise UsageError(f"corpus {uri!r}: {error}") from None
-    except TypeError:
-        raise UsageError(f"corpus {uri!r}: {layout} takes no option {query!r}") from None
     if not len(found.train) or not len(found.validation):
         bad = f"; {len(found.rejected)} more cannot be used, the first: {found.rejected[0]}" if found.rejected else ""
         raise UsageError(
@@ -169,19 +167,19 @@ def _embedded(uri: str) -> Found:
         parts = [
             layouts.table([(name, photos.locate(name).stat().st_size, -1) for name in part]) for part in (photos.TRAIN, photos.VALIDATION)
         ]
-        return Found("image", Files(uri, "image", parts[0]), Files(uri, "image", parts[1]))
+        return Found("image", Files(uri, parts[0], "image"), Files(uri, parts[1], "image"))
     from vitok.data import motion
 
     clips = [layouts.table([(name, 0, motion.label(name)) for name in motion.names(part)]) for part in (photos.TRAIN, photos.VALIDATION)]
-    return Found("video", Files(uri, "video", clips[0]), Files(uri, "video", clips[1]), motion.CLASSES)
+    return Found("video", Files(uri, clips[0], "video"), Files(uri, clips[1], "video"), motion.CLASSES)
 
 
-def _options(uri: str, query: str) -> dict[str, Any]:
+def _options(uri: str, layout: str, query: str) -> dict[str, Any]:
     if not query:
         return {}
     name, _, value = query.partition("=")
-    if name != "split" or not value.isdigit():
-        raise UsageError(f"corpus {uri!r}: ?split=N is the only option")
+    if layout != "ucf101" or name != "split" or not value.isdigit():
+        raise UsageError(f"corpus {uri!r}: ?split=N, of ucf101, is the only option")
     return {"split": int(value)}
 
 

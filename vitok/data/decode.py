@@ -3,12 +3,21 @@
 import io
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from vitok.data import files
 from vitok.data.sample import RejectedError, Sample
 
+if TYPE_CHECKING:
+    from vitok.data.video import Video
+
+# What Pillow has to say of damaged files is said by the reason of their rejection, or is of no consequence.
+warnings.filterwarnings("ignore", module="PIL")
 # Above it a file counts as a decompression bomb. The default is Pillow's own, pinned.
 Image.MAX_IMAGE_PIXELS = int(os.environ.get("VITOK_MAX_PIXELS") or 178_956_970)
 
@@ -21,14 +30,14 @@ def load(data: bytes, smallest: int) -> Image.Image:
     if not data:
         raise RejectedError("empty", "zero bytes")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data)) as image:
-                if smallest:
-                    image.draft("RGB", (smallest, smallest))
-                rgb = _rgb(image)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise RejectedError("bomb", f"more than {Image.MAX_IMAGE_PIXELS} pixels; the variable VITOK_MAX_PIXELS raises the limit") from None
+        with Image.open(io.BytesIO(data)) as image:
+            if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+                raise _bomb()
+            if smallest:
+                image.draft("RGB", (smallest, smallest))
+            rgb = _rgb(image)
+    except Image.DecompressionBombError:
+        raise _bomb() from None
     except UnidentifiedImageError:
         raise RejectedError("not an image") from None
     except RejectedError:
@@ -59,11 +68,21 @@ def center_crop(image: Image.Image, size: int) -> np.ndarray:
     return np.asarray(image.crop((left, top, left + size, top + size)))
 
 
-def random_clip(sample: Sample, size: int, frames: int, fps: float, smallest_crop: float, rng: np.random.Generator) -> np.ndarray:
-    """`frames` pictures from a random start, all cut to one random square. (frames, size, size, 3) uint8."""
+@contextmanager
+def open_video(sample: Sample) -> Iterator["Video"]:
+    """From its bytes, a local file, or a store, of which only what is needed is read."""
     from vitok.data.video import Video
 
-    with Video(sample.uri if sample.data is None else sample.data, sample.span) as video:
+    with ExitStack() as opened:
+        source: Any = sample.data
+        if source is None:
+            source = opened.enter_context(files.opened(sample.uri)) if files.is_remote(sample.uri) else sample.uri
+        yield opened.enter_context(Video(source, sample.span))
+
+
+def random_clip(sample: Sample, size: int, frames: int, fps: float, smallest_crop: float, rng: np.random.Generator) -> np.ndarray:
+    """`frames` pictures from a random start, all cut to one random square. (frames, size, size, 3) uint8."""
+    with open_video(sample) as video:
         start = float(rng.uniform(0, max(0.0, video.seconds - frames / fps)))
         side, left, top = _square(video.width, video.height, size, smallest_crop, rng)
         wide, high = (max(size, round(length * size / side)) for length in (video.width, video.height))
@@ -74,9 +93,7 @@ def random_clip(sample: Sample, size: int, frames: int, fps: float, smallest_cro
 
 def center_clip(sample: Sample, size: int, frames: int, fps: float) -> np.ndarray:
     """The `frames` pictures in the middle of a video, each cut by `center_crop`. (frames, size, size, 3) uint8."""
-    from vitok.data.video import Video
-
-    with Video(sample.uri if sample.data is None else sample.data, sample.span) as video:
+    with open_video(sample) as video:
         start = max(0.0, video.seconds - frames / fps) / 2
         clip = video.clip(start, frames, fps, (video.width, video.height))
     return np.stack([center_crop(Image.fromarray(picture), size) for picture in clip])
@@ -89,6 +106,10 @@ def _square(width: int, height: int, size: int, smallest_crop: float, rng: np.ra
     side = min(float(np.exp(rng.uniform(np.log(low), np.log(short)))), float(short))  # exp(log(x)) can be above x
     left, top = rng.uniform(0, width - side), rng.uniform(0, height - side)
     return side, left, top
+
+
+def _bomb() -> RejectedError:
+    return RejectedError("bomb", f"more than {Image.MAX_IMAGE_PIXELS} pixels; the variable VITOK_MAX_PIXELS raises the limit")
 
 
 def _rgb(image: Image.Image) -> Image.Image:

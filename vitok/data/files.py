@@ -4,6 +4,7 @@ Requests to a store are repeated when they fail; a file that is gone, or a store
 """
 
 import os
+import threading
 import time
 from collections.abc import Callable
 from functools import lru_cache
@@ -64,16 +65,27 @@ def exists(uri: str) -> str | None:
 
 def size(uri: str) -> int:
     """Bytes of a file. Raises `UsageError` if it is not there."""
+    return _stat(uri)[0]
+
+
+def stamp(uri: str) -> str:
+    """Another text when a file has been written again. Raises `UsageError`."""
+    return "{} {}".format(*_stat(uri))
+
+
+def _stat(uri: str) -> tuple[int, int]:
+    """(bytes, time of the last change in ns)"""
     try:
         if not is_remote(uri):
-            return Path(uri).stat().st_size
+            found = Path(uri).stat()
+            return found.st_size, found.st_mtime_ns
         system, path = _system(uri)
-        found = system.get_file_info(path).size
+        info = system.get_file_info(path)
     except OSError as error:
         raise UsageError(f"{uri!r} cannot be read: {_short(error)}") from None
-    if found is None:
+    if info.size is None:
         raise UsageError(f"{uri!r} is not there")
-    return int(found)
+    return int(info.size), int(info.mtime_ns or 0)
 
 
 def read(uri: str, offset: int = 0, count: int | None = None) -> bytes:
@@ -96,6 +108,11 @@ def open_file(uri: str) -> Any:
     return system.open_input_file(path)
 
 
+def opened(uri: str) -> Any:
+    """`open_file` for one sample. Raises `RejectedError`."""
+    return retried(uri, lambda: open_file(uri))
+
+
 def write(uri: str, data: bytes | Callable[[BinaryIO], None]) -> None:
     """A whole file or none: written beside and renamed; a store does that by itself. Raises `VitokError`."""
     fill: Callable[[BinaryIO], Any] = (lambda file: file.write(data)) if isinstance(data, bytes) else data
@@ -107,7 +124,7 @@ def write(uri: str, data: bytes | Callable[[BinaryIO], None]) -> None:
             return
         path = Path(uri)
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
+        partial = path.with_name(f"{path.name}.partial-{os.getpid()}-{threading.get_ident()}")
         with partial.open("wb") as file:
             fill(file)
         partial.replace(path)

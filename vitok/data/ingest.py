@@ -39,7 +39,7 @@ SCHEMA = pa.schema([
 
 @dataclass(frozen=True)
 class Options:
-    """What decides the result of an ingest; `digest` is its identity, with the source's."""
+    """What decides the result of an ingest, with the source."""
 
     min_side: int = 0  # pixels
     max_side: int = 0  # larger images are shrunk to it; 0 keeps all
@@ -67,7 +67,8 @@ def ingest(source: Corpus, target: str, options: Options, progress: Callable[[st
     work = files.join(root, f"{WORK}/{hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()[:16]}")
     if files.exists(root) and files.exists(work) is None and files.listing(root):
         raise UsageError(f"{target!r} is not empty and holds no ingest of this source with these options: give another folder")
-    parts = _parts(source, root, work, options, progress)
+    files.write(files.join(work, "plan.json"), json.dumps(plan).encode())  # the folder is this ingest's from here on
+    parts = _parts(source, work, options, progress)
     manifest = plan | {"kind": source.kind, "classes": list(source.classes), "group_rows": options.group_rows}
     manifest |= _rejected(source, parts, options) | _shards(root, work, parts, options, progress)
     files.write(files.join(root, ingested.MANIFEST), json.dumps(manifest, indent=1).encode())
@@ -76,40 +77,58 @@ def ingest(source: Corpus, target: str, options: Options, progress: Callable[[st
     return manifest
 
 
-def _parts(source: Corpus, root: str, work: str, options: Options, progress: Callable[..., None]) -> list[dict[str, Any]]:
+def _parts(source: Corpus, work: str, options: Options, progress: Callable[..., None]) -> list[dict[str, Any]]:
     """Pass 1. What each part holds and rejected, in the order of the source."""
     import ray
 
     splits: dict[str, Split] = {"train": source.train, "validation": source.validation}
     jobs = [(name, first, last) for name, split in splits.items() for first, last in _runs(split, options.part_samples)]
-    there = {name for name, _ in files.listing(work)} if files.exists(work) == "folder" else set()
-    files.write(files.join(work, "plan.json"), b"{}")  # the folder is this ingest's from here on
     references = {name: ray.put(split) for name, split in splits.items()}
     video = source.kind == "video"
 
-    def part(job: int) -> int:
+    def part(job: int) -> dict[str, Any]:
         name, first, last = jobs[job]
         table, state = _part(ray.get(references[name]), name, first, last, video, options)
-        buffer = io.BytesIO()
-        pq.write_table(table, buffer, row_group_size=options.group_rows, compression="none")
-        files.write(files.join(work, f"part-{job:06d}.parquet"), buffer.getvalue())
-        files.write(files.join(work, f"part-{job:06d}.json"), json.dumps(state).encode())  # last: a part with it is whole
+        files.write(_part_file(work, job), _parquet(table, options))
+        return state
+
+    return _done("part", part, len(jobs), work, progress)
+
+
+def _done(kind: str, task: Callable[[int], dict[str, Any]], count: int, work: str, progress: Callable[..., None]) -> list[dict[str, Any]]:
+    """What task(0) .. task(count - 1) tell of themselves, of those that have not been done before by doing them. What a task
+    tells is written last: one that has told is done."""
+
+    def tell(job: int) -> int:
+        state = task(job)
+        files.write(_state(work, kind, job), json.dumps(state).encode())
         return state["bytes"]
 
-    waiting = [job for job in range(len(jobs)) if f"part-{job:06d}.json" not in there]
-    done = len(jobs) - len(waiting)
-    for size in run_tasks(part, waiting):
-        done += 1
-        progress("reading", done, len(jobs), size)
-    return [json.loads(files.read(files.join(work, f"part-{job:06d}.json"))) for job in range(len(jobs))]
+    there = {name for name, _ in files.listing(work)}
+    waiting = [job for job in range(count) if f"{kind}-{job:06d}.json" not in there]
+    for number, size in enumerate(run_tasks(tell, waiting), start=1):
+        progress(f"{kind}s", count - len(waiting) + number, count, size)
+    return [json.loads(files.read(_state(work, kind, job))) for job in range(count)]
+
+
+def _state(work: str, kind: str, job: int) -> str:
+    return files.join(work, f"{kind}-{job:06d}.json")
 
 
 def run_tasks(task: Callable[[int], int], numbers: list[int]) -> Iterator[int]:
-    """task(n) for every n by Ray Data, on all CPUs; the results as they come."""
+    """task(n) for every n by Ray Data, on all CPUs; the results in order. Raises the `VitokError` of a task."""
     from vitok.data import tasks
 
-    make: tasks.Make = lambda n: {"result": np.array([task(numbers[n])])}  # noqa: E731
+    def make(n: int) -> tasks.Columns:
+        # An error that crosses Ray Data as an exception comes back wrapped in a page of text.
+        try:
+            return {"result": np.array([task(numbers[n])]), "error": np.array([""])}
+        except (VitokError, RejectedError) as error:
+            return {"result": np.array([0]), "error": np.array([str(error)])}
+
     for block in tasks.stream(make, len(numbers), 1 << 20):
+        if error := str(block["error"][0]):
+            raise VitokError(f"{error}; the same command goes on from here")
         yield int(block["result"][0])
 
 
@@ -183,39 +202,33 @@ def _shards(root: str, work: str, parts: list[dict[str, Any]], options: Options,
         count = max(1, -(-total[name] // (options.shard_mb << 20)))
         jobs += [(name, number, count) for number in range(count)]
     sources = {name: [n for n, p in enumerate(parts) if options.validation or p["split"] == name] for name in SPLITS}
-    there = {name for name, _ in files.listing(work)}
 
-    def shard(job: int) -> int:
+    def shard(job: int) -> dict[str, Any]:
         name, number, count = jobs[job]
         low, high = _range(name, number, count, options.validation)
-        found = pa.concat_tables(
-            [_slice(files.join(work, f"part-{n:06d}.parquet"), low, high) for n in sources[name]] or [SCHEMA.empty_table()]
-        )
+        found = pa.concat_tables([SCHEMA.empty_table(), *(_slice(_part_file(work, n), low, high) for n in sources[name])])
+        copies = found.num_rows
+        if name == "train" and not options.validation:  # what is held out too is not trained on
+            held = {h for n in sources["validation"] for h in _slice(_part_file(work, n), low, high, ["hash"])["hash"].to_pylist()}
+            found = found.filter(pa.array([h not in held for h in found["hash"].to_pylist()], pa.bool_()))
         # In the order of the hash and, among copies, of their names: the first copy stays, whichever part came first.
         found = found.take(pc.sort_indices(found, [("hash", "ascending"), ("source", "ascending")]))  # pyright: ignore[reportAttributeAccessIssue]
         hashes = found["hash"].to_pylist()
         first = [i for i, h in enumerate(hashes) if i == 0 or h != hashes[i - 1]]
         table = found.take(first).combine_chunks()
         file = f"{name}-{number:05d}-of-{count:05d}.parquet"
-        buffer = io.BytesIO()
-        pq.write_table(table, buffer, row_group_size=options.group_rows, compression="none", write_statistics=["hash"])  # pyright: ignore[reportArgumentType]
+        data = _parquet(table, options)
         content = hashlib.sha256()
         for h, label in zip(table["hash"].to_pylist(), table["label"].to_pylist(), strict=True):
             content.update(h + int(NO_LABEL if label is None else label).to_bytes(4, "little", signed=True))
         state = {
-            "file": file, "split": name, "rows": table.num_rows, "bytes": buffer.tell(), "duplicates": found.num_rows - table.num_rows,
-            "sha256": hashlib.sha256(buffer.getvalue()).hexdigest(), "content": content.hexdigest(),
+            "file": file, "split": name, "rows": table.num_rows, "bytes": len(data), "duplicates": copies - table.num_rows,
+            "sha256": hashlib.sha256(data).hexdigest(), "content": content.hexdigest(),
         }  # fmt: skip
-        files.write(files.join(root, file), buffer.getvalue())
-        files.write(files.join(work, f"shard-{job:06d}.json"), json.dumps(state).encode())
-        return state["bytes"]
+        files.write(files.join(root, file), data)
+        return state
 
-    waiting = [job for job in range(len(jobs)) if f"shard-{job:06d}.json" not in there]
-    done = len(jobs) - len(waiting)
-    for size in run_tasks(shard, waiting):
-        done += 1
-        progress("writing", done, len(jobs), size)
-    states = [json.loads(files.read(files.join(work, f"shard-{job:06d}.json"))) for job in range(len(jobs))]
+    states = _done("shard", shard, len(jobs), work, progress)
     fingerprint = hashlib.sha256(json.dumps([[s["split"], s["content"]] for s in states]).encode()).hexdigest()[:16]
     counts = {name: sum(s["rows"] for s in states if s["split"] == name) for name in SPLITS}
     return {
@@ -232,18 +245,30 @@ def _range(name: str, number: int, count: int, validation: float) -> tuple[bytes
     return low.to_bytes(9, "big")[1:], None if high == 2**64 else high.to_bytes(9, "big")[1:]
 
 
-def _slice(uri: str, low: bytes, high: bytes | None) -> pa.Table:
+def _part_file(work: str, number: int) -> str:
+    return files.join(work, f"part-{number:06d}.parquet")
+
+
+def _parquet(table: pa.Table, options: Options) -> bytes:
+    buffer = io.BytesIO()
+    # Media are compressed already; the statistics of the hashes are what `_slice` goes by.
+    pq.write_table(table, buffer, row_group_size=options.group_rows, compression="none", write_statistics=["hash"])  # pyright: ignore[reportArgumentType]
+    return buffer.getvalue()
+
+
+def _slice(uri: str, low: bytes, high: bytes | None, columns: list[str] | None = None) -> pa.Table:
     """The rows of a part within a range of hashes: of the row groups that can hold some."""
-    with files.open_file(uri) as file:
-        part = pq.ParquetFile(file)
-        column = part.schema_arrow.get_field_index("hash")
-        groups: list[int] = []
-        for group in range(part.num_row_groups):
-            seen = part.metadata.row_group(group).column(column).statistics
-            if (seen is None or not seen.has_min_max) or (seen.max >= low and (high is None or seen.min < high)):
-                groups.append(group)
-        if not groups:
-            return SCHEMA.empty_table()
-        found = part.read_row_groups(groups, use_threads=False)
-    inside = [low <= h and (high is None or h < high) for h in found["hash"].to_pylist()]
-    return found.filter(pa.array(inside, pa.bool_()))
+
+    def attempt() -> pa.Table:
+        with files.open_file(uri) as file:
+            part = pq.ParquetFile(file)
+            column = part.schema_arrow.get_field_index("hash")
+            groups: list[int] = []
+            for group in range(part.num_row_groups):
+                seen = part.metadata.row_group(group).column(column).statistics
+                if (seen is None or not seen.has_min_max) or (seen.max >= low and (high is None or seen.min < high)):
+                    groups.append(group)
+            return part.read_row_groups(groups, columns=columns, use_threads=False)
+
+    found = files.retried(uri, attempt)
+    return found.filter(pa.array([low <= h and (high is None or h < high) for h in found["hash"].to_pylist()], pa.bool_()))

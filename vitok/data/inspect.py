@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from vitok.data import files, ingested
 from vitok.data.corpora import Corpus
-from vitok.data.decode import center_clip, center_crop, load
+from vitok.data.decode import center_clip, center_crop, load, open_video
 from vitok.data.sample import RejectedError, Sample
 from vitok.data.splits import Split
 from vitok.errors import VitokError
@@ -109,9 +109,7 @@ def _splits(corpus: Corpus) -> dict[str, Split]:
 
 def _look(sample: Sample, video: bool) -> Seen:
     if video:
-        from vitok.data.video import Video
-
-        with Video(sample.uri if sample.data is None else sample.data, sample.span) as opened:
+        with open_video(sample) as opened:
             size = files.size(sample.uri) if sample.data is None else len(sample.data)
             return Seen(sample.label, size, opened.width, opened.height, opened.seconds)
     image = load(sample.data or b"", 0)

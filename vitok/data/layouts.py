@@ -54,7 +54,7 @@ def folder(root: str, listing: Listing, kind: Kind) -> Found:
     number = {name: i for i, name in enumerate(classes)}
     rows = [(name, size, number.get(first or "", NO_LABEL)) for (name, size), first in zip(items, firsts, strict=True)]
     train, validation = divide(rows, splits)
-    return Found(kind, Files(root, kind, train), Files(root, kind, validation), classes)
+    return Found(kind, Files(root, train, kind), Files(root, validation, kind), classes)
 
 
 def imagenet(root: str, listing: Listing) -> Found:
@@ -78,7 +78,7 @@ def imagenet(root: str, listing: Listing) -> Found:
     rows_train = [(name, size, number[wnid]) for name, size, wnid in train]
     readable = _synsets(root, listing)
     classes = tuple(readable.get(wnid, wnid) for wnid in wnids)
-    return Found("image", Files(root, "image", table(rows_train)), Files(root, "image", table(rows)), classes, notes=notes)
+    return Found("image", Files(root, table(rows_train), "image"), Files(root, table(rows), "image"), classes, notes=notes)
 
 
 def coco(root: str, listing: Listing) -> Found:
@@ -86,7 +86,7 @@ def coco(root: str, listing: Listing) -> Found:
     parts = {part: [(n, s, NO_LABEL) for n, s in listing if n.startswith(f"{part}/")] for part in ("train2017", "val2017")}
     if not all(parts.values()):
         raise UsageError(f"{root!r}: COCO-2017 needs train2017/ and val2017/ with images")
-    return Found("image", Files(root, "image", table(parts["train2017"])), Files(root, "image", table(parts["val2017"])))
+    return Found("image", Files(root, table(parts["train2017"]), "image"), Files(root, table(parts["val2017"]), "image"))
 
 
 def ucf101(root: str, listing: Listing, split: int = 1) -> Found:
@@ -107,7 +107,7 @@ def ucf101(root: str, listing: Listing, split: int = 1) -> Found:
         absent += len(names) - len(known)
         parts.append([(*at[PurePosixPath(name).name], number[name.split("/")[0]]) for name in known])
     notes = (f"{absent} videos of the lists are not there",) if absent else ()
-    return Found("video", Files(root, "video", table(parts[0])), Files(root, "video", table(parts[1])), classes, notes=notes)
+    return Found("video", Files(root, table(parts[0]), "video"), Files(root, table(parts[1]), "video"), classes, notes=notes)
 
 
 def kinetics(root: str, listing: Listing) -> Found:
@@ -126,20 +126,20 @@ def kinetics(root: str, listing: Listing) -> Found:
         raise UsageError(f"{root!r}: Kinetics needs train*.csv and val*.csv with rows")
     classes = tuple(sorted({line["label"] for _, line in lines}))
     number = {name: i for i, name in enumerate(classes)}
-    rows: dict[str, list[tuple[str, int, int, float, float]]] = {"train": [], "validation": []}
+    rows: dict[str, list[tuple[str, int, int, float | None, float | None]]] = {"train": [], "validation": []}
     absent = 0
     for part, line in lines:
         start, stop = float(line["time_start"]), float(line["time_end"])
         cut = at.get(f"{line['youtube_id']}_{int(start):06d}_{int(stop):06d}")
         whole = at.get(line["youtube_id"])
         if cut:
-            rows[part].append((*cut, number[line["label"]], 0.0, stop - start))
+            rows[part].append((*cut, number[line["label"]], None, None))
         elif whole:
             rows[part].append((*whole, number[line["label"]], start, stop))
         else:
             absent += 1
     notes = (f"{absent} of {len(lines)} annotated videos are not there",) if absent else ()
-    parts = [Files(root, "video", table(rows[part])) for part in ("train", "validation")]
+    parts = [Files(root, table(rows[part]), "video") for part in ("train", "validation")]
     return Found("video", parts[0], parts[1], classes, notes=notes)
 
 
@@ -162,7 +162,7 @@ def table(rows: list[Any]) -> pa.Table:
     """(name, bytes, label[, start, stop]) -> the table of a `Files` split, sorted by name."""
     columns = [("name", pa.string()), ("size", pa.int64()), ("label", pa.int32()), ("start", pa.float64()), ("stop", pa.float64())]
     wide = columns[: len(rows[0])] if rows else columns[:3]
-    turned = zip(*sorted(rows), strict=True) if rows else [[] for _ in wide]
+    turned = zip(*sorted(rows, key=lambda row: row[0]), strict=True) if rows else [[] for _ in wide]
     return pa.table({name: pa.array(values, kind) for (name, kind), values in zip(wide, turned, strict=True)})
 
 

@@ -6,6 +6,9 @@ import av
 from av.error import FFmpegError
 
 from vitok.data.sample import RejectedError
+from vitok.data.video import CONTAINERS
+
+SAFE = {"format_whitelist": CONTAINERS}  # a playlist would make FFmpeg open other files
 
 
 def cut(data: bytes, span: tuple[float, float]) -> bytes:
@@ -13,7 +16,10 @@ def cut(data: bytes, span: tuple[float, float]) -> bytes:
     Nothing is encoded again, so up to one group of pictures more comes before the start. The same bytes give the same bytes."""
     target = io.BytesIO()
     try:
-        with av.open(io.BytesIO(data), "r") as source, av.open(target, "w", format="matroska", options={"fflags": "+bitexact"}) as out:
+        with (
+            av.open(io.BytesIO(data), "r", container_options=SAFE) as source,
+            av.open(target, "w", format="matroska", options={"fflags": "+bitexact"}) as out,
+        ):
             stream = source.streams.video[0]
             assert stream.time_base is not None
             copy = out.add_stream_from_template(stream)
@@ -37,7 +43,7 @@ def walk(data: bytes) -> tuple[int, float]:
     """(frames, seconds) of what can be decoded, to the end. Raises `RejectedError` if that is nothing."""
     frames, last, step = 0, 0.0, 0.0
     try:
-        with av.open(io.BytesIO(data), "r") as source:
+        with av.open(io.BytesIO(data), "r", container_options=SAFE) as source:
             stream = source.streams.video[0]
             stream.codec_context.thread_count = 1
             origin: float | None = None

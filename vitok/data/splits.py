@@ -41,48 +41,45 @@ class Split(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Files:
-    """A file a sample. Table: name, size, label, and for parts of longer videos start and stop (seconds)."""
+class _Singles:
+    """A row of the table a sample."""
 
     root: str
-    kind: Kind
     table: pa.Table
-    units: None = None
-    window: int = 1
+    units = None
+    window = 1
 
     def __len__(self) -> int:
         return self.table.num_rows
 
     def name(self, unit: int, row: int = 0) -> str:
         return _cell(self.table, "name", unit)
-
-    def get(self, unit: int, row: int = 0) -> Sample:
-        name, label = _cell(self.table, "name", unit), _cell(self.table, "label", unit)
-        uri = locate(self.root, name)
-        if self.kind == "image":
-            return Sample(name, label, files.read(uri))
-        span = (_cell(self.table, "start", unit), _cell(self.table, "stop", unit)) if "start" in self.table.column_names else None
-        return Sample(name, label, uri=uri, span=span)
 
     def index(self) -> pa.Table:
         return self.table
 
 
 @dataclass(frozen=True, eq=False)
-class Members:
+class Files(_Singles):
+    """A file a sample. Table: name, size, label, and for parts of longer videos start and stop (seconds)."""
+
+    kind: Kind
+
+    def get(self, unit: int, row: int = 0) -> Sample:
+        name, label = _cell(self.table, "name", unit), _cell(self.table, "label", unit)
+        uri = locate(self.root, name)
+        if self.kind == "image":
+            return Sample(name, label, files.read(uri))
+        start = _cell(self.table, "start", unit) if "start" in self.table.column_names else None
+        span = None if start is None else (start, _cell(self.table, "stop", unit))
+        return Sample(name, label, uri=uri, span=span)
+
+
+@dataclass(frozen=True, eq=False)
+class Members(_Singles):
     """A range of bytes of a tar a sample. Table: name, shard (number in `shards`), offset, size, label."""
 
-    root: str
     shards: tuple[str, ...]
-    table: pa.Table
-    units: None = None
-    window: int = 1
-
-    def __len__(self) -> int:
-        return self.table.num_rows
-
-    def name(self, unit: int, row: int = 0) -> str:
-        return _cell(self.table, "name", unit)
 
     def get(self, unit: int, row: int = 0) -> Sample:
         shard = self.shards[_cell(self.table, "shard", unit)]
@@ -91,9 +88,6 @@ class Members:
         if len(data) < size:
             raise RejectedError("truncated", f"{shard} ends within it")
         return Sample(_cell(self.table, "name", unit), _cell(self.table, "label", unit), data)
-
-    def index(self) -> pa.Table:
-        return self.table
 
 
 @dataclass(frozen=True)
@@ -150,8 +144,8 @@ class Idx:
     images: str
     labels: str
     count: int
-    units: None = None
-    window: int = 1
+    units = None
+    window = 1
 
     def __len__(self) -> int:
         return self.count

@@ -47,9 +47,8 @@ class Video:
     fps: float  # on average
     seconds: float  # that can be sampled: as the file states, or as its packets tell; less once a clip has met an earlier end
 
-    def __init__(self, source: str | bytes | BinaryIO, span: tuple[float, float] | None = None, name: str = "") -> None:
+    def __init__(self, source: str | bytes | BinaryIO, span: tuple[float, float] | None = None) -> None:
         """`source`: a local path, a file's bytes, or a seekable file, which stays the caller's. `span`: the part that counts, seconds."""
-        self.name = name
         self._source = source
         self._opened = ExitStack()
         self._scaler = VideoReformatter()
