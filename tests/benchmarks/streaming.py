@@ -3,7 +3,8 @@
     python -m tests.benchmarks.streaming [images] [video] [memory]
 
 Images: 400-pixel JPEGs to random 256-pixel crops, from an ingested corpus by vitok, from webdataset tars by torch's
-DataLoader, and by the bare decoder in as many processes; all with the same decode and crop, in turn, in one run.
+DataLoader, and by the bare decoder in as many processes; all with the same decode and crop, in turn, in one run. On as
+many cores as it may use: `taskset -c 0 python -m tests.benchmarks.streaming images` for one.
 """
 
 import os
@@ -11,7 +12,7 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from io import BytesIO
 from pathlib import Path
@@ -19,7 +20,8 @@ from typing import Any
 
 import numpy as np
 
-SIZE, BATCH, CORES = 256, 32, os.cpu_count() or 1
+SIZE, BATCH, CORES, ROUNDS, STEPS = 256, 32, len(os.sched_getaffinity(0)), 6, 160
+CLIP_STEPS = 50  # of 8 clips
 
 
 def photographs(folder: Path, count: int) -> list[bytes]:
@@ -52,21 +54,27 @@ def bare(names: list[str]) -> int:
     return sum(crop(Path(name).read_bytes(), n).shape[0] > 0 for n, name in enumerate(names))
 
 
-def rate(batches: Iterator[Any], count: Callable[[Any], int], seconds: float) -> tuple[float, float, float]:
+def bare_rate(paths: list[str]) -> float:
+    """Images a second of the decoder alone, in as many processes as cores."""
+    with ProcessPoolExecutor(CORES) as pool:
+        list(pool.map(bare, [paths[:20]] * CORES))
+        began = time.perf_counter()
+        list(pool.map(bare, [paths[n * 50 : (n + 1) * 50] for n in range(len(paths) // 50)]))
+        return len(paths) / (time.perf_counter() - began)
+
+
+def rate(batches: Iterator[Any], steps: int) -> tuple[float, float, float]:
     """(seconds to the first batch, samples a second after it, longest wait for a batch after the tenth)"""
     began = time.perf_counter()
     next(batches)
-    first, seen, since, longest = time.perf_counter() - began, 0, time.perf_counter(), 0.0
-    last = since
-    for number, batch in enumerate(batches):
-        seen += count(batch)
-        now = time.perf_counter()
+    seen, longest = 0, 0.0
+    first = last = time.perf_counter()
+    for number in range(1, steps):
+        seen, now = seen + len(next(batches)), time.perf_counter()
         if number > 10:
             longest = max(longest, now - last)
         last = now
-        if now - since > seconds:
-            break
-    return first, seen / (time.perf_counter() - since), longest
+    return first - began, seen / (last - first), longest
 
 
 def to_crop(item: tuple[bytes]) -> np.ndarray:
@@ -100,29 +108,27 @@ def images() -> None:
                     info = tarfile.TarInfo(f"{n:05d}.jpg")
                     info.size = len(files[n])
                     tar.addfile(info, BytesIO(files[n]))
-        ray.init(address="local", logging_level="ERROR", log_to_driver=False)
+        ray.init(address="local", num_cpus=CORES, logging_level="ERROR", log_to_driver=False)
         options = ingestion.Options(shard_mb=32)
         ingestion.ingest(open_corpus(str(root / "photos")), str(root / "ingested"), options, lambda *_: None)
         source = prepare(open_corpora(str(root / "ingested")), Data(), SIZE)
         paths = [str(path) for path in sorted((root / "photos").iterdir())]
         print(f"{len(paths)} JPEGs of 400 x 533, {sum(map(len, files)) / len(files) / 1000:.0f} kB each; {CORES} cores; crops of {SIZE}")
-        print("round  bare/s (1 core)  bare/s (all)  webdataset/s  first s  vitok/s  first s  longest wait s  to webdataset  to bare")
-        epoch = sum(source.training.counts) // BATCH
-        for turn in range(3):
-            began = time.perf_counter()
-            bare(paths[:400])
-            alone = 400 / (time.perf_counter() - began)
-            with ProcessPoolExecutor(CORES) as pool:
-                list(pool.map(bare, [paths[:20]] * CORES))
-                began = time.perf_counter()
-                list(pool.map(bare, [paths[n * 50 : (n + 1) * 50] for n in range(20)]))
-                every = 1000 / (time.perf_counter() - began)
+        print("round  bare/s  webdataset/s  first s  vitok/s  first s  longest wait s  to webdataset  to bare")
+        rates: list[tuple[float, float, float]] = []
+        for turn in range(ROUNDS):
+            before = bare_rate(paths)
             loader = loader_of_tars(str(root / "shard-{0..3}.tar"))
-            theirs = rate(loader, len, 12)
+            theirs = rate(loader, STEPS)
             loader._shutdown_workers()  # or they would go on beside what is measured next
-            ours = rate(source.batches(seed=turn, batch_size=BATCH, start=0, steps=100 * epoch), lambda batch: len(batch.images), 20)
-            print(f"{turn:5d}  {alone:15.0f}  {every:12.0f}  {theirs[1]:12.0f}  {theirs[0]:7.2f}  {ours[1]:7.0f}  {ours[0]:7.2f}  "
+            batches = source.batches(seed=turn, batch_size=BATCH, start=0, steps=STEPS)
+            ours = rate((batch.images for batch in batches), STEPS)
+            every = (before + bare_rate(paths)) / 2
+            rates.append((every, theirs[1], ours[1]))
+            print(f"{turn:5d}  {every:6.0f}  {theirs[1]:12.0f}  {theirs[0]:7.2f}  {ours[1]:7.0f}  {ours[0]:7.2f}  "
                   f"{ours[2]:14.2f}  {ours[1] / theirs[1]:13.2f}  {ours[1] / every:7.2f}", flush=True)  # fmt: skip
+        every, theirs, ours = np.mean(rates, axis=0)
+        print(f"mean   {every:6.0f}  {theirs:12.0f}  {'':7}  {ours:7.0f}  {'':23}  {ours / theirs:13.2f}  {ours / every:7.2f}")
         ray.shutdown()
 
 
@@ -188,7 +194,7 @@ def video() -> None:
 
     with tempfile.TemporaryDirectory() as name:
         paths = videos(Path(name), 12)
-        ray.init(address="local", logging_level="ERROR", log_to_driver=False)
+        ray.init(address="local", num_cpus=CORES, logging_level="ERROR", log_to_driver=False)
         source = prepare(open_corpora(name), Data(smallest_crop=1.0), 128, frames=16)
         print(f"clips of 16 at 8 fps, 128 pixels, of 20 s of 640 x 360 with a key frame every 2 s; {CORES} cores")
         print("round  loader from zero/s  loader seeking/s  vitok/s  first s  to seeking  to from zero")
@@ -200,10 +206,11 @@ def video() -> None:
             found: list[tuple[float, float, float]] = []
             for loader in loaders:
                 batches: Any = iter(loader)
-                found.append(rate(batches, len, 10))
+                found.append(rate(batches, CLIP_STEPS))
                 batches._shutdown_workers()
             zero, seeking = found
-            ours = rate(source.batches(seed=turn, batch_size=8, start=0, steps=2000), lambda batch: len(batch.images), 10)
+            made = source.batches(seed=turn, batch_size=8, start=0, steps=CLIP_STEPS)
+            ours = rate((batch.images for batch in made), CLIP_STEPS)
             print(f"{turn:5d}  {zero[1]:18.1f}  {seeking[1]:16.1f}  {ours[1]:7.1f}  {ours[0]:7.2f}  {ours[1] / seeking[1]:10.2f}  "
                   f"{ours[1] / zero[1]:12.2f}", flush=True)  # fmt: skip
         ray.shutdown()

@@ -12,10 +12,10 @@ GROUPS = np.array([7, 1, 32, 5, 32, 32, 3, 20])
 def test_an_epoch_shows_every_sample_once(sizes: np.ndarray | None, window: int) -> None:
     count = 50 if sizes is None else int(sizes.sum())
     whole = range(count) if sizes is None else [(u, r) for u, n in enumerate(sizes.tolist()) for r in range(n)]
-    epochs = [[epoch_order(count, sizes, window, 3, epoch).at(place, sizes) for place in range(count)] for epoch in range(2)]
+    epochs = [[epoch_order(count, sizes, window, 3, epoch).at(place) for place in range(count)] for epoch in range(2)]
     assert [sorted(epoch) for epoch in epochs] == [[(n, 0) for n in whole] if sizes is None else sorted(whole)] * 2
     assert epochs[0] != epochs[1]
-    assert epochs[0] == [epoch_order(count, sizes, window, 3, 0).at(place, sizes) for place in range(count)]
+    assert epochs[0] == [epoch_order(count, sizes, window, 3, 0).at(place) for place in range(count)]
 
 
 def classes_in_batches(labels: np.ndarray, batch: int) -> float:
@@ -32,7 +32,7 @@ def test_a_corpus_sorted_by_class_is_mixed_as_by_a_global_shuffle() -> None:
 
     def mixed(stored: np.ndarray, sizes: np.ndarray | None, window: int) -> float:
         order, starts = epoch_order(len(stored), sizes, window, 0, 0), None if sizes is None else np.cumsum(sizes) - sizes
-        places = [order.at(place, sizes) for place in range(len(stored))]
+        places = [order.at(place) for place in range(len(stored))]
         return classes_in_batches(np.array([stored[unit if starts is None else starts[unit] + row] for unit, row in places]), batch)
 
     groups = np.full(400, 32)

@@ -1,10 +1,11 @@
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from vitok.config import Data
-from vitok.data import tasks
+from vitok.data import stream, tasks
 from vitok.data.corpora import open_corpora
 from vitok.data.sample import Rejection
 from vitok.data.stream import Rejected, Source, prepare
@@ -142,9 +143,32 @@ def test_more_than_the_share_stops_the_run() -> None:
     assert calm.reasons() == {"truncated": 13, "empty": 7}
 
 
-def test_plans_follow_each_other_without_a_seam(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_do_not_depend_on_how_they_are_cut_into_blocks_and_plans(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = prepare(open_corpora(str(photos)), FRESH, 16)
-    whole = images(source, 0, 12)
-    monkeypatch.setattr(tasks, "MOST_BYTES", 1)  # plans of four batches
+    whole = images(source, 0, 13)
+    monkeypatch.setattr(stream, "FRAMES", 24)  # tasks of three batches, the last of one
+    assert np.array_equal(images(source, 0, 13), whole)
+    monkeypatch.setattr(stream, "FRAMES", 1)  # of one batch
+    monkeypatch.setattr(tasks, "STORE_SHARE", 1 << 40)  # in plans of four
     assert tasks.plan_length(100) == tasks.FEWEST
-    assert np.array_equal(images(source, 0, 12), whole)
+    assert np.array_equal(images(source, 0, 13), whole)
+
+
+def test_blocks_larger_than_ray_datas_own_limit_stay_whole() -> None:
+    rows = [block["x"].shape for block in tasks.stream(lambda n: {"x": np.full((50, 1 << 22), n, np.uint8)}, 2, 50 << 22)]
+    assert rows == [(50, 1 << 22)] * 2  # 210 MB each; Ray Data cuts above 192 MB
+
+
+def test_what_is_left_early_stops_working(tmp_path: Path) -> None:
+    def make(number: int) -> tasks.Columns:
+        (tmp_path / str(number)).touch()
+        time.sleep(0.05)
+        return {"x": np.array([number])}
+
+    blocks = tasks.stream(make, 10_000, 1 << 20)
+    assert [int(next(blocks)["x"][0]) for _ in range(3)] == [0, 1, 2]
+    blocks.close()  # pyright: ignore[reportAttributeAccessIssue]
+    time.sleep(0.3)  # what was running ends
+    made = len(list(tmp_path.iterdir()))
+    time.sleep(1)
+    assert len(list(tmp_path.iterdir())) == made < 100

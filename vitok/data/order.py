@@ -16,19 +16,17 @@ class Order:
     epoch: int
     window: int
     units: np.ndarray  # unit numbers as they come, (U,)
-    ends: np.ndarray | None  # samples up to the end of each window; None where every unit is one sample
+    sizes: np.ndarray | None  # samples of each unit; None where every unit is one sample
+    ends: np.ndarray  # samples up to the end of each window
 
-    def at(self, place: int, sizes: np.ndarray | None) -> tuple[int, int]:
-        """(unit, row) of the sample at a place of the epoch. `sizes` are the samples of each unit."""
-        if self.ends is None or sizes is None:
+    def at(self, place: int) -> tuple[int, int]:
+        """(unit, row) of the sample at a place of the epoch."""
+        if self.sizes is None:
             return int(self.units[place]), 0
-        window = int(np.searchsorted(self.ends, place, side="right"))
-        began = int(self.ends[window - 1]) if window else 0
-        mixed = _mixed(self.seed, self.epoch, window, int(self.ends[window]) - began)
-        members = self.units[window * self.window : (window + 1) * self.window]
-        borders = np.cumsum(sizes[members])
+        window = int(self.ends.searchsorted(place, side="right"))
+        began, members, borders, mixed = _window(self, window)
         drawn = int(mixed[place - began])
-        which = int(np.searchsorted(borders, drawn, side="right"))
+        which = int(borders.searchsorted(drawn, side="right"))
         return int(members[which]), drawn - (int(borders[which - 1]) if which else 0)
 
 
@@ -36,11 +34,11 @@ def epoch_order(count: int, sizes: np.ndarray | None, window: int, seed: int, ep
     """The order of one epoch over `count` samples, in units of `sizes` samples each."""
     units = np.random.default_rng([seed, epoch]).permutation(count if sizes is None else len(sizes))
     if sizes is None:
-        return Order(seed, epoch, window, units, None)
+        return Order(seed, epoch, window, units, None, np.array([count]))
     ends = np.cumsum(sizes[units])[window - 1 :: window]
     if not len(ends) or ends[-1] != count:
         ends = np.append(ends, count)
-    return Order(seed, epoch, window, units, ends)
+    return Order(seed, epoch, window, units, sizes, ends)
 
 
 @dataclass(frozen=True)
@@ -75,5 +73,10 @@ def _pattern(weights: tuple[float, ...], seed: int, block: int) -> np.ndarray:
 
 
 @lru_cache(maxsize=8)
-def _mixed(seed: int, epoch: int, window: int, count: int) -> np.ndarray:
-    return np.random.default_rng([seed, epoch, window]).permutation(count)
+def _window(order: Order, number: int) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
+    """(place of its first sample, its units, samples up to the end of each of them, its samples as they come)"""
+    assert order.sizes is not None
+    began = int(order.ends[number - 1]) if number else 0
+    members = order.units[number * order.window : (number + 1) * order.window]
+    mixed = np.random.default_rng([order.seed, order.epoch, number]).permutation(int(order.ends[number]) - began)
+    return began, members, np.cumsum(order.sizes[members]), mixed

@@ -72,7 +72,7 @@ class Reader:
         order = _order(self.splits[corpus], seed, epoch)
         rejected: list[Rejection] = []
         for candidate in range(min(CANDIDATES, count)):
-            unit, row = order.at((place + candidate) % count, split.units)
+            unit, row = order.at((place + candidate) % count)
             try:
                 found = split.get(unit, row)
                 pixels = self._crop(found, self.videos[corpus], np.random.default_rng([seed, sample]))

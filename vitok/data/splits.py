@@ -4,7 +4,7 @@ A table (Arrow: compact, and shared between the processes of a node) says where 
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -111,27 +111,35 @@ class Rows:
 
     @property
     def units(self) -> np.ndarray:
-        return self.table["rows"].to_numpy()
+        return self._columns[-1]
+
+    @cached_property
+    def _columns(self) -> tuple[np.ndarray, ...]:
+        return tuple(self.table[column].to_numpy() for column in ("file", "group", "first", "rows"))
 
     def __len__(self) -> int:
         return int(self.units.sum())
 
     def name(self, unit: int, row: int) -> str:
-        file, group, first = (_cell(self.table, column, unit) for column in ("file", "group", "first"))
-        return f"{self.files[file]}#{group}.{first + row}"
+        file, group, first = self._place(unit)
+        return f"{file}#{group}.{first + row}"
 
     def get(self, unit: int, row: int) -> Sample:
-        file, group = self.files[_cell(self.table, "file", unit)], _cell(self.table, "group", unit)
-        whole_name = self.name(unit, row)
-        row += _cell(self.table, "first", unit)
-        media, columns = _group(files.join(self.root, file), group, self.columns), self.columns
-        value = media[columns.media][row].as_py()
-        named = media[columns.name][row].as_py() if columns.name else value.get("path") if isinstance(value, dict) else None
-        name, data = named or whole_name, value["bytes"] if isinstance(value, dict) else value
-        label = media[columns.label][row].as_py() if columns.label else None
+        file, group, first = self._place(unit)
+        columns, at = self.columns, first + row
+        media, labels, names = _group(files.join(self.root, file), group, columns)
+        value = media[at].as_py()
+        name, data = (value.get("path"), value["bytes"]) if isinstance(value, dict) else (None, value)
+        if names is not None:
+            name = names[at].as_py()
+        label = None if labels is None else labels[at].as_py()
         if data is None:
             raise RejectedError("empty", "no bytes in its row")
-        return Sample(name, NO_LABEL if label is None else int(label), data)
+        return Sample(name or self.name(unit, row), NO_LABEL if label is None else int(label), data)
+
+    def _place(self, unit: int) -> tuple[str, int, int]:
+        file, group, first, _ = self._columns
+        return self.files[int(file[unit])], int(group[unit]), int(first[unit])
 
     def index(self) -> pa.Table:
         return self.table
@@ -179,14 +187,16 @@ def _cell(table: pa.Table, column: str, row: int) -> Any:
 
 
 @lru_cache(maxsize=12)  # more than the units of a window of `Rows`
-def _group(uri: str, group: int, columns: Columns) -> pa.Table:
+def _group(uri: str, group: int, columns: Columns) -> tuple[pa.Array, pa.Array | None, pa.Array | None]:
+    """Media, labels and names of a row group."""
     import pyarrow.parquet as pq
 
-    wanted = [name for name in (columns.media, columns.label, columns.name) if name]
+    wanted = (columns.media, columns.label, columns.name)
 
-    def attempt() -> pa.Table:
+    def attempt() -> Any:
         with files.open_file(uri) as file:
-            return pq.ParquetFile(file).read_row_group(group, columns=wanted, use_threads=False).combine_chunks()
+            table = pq.ParquetFile(file).read_row_group(group, columns=[name for name in wanted if name], use_threads=False)
+        return tuple(table[name].combine_chunks() if name else None for name in wanted)
 
     try:
         return files.retried(uri, attempt)

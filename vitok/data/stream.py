@@ -7,8 +7,9 @@ with `pool = 0`, a fresh crop for every sample, decoded by Ray Data on whatever 
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from vitok.data.reader import Decoded, Reader
 from vitok.data.sample import Rejection
 from vitok.errors import VitokError
 
+FRAMES = 128  # about so many are decoded by one task, half a second's work: between two tasks a worker waits 16 ms
 FORGIVEN = 10  # unusable samples that stop no run, however small the corpus
 
 
@@ -86,15 +88,12 @@ class Source:
                 if number % world == rank:
                     yield _batch(batch)
             return
-        mine = range(rank, -(-self.views // batch_size), world)
-        views, reader = self.views, self.held_out
+        mine, views = range(rank, -(-self.views // batch_size), world), self.views
 
-        def make(number: int) -> tasks.Columns:
-            first = mine[number] * batch_size
-            return _columns(reader.views(range(first, min(first + batch_size, views))), reader)
+        def rows(number: int) -> range:
+            return range(mine[number] * batch_size, min((mine[number] + 1) * batch_size, views))
 
-        for block in tasks.stream(make, len(mine), batch_size * math.prod(reader.shape)):
-            yield _batch(block)
+        yield from _made(self.held_out.views, rows, len(mine), self.held_out)
 
     def _pooled(self, seed: int, batch_size: int, start: int, steps: int, share: slice) -> Iterator[Batch]:
         assert self.pool is not None
@@ -110,14 +109,13 @@ class Source:
                     yield Batch(found["image"][share], frozenset(), found["label"][share])
 
     def _fresh(self, seed: int, batch_size: int, start: int, steps: int, share: slice) -> Iterator[Batch]:
-        local, reader = share.stop - share.start, self.training
+        local = share.stop - share.start
 
-        def make(number: int) -> tasks.Columns:
+        def rows(number: int) -> range:
             first = (start + number) * batch_size + share.start
-            return _columns(reader.training(range(first, first + local), seed), reader)
+            return range(first, first + local)
 
-        for block in tasks.stream(make, steps - start, local * math.prod(reader.shape)):
-            batch = _batch(block)
+        for batch in _made(partial(self.training.training, seed=seed), rows, steps - start, self.training):
             if len(batch.images) < local:
                 raise self._dead(batch.rejected)
             yield batch
@@ -153,6 +151,25 @@ def prepare(corpora: Corpora, data: Data, size: int, frames: int = 1) -> Source:
         raise source._dead(rejected)
     Rejected(data.max_rejected, source.rejected).add(rejected, data.pool, sum(corpora.counts))
     return Source(corpora.uri, data, size, frames, training, held_out, pool, validation, source.rejected | rejected)
+
+
+def _made(read: Callable[[Sequence[int]], list[Decoded]], rows: Callable[[int], range], count: int, reader: Reader) -> Iterator[Batch]:
+    """Batches 0 .. count - 1 of the rows of each, several by one task where they are small."""
+    if not count:
+        return
+    batch_bytes = len(rows(0)) * math.prod(reader.shape)
+    together = max(1, min(FRAMES // (len(rows(0)) * reader.frames), tasks.largest_block() // batch_bytes, count))
+
+    def make(number: int) -> tasks.Columns:
+        batches = range(number * together, min((number + 1) * together, count))
+        return _columns(read([row for batch in batches for row in rows(batch)]), reader)
+
+    for number, block in enumerate(tasks.stream(make, -(-count // together), together * batch_bytes)):
+        first = 0
+        for batch in range(number * together, min((number + 1) * together, count)):
+            last = first + len(rows(batch))
+            yield _batch({name: column[first:last] for name, column in block.items()})
+            first = last
 
 
 def _runs(count: int, about: int) -> list[range]:

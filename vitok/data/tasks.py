@@ -6,9 +6,11 @@ idle (200 images a second instead of 490): what it guards, the memory of the obj
 one begun shortly before the end of one.
 """
 
+import ctypes
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import chain
 from typing import Any
@@ -22,9 +24,11 @@ from ray.data.datasource import ReadTask
 
 Columns = dict[str, np.ndarray]
 Make = Callable[[int], Columns]
-STORE_SHARE = 8  # a plan's blocks fill at most this part of a node's object store; two plans are under way at most
-AHEAD = 16  # blocks of a plan that are left when the next one is begun: starting one takes as long as making a few
-MOST_BYTES, FEWEST = 1 << 30, 4  # of a plan; blocks of a plan
+STORE_SHARE = 8  # a plan's blocks fill at most this part of the object stores; two plans are under way at most
+FEWEST, WAVES = 4, 20  # blocks of a plan; at most so many for each CPU
+AHEAD = 4  # blocks for each CPU that are left when the next plan is begun: it takes a second or two where all CPUs work
+FETCHED = 2  # blocks brought to this node before they are asked for
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of <malloc.h>
 
 
 class _Blocks(Datasource):
@@ -44,6 +48,7 @@ class _Read:
         self.make, self.number = make, number
 
     def __call__(self) -> Iterable[Block]:
+        _keep_freed_memory()
         yield BlockAccessor.batch_to_block(_made(self.make)(self.number))
 
 
@@ -54,29 +59,55 @@ def dataset(make: Make, count: int) -> Dataset:
 
 def stream(make: Make, count: int, block_bytes: int) -> Iterator[Columns]:
     """make(0) .. make(count - 1) in order. `block_bytes` is about the size of one."""
-    reference = ray.put(make)  # once in the object store, not once in every task
-    each = plan_length(block_bytes)
-    plans = [range(first, min(first + each, count)) for first in range(0, count, each)]
-    with ThreadPoolExecutor(1) as ahead:
-        begun: Future[Iterator[Columns]] | None = None
-        for index, numbers in enumerate(plans):
-            blocks = begun.result() if begun else _begun(reference, numbers)
-            begun = None
-            for done, block in enumerate(blocks):
-                if begun is None and index + 1 < len(plans) and len(numbers) - done <= AHEAD:
-                    begun = ahead.submit(_begun, reference, plans[index + 1])
+    with ThreadPoolExecutor(1) as fetch:
+        blocks = _planned(ray.put(make), count, plan_length(block_bytes))
+        coming = deque(fetch.submit(next, blocks, None) for _ in range(FETCHED))
+        try:
+            while (block := coming.popleft().result()) is not None:
+                coming.append(fetch.submit(next, blocks, None))
                 yield block
+        finally:
+            for future in coming:
+                future.cancel()
 
 
 def plan_length(block_bytes: int) -> int:
-    store = ray.cluster_resources().get("object_store_memory", 0) / max(1, len(ray.nodes())) / STORE_SHARE
-    return max(FEWEST, int(min(store, MOST_BYTES) // block_bytes))
+    """Blocks of one plan."""
+    return max(FEWEST, min(int(_resource("object_store_memory") / STORE_SHARE / block_bytes), WAVES * _cpus()))
+
+
+def largest_block() -> int:
+    """Bytes of a block, of which a plan may still have its fewest."""
+    return int(_resource("object_store_memory") / STORE_SHARE / FEWEST)
+
+
+def _planned(reference: Any, count: int, each: int) -> Iterator[Columns]:
+    plans = [range(first, min(first + each, count)) for first in range(0, count, each)]
+    ahead = min(AHEAD * _cpus(), each // 2)
+    with ThreadPoolExecutor(1) as beginner:  # it waits for actors of Ray Data's
+        begun = beginner.submit(_begun, reference, plans[0]) if plans else None
+        for index, numbers in enumerate(plans):
+            assert begun is not None
+            blocks, begun = begun.result(), None
+            for done, block in enumerate(blocks):
+                if begun is None and index + 1 < len(plans) and len(numbers) - done <= ahead:
+                    begun = beginner.submit(_begun, reference, plans[index + 1])
+                yield block
 
 
 def _begun(reference: Any, numbers: range) -> Iterator[Columns]:
-    """The blocks, once the first of them is there."""
-    blocks: Any = iter(_plan(reference, numbers).iter_batches(batch_size=None, prefetch_batches=4))
+    """The blocks, once the first of them is there. Closed early it kills its workers, which Ray survives; to interrupt them
+    (as `iter_internal_ref_bundles` does) has lost a task of the next plan, and that plan waited for ever."""
+    blocks: Any = iter(_plan(reference, numbers).iter_batches(batch_size=None, prefetch_batches=0))
     return chain([next(blocks)], blocks)
+
+
+def _resource(name: str) -> float:
+    return ray.cluster_resources().get(name, 0)
+
+
+def _cpus() -> int:
+    return max(1, int(_resource("CPU")))
 
 
 def _plan(reference: Any, numbers: range) -> Dataset:
@@ -85,9 +116,19 @@ def _plan(reference: Any, numbers: range) -> Dataset:
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
     context.op_resource_reservation_enabled = False
+    context.target_max_block_size = None  # a block is what a task made, never cut
     return ray.data.read_datasource(_Blocks(reference, numbers), override_num_blocks=len(numbers))
 
 
 @lru_cache(maxsize=16)
 def _made(reference: Any) -> Make:
     return ray.get(reference)
+
+
+@lru_cache(maxsize=1)
+def _keep_freed_memory() -> None:
+    """For the next image, up to 128 MB: to give it back and ask anew is 50 page faults an image, 3 % of the time of its decode."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc alone has it
+    if mallopt:
+        mallopt(M_MMAP_THRESHOLD, 32 << 20)
+        mallopt(M_TRIM_THRESHOLD, 128 << 20)
