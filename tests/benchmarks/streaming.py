@@ -197,23 +197,30 @@ def video() -> None:
         ray.init(address="local", num_cpus=CORES, logging_level="ERROR", log_to_driver=False)
         source = prepare(open_corpora(name), Data(smallest_crop=1.0), 128, frames=16)
         print(f"clips of 16 at 8 fps, 128 pixels, of 20 s of 640 x 360 with a key frame every 2 s; {CORES} cores")
+        print(f"first batch where nothing of Ray Data's runs yet: {rate(clips(source, 0, 10), 10)[0]:.2f} s")
         print("round  loader from zero/s  loader seeking/s  vitok/s  first s  to seeking  to from zero")
-        for turn in range(3):
-            loaders = [
-                torch.utils.data.DataLoader(Clips(paths, seek), batch_size=8, num_workers=CORES, collate_fn=np.stack)  # pyright: ignore[reportArgumentType]
-                for seek in (False, True)
-            ]
-            found: list[tuple[float, float, float]] = []
-            for loader in loaders:
+        rates: list[tuple[float, float, float]] = []
+        for turn in range(ROUNDS):
+            found: list[float] = []
+            for seek, steps in ((False, CLIP_STEPS // 2), (True, CLIP_STEPS)):
+                loader = torch.utils.data.DataLoader(Clips(paths, seek), batch_size=8, num_workers=CORES, collate_fn=np.stack)  # pyright: ignore[reportArgumentType]
                 batches: Any = iter(loader)
-                found.append(rate(batches, CLIP_STEPS))
+                found.append(rate(batches, steps)[1])
                 batches._shutdown_workers()
             zero, seeking = found
-            made = source.batches(seed=turn, batch_size=8, start=0, steps=CLIP_STEPS)
-            ours = rate((batch.images for batch in made), CLIP_STEPS)
-            print(f"{turn:5d}  {zero[1]:18.1f}  {seeking[1]:16.1f}  {ours[1]:7.1f}  {ours[0]:7.2f}  {ours[1] / seeking[1]:10.2f}  "
-                  f"{ours[1] / zero[1]:12.2f}", flush=True)  # fmt: skip
+            first, ours, _ = rate(clips(source, turn, CLIP_STEPS), CLIP_STEPS)
+            rates.append((zero, seeking, ours))
+            print(
+                f"{turn:5d}  {zero:18.1f}  {seeking:16.1f}  {ours:7.1f}  {first:7.2f}  {ours / seeking:10.2f}  {ours / zero:12.2f}",
+                flush=True,
+            )
+        zero, seeking, ours = np.mean(rates, axis=0)
+        print(f"mean   {zero:18.1f}  {seeking:16.1f}  {ours:7.1f}  {'':7}  {ours / seeking:10.2f}  {ours / zero:12.2f}")
         ray.shutdown()
+
+
+def clips(source: Any, seed: int, steps: int) -> Iterator[np.ndarray]:
+    return (batch.images for batch in source.batches(seed=seed, batch_size=8, start=0, steps=steps))
 
 
 def memory() -> None:

@@ -146,9 +146,9 @@ def test_more_than_the_share_stops_the_run() -> None:
 def test_batches_do_not_depend_on_how_they_are_cut_into_blocks_and_plans(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = prepare(open_corpora(str(photos)), FRESH, 16)
     whole = images(source, 0, 13)
-    monkeypatch.setattr(stream, "FRAMES", 24)  # tasks of three batches, the last of one
+    monkeypatch.setattr(stream, "IMAGES", 24)  # tasks of three batches, the last of one
     assert np.array_equal(images(source, 0, 13), whole)
-    monkeypatch.setattr(stream, "FRAMES", 1)  # of one batch
+    monkeypatch.setattr(stream, "IMAGES", 1)  # of one batch
     monkeypatch.setattr(tasks, "STORE_SHARE", 1 << 40)  # in plans of four
     assert tasks.plan_length(100) == tasks.FEWEST
     assert np.array_equal(images(source, 0, 13), whole)

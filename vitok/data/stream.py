@@ -23,7 +23,7 @@ from vitok.data.reader import Decoded, Reader
 from vitok.data.sample import Rejection
 from vitok.errors import VitokError
 
-FRAMES = 128  # about so many are decoded by one task, half a second's work: between two tasks a worker waits 16 ms
+IMAGES, CLIPS = 128, 16  # about so many are decoded by one task, half a second's work and a second's: between tasks a worker waits 16 ms
 FORGIVEN = 10  # unusable samples that stop no run, however small the corpus
 
 
@@ -158,7 +158,7 @@ def _made(read: Callable[[Sequence[int]], list[Decoded]], rows: Callable[[int], 
     if not count:
         return
     batch_bytes = len(rows(0)) * math.prod(reader.shape)
-    together = max(1, min(FRAMES // (len(rows(0)) * reader.frames), tasks.largest_block() // batch_bytes, count))
+    together = max(1, min((IMAGES if reader.frames == 1 else CLIPS) // len(rows(0)), tasks.largest_block() // batch_bytes, count))
 
     def make(number: int) -> tasks.Columns:
         batches = range(number * together, min((number + 1) * together, count))
