@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,11 @@ from PIL import Image
 
 from vitok.config import Data
 from vitok.data import ingest as ingestion
-from vitok.data import inspect
+from vitok.data import ingested, inspect, merge
 from vitok.data.corpora import open_corpora, open_corpus
 from vitok.data.ingest import Options
+from vitok.data.order import epoch_order
+from vitok.data.splits import Rows
 from vitok.data.stream import prepare
 from vitok.errors import UsageError, VitokError
 
@@ -143,6 +146,44 @@ def test_killed_three_times_it_comes_to_the_same(library: Path, cluster: str, tm
     for shard in manifest["shards"]:
         assert (tmp_path / "killed" / shard["file"]).read_bytes() == (tmp_path / "whole" / shard["file"]).read_bytes()
     assert inspect.verify(str(tmp_path / "killed")) == []
+
+
+@pytest.mark.parametrize("validation", [0.0, 0.3])
+def test_more_parts_than_a_task_can_open_are_merged_and_come_to_the_same(
+    library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, validation: float
+) -> None:
+    options = Options(shard_mb=1, group_rows=4, part_samples=2, validation=validation)
+    manifests: list[dict[str, object]] = []
+    seen: Counter[str] = Counter()
+    for fan in (256, 3):
+        monkeypatch.setattr(merge, "FAN", fan)
+        target = str(tmp_path / str(fan))
+        manifests.append(ingestion.ingest(open_corpus(str(library)), target, options, lambda stage, *_: seen.update([stage])))
+    assert manifests[0] == manifests[1]
+    assert seen["merges"] >= 9  # 46 samples in ten parts or so: four groups, or three and one
+    for shard in sorted((tmp_path / "3").glob("*.parquet")):
+        assert shard.read_bytes() == (tmp_path / "256" / shard.name).read_bytes()
+
+
+def test_a_range_of_hashes_is_found_in_the_pieces_that_hold_some() -> None:
+    pieces = [merge.Piece(0, 100, ("a",)), merge.Piece(100, 200, ("b", "c"))]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(merge, "rows", lambda uri, *_: uri)
+        found = {(low, high): merge.collect(pieces, low, high) for low, high in ((0, 100), (99, 101), (100, 101))}
+    assert found == {(0, 100): ["a"], (99, 101): ["a", "b", "c"], (100, 101): ["b", "c"]}
+
+
+def test_450_million_images_open_and_are_put_in_order(tmp_path: Path) -> None:
+    shards = [{"file": f"train-{n:05d}.parquet", "split": "train", "rows": 5100} for n in range(88_235)]
+    shards.append({"file": "validation.parquet", "split": "validation", "rows": 50_001})
+    stated = {"version": 1, "kind": "image", "classes": [], "fingerprint": "f", "group_rows": 32, "shards": shards}
+    (tmp_path / "manifest.json").write_text(json.dumps(stated))
+    found = ingested.found(str(tmp_path), [(str(shard["file"]), 1) for shard in shards])
+    assert (len(found.train), len(found.validation)) == (449_998_500, 50_001)
+    assert isinstance(found.train, Rows) and found.train.table.nbytes < 300e6
+    order = epoch_order(len(found.train), found.train.units, found.train.window, 0, 0)
+    unit, row = order.at(len(found.train) - 1)
+    assert row < found.train.units[unit] and order.at(0) != (unit, row)
 
 
 def test_verify_finds_every_kind_of_damage(library: Path, tmp_path: Path) -> None:

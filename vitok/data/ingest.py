@@ -5,7 +5,7 @@ where it was, and what comes out does not depend on where that was.
 
 1. Parts: a run of the source's samples is read, checked by decoding, filtered, shrunk, and written in the order of the
    content's hash.
-2. Shards: each collects its range of hashes from all parts and drops exact duplicates. So neighbours in a shard are a
+2. Shards: each collects its range of hashes from all parts (`merge`) and drops exact duplicates. So neighbours in a shard are a
    random draw from the whole corpus, and reading it in order is as good as shuffling it.
 """
 
@@ -13,6 +13,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from vitok.data import files, ingested
+from vitok.data import files, ingested, merge
 from vitok.data.check import Kept, check
 from vitok.data.corpora import Corpus
 from vitok.data.sample import NO_LABEL, RejectedError, Rejection
@@ -82,7 +83,8 @@ def _parts(source: Corpus, work: str, options: Options, progress: Callable[..., 
     import ray
 
     splits: dict[str, Split] = {"train": source.train, "validation": source.validation}
-    jobs = [(name, first, last) for name, split in splits.items() for first, last in _runs(split, options.part_samples)]
+    each = max(options.part_samples, sum(map(len, splits.values())) // merge.FAN**2)
+    jobs = [(name, first, last) for name, split in splits.items() for first, last in _runs(split, each)]
     references = {name: ray.put(split) for name, split in splits.items()}
     video = source.kind == "video"
 
@@ -108,7 +110,8 @@ def _done(kind: str, task: Callable[[int], dict[str, Any]], count: int, work: st
     waiting = [job for job in range(count) if f"{kind}-{job:06d}.json" not in there]
     for number, size in enumerate(run_tasks(tell, waiting), start=1):
         progress(f"{kind}s", count - len(waiting) + number, count, size)
-    return [json.loads(files.read(_state(work, kind, job))) for job in range(count)]
+    with ThreadPoolExecutor(16) as pool:  # of a store they come slowly, and there may be tens of thousands
+        return list(pool.map(lambda job: json.loads(files.read(_state(work, kind, job))), range(count)))
 
 
 def _state(work: str, kind: str, job: int) -> str:
@@ -201,15 +204,25 @@ def _shards(root: str, work: str, parts: list[dict[str, Any]], options: Options,
     for name in SPLITS:
         count = max(1, -(-total[name] // (options.shard_mb << 20)))
         jobs += [(name, number, count) for number in range(count)]
-    sources = {name: [n for n, p in enumerate(parts) if options.validation or p["split"] == name] for name in SPLITS}
+    files_of: dict[str, list[str]] = {"all": []} if options.validation else {name: [] for name in SPLITS}
+    for number, part in enumerate(parts):
+        files_of["all" if options.validation else part["split"]].append(_part_file(work, number))
+
+    def save(uri: str, table: pa.Table) -> int:
+        data = _parquet(table, options)
+        files.write(uri, data)
+        return len(data)
+
+    pieces = merge.pieces(files_of, work, save, lambda kind, task, count: _done(kind, task, count, work, progress))
+    sources = {name: pieces["all" if options.validation else name] for name in SPLITS}
 
     def shard(job: int) -> dict[str, Any]:
         name, number, count = jobs[job]
         low, high = _range(name, number, count, options.validation)
-        found = pa.concat_tables([SCHEMA.empty_table(), *(_slice(_part_file(work, n), low, high) for n in sources[name])])
+        found = pa.concat_tables([SCHEMA.empty_table(), *merge.collect(sources[name], low, high)])
         copies = found.num_rows
         if name == "train" and not options.validation:  # what is held out too is not trained on
-            held = {h for n in sources["validation"] for h in _slice(_part_file(work, n), low, high, ["hash"])["hash"].to_pylist()}
+            held = {h for part in merge.collect(sources["validation"], low, high, ["hash"]) for h in part["hash"].to_pylist()}
             found = found.filter(pa.array([h not in held for h in found["hash"].to_pylist()], pa.bool_()))
         # In the order of the hash and, among copies, of their names: the first copy stays, whichever part came first.
         found = found.take(pc.sort_indices(found, [("hash", "ascending"), ("source", "ascending")]))  # pyright: ignore[reportAttributeAccessIssue]
@@ -237,12 +250,11 @@ def _shards(root: str, work: str, parts: list[dict[str, Any]], options: Options,
     }  # fmt: skip
 
 
-def _range(name: str, number: int, count: int, validation: float) -> tuple[bytes, bytes | None]:
-    """The hashes of a shard: from `low` on, below `high` (None: no end)."""
-    border = round((1 - validation) * 2**64) if validation else 2**64
-    start, stop = (0, border) if name == "train" or not validation else (border, 2**64)
-    low, high = (start + (stop - start) * n // count for n in (number, number + 1))
-    return low.to_bytes(9, "big")[1:], None if high == 2**64 else high.to_bytes(9, "big")[1:]
+def _range(name: str, number: int, count: int, validation: float) -> tuple[int, int]:
+    """The hashes of a shard, by their first eight bytes: from the first number on, below the second."""
+    border = round((1 - validation) * merge.WHOLE) if validation else merge.WHOLE
+    start, stop = (0, border) if name == "train" or not validation else (border, merge.WHOLE)
+    return start + (stop - start) * number // count, start + (stop - start) * (number + 1) // count
 
 
 def _part_file(work: str, number: int) -> str:
@@ -251,24 +263,6 @@ def _part_file(work: str, number: int) -> str:
 
 def _parquet(table: pa.Table, options: Options) -> bytes:
     buffer = io.BytesIO()
-    # Media are compressed already; the statistics of the hashes are what `_slice` goes by.
+    # Media are compressed already; the statistics of the hashes are what a range of them is found by.
     pq.write_table(table, buffer, row_group_size=options.group_rows, compression="none", write_statistics=["hash"])  # pyright: ignore[reportArgumentType]
     return buffer.getvalue()
-
-
-def _slice(uri: str, low: bytes, high: bytes | None, columns: list[str] | None = None) -> pa.Table:
-    """The rows of a part within a range of hashes: of the row groups that can hold some."""
-
-    def attempt() -> pa.Table:
-        with files.open_file(uri) as file:
-            part = pq.ParquetFile(file)
-            column = part.schema_arrow.get_field_index("hash")
-            groups: list[int] = []
-            for group in range(part.num_row_groups):
-                seen = part.metadata.row_group(group).column(column).statistics
-                if (seen is None or not seen.has_min_max) or (seen.max >= low and (high is None or seen.min < high)):
-                    groups.append(group)
-            return part.read_row_groups(groups, columns=columns, use_threads=False)
-
-    found = files.retried(uri, attempt)
-    return found.filter(pa.array([low <= h and (high is None or h < high) for h in found["hash"].to_pylist()], pa.bool_()))

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from vitok.data import files
@@ -34,18 +35,17 @@ def found(root: str, listing: Listing) -> Found:
         raise UsageError(f"{root!r}: {len(missing)} shard(s) of the manifest are not there, the first: {missing[0]}")
     names = tuple(shard["file"] for shard in shards)
     splits: list[Rows] = []
+    each = int(stated["group_rows"])
     for part in ("train", "validation"):
-        rows = [
-            (number, group, 0, count)
-            for number, shard in enumerate(shards) if shard["split"] == part
-            for group, count in enumerate(_groups(shard["rows"], stated["group_rows"]))
-        ]  # fmt: skip
-        turned = zip(*rows, strict=True) if rows else [[], [], [], []]
-        table = pa.table({n: pa.array(list(v), pa.int64()) for n, v in zip(("file", "group", "first", "rows"), turned, strict=True)})
+        mine = [(number, int(shard["rows"])) for number, shard in enumerate(shards) if shard["split"] == part]
+        groups = [np.arange(-(-rows // each)) for _, rows in mine]
+        counts = [np.minimum(rows - group * each, each) for (_, rows), group in zip(mine, groups, strict=True)]
+        none = np.zeros(0, int)
+        columns = {
+            "file": np.repeat(np.array([number for number, _ in mine], int), np.array([len(group) for group in groups], int)),
+            "group": np.concatenate([none, *groups]), "rows": np.concatenate([none, *counts]),
+        }  # fmt: skip
+        columns["first"] = np.zeros(len(columns["rows"]), int)
+        table = pa.table({name: column.astype(np.int32) for name, column in columns.items()})
         splits.append(Rows(root, names, table, COLUMNS, window=1))
     return Found(stated["kind"], splits[0], splits[1], tuple(stated["classes"]), stated["fingerprint"])
-
-
-def _groups(rows: int, each: int) -> list[int]:
-    whole, rest = divmod(rows, each)
-    return [each] * whole + ([rest] if rest else [])
