@@ -7,8 +7,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from collections import Counter
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +19,8 @@ from PIL import Image
 
 from vitok.config import Data
 from vitok.data import ingest as ingestion
-from vitok.data import ingested, inspect, merge
-from vitok.data.corpora import open_corpora, open_corpus
+from vitok.data import ingested, inspect, merge, tars
+from vitok.data.corpora import open_corpora, open_corpus, open_source
 from vitok.data.ingest import Options
 from vitok.data.order import epoch_order
 from vitok.data.splits import Rows
@@ -171,6 +173,34 @@ def test_a_range_of_hashes_is_found_in_the_pieces_that_hold_some() -> None:
         patch.setattr(merge, "rows", lambda uri, *_: uri)
         found = {(low, high): merge.collect(pieces, low, high) for low, high in ((0, 100), (99, 101), (100, 101))}
     assert found == {(0, 100): ["a"], (99, 101): ["a", "b", "c"], (100, 101): ["b", "c"]}
+
+
+def test_tars_too_large_to_be_indexed_are_ingested_one_by_one(library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = [path for path in sorted(library.rglob("*.*")) if path.name != "small.png"]
+    for number in range(5):
+        with tarfile.open(tmp_path / f"{number:05d}.tar", "w") as tar:
+            for n, path in enumerate(pictures[number::5]):
+                tar.add(path, f"{number}/{n}{path.suffix}")
+                label = tarfile.TarInfo(f"{number}/{n}.cls")
+                label.size = 1
+                tar.addfile(label, BytesIO(b"1" if path.parent.name == "dog" else b"0"))
+    (tmp_path / "00005.tar").write_bytes((tmp_path / "00000.tar").read_bytes()[:4000])
+    options = Options(shard_mb=1, group_rows=4, part_samples=8, validation=0.3)
+    uri = str(tmp_path / "{00000..00005}.tar")
+    indexed = ingestion.ingest(open_source(uri), str(tmp_path / "indexed"), options, quiet)
+    monkeypatch.setattr(tars, "MOST_MEMBERS", 3)
+    with pytest.raises(UsageError, match="more than 3 samples in 6 tars: run `vitok data ingest` first"):
+        open_corpus(uri)
+    source = open_source(uri)
+    assert isinstance(source, tars.Unindexed) and len(source.train) == 5 and len(source.validation) == 1
+    walked = ingestion.ingest(source, str(tmp_path / "walked"), options, quiet)
+    assert [walked[key] for key in ("fingerprint", "counts", "duplicates")] == [
+        indexed[key] for key in ("fingerprint", "counts", "duplicates")
+    ]
+    assert {reason: entry["count"] for reason, entry in walked["rejected"].items()} == {
+        reason: entry["count"] for reason, entry in indexed["rejected"].items()
+    }
+    assert sum(walked["counts"].values()) == 40
 
 
 def test_450_million_images_open_and_are_put_in_order(tmp_path: Path) -> None:

@@ -45,9 +45,9 @@ def ingest(
     for name, share in (("--validation", validation), ("--max-rejected", max_rejected)):
         if not 0 <= share < 1:
             raise UsageError(f"{name} {share:g}: it is a share, from 0 to below 1")
-    from vitok.data.corpora import open_corpus
+    from vitok.data.corpora import open_source
 
-    corpus = open_corpus(source)
+    corpus = open_source(source)
     video = corpus.kind == "video"
     from vitok.data import ingest as ingestion
     from vitok.study import place

@@ -1,11 +1,7 @@
-"""How corpora in large files lie: webdataset tars, Parquet (plain, Hugging Face's), IDX."""
+"""How corpora in files of their own kind lie: Parquet (plain, Hugging Face's), IDX."""
 
-import hashlib
-import io
 import json
 import re
-import tarfile
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -13,43 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vitok.data import files
-from vitok.data.layouts import IMAGES, SPLITS, VIDEOS, Found, Listing, hold_out, suffix
-from vitok.data.sample import NO_LABEL, RejectedError, Rejection
-from vitok.data.splits import Columns, Idx, Members, Rows, idx_array
+from vitok.data.layouts import SPLITS, Found, Listing, suffix
+from vitok.data.sample import RejectedError
+from vitok.data.splits import Columns, Idx, Rows, idx_array
 from vitok.errors import UsageError
 
-MOST_MEMBERS = 20_000_000  # samples of tars whose places one machine should keep in memory
 MIXED_GROUPS = 8  # row groups of foreign Parquet that are shuffled together
-INDEX = pa.schema([("name", pa.string()), ("offset", pa.int64()), ("size", pa.int64()), ("label", pa.int32()), ("why", pa.string())])
 MEDIA = ("image", "video", "jpg", "jpeg", "png", "webp", "mp4", "img", "bytes", "data", "content")
-
-
-def webdataset(root: str, listing: Listing) -> Found:
-    """Tars whose members share a key: the picture or video, and .cls or .json with a label. Their places are found in one
-    pass over the headers and kept in the user's cache."""
-    shards = [(name, size) for name, size in listing if suffix(name) == ".tar"]
-    with ThreadPoolExecutor(16 if files.is_remote(root) else 4) as pool:
-        indices = list(pool.map(lambda item: _tar_index(root, item[0]), shards))
-    rejected: list[Rejection] = []
-    columns: dict[str, list[pa.Array]] = {name: [] for name in ("name", "shard", "offset", "size", "label")}
-    for number, index in enumerate(indices):
-        bad = pa.compute.not_equal(index["why"], "")  # pyright: ignore[reportAttributeAccessIssue]
-        for row in index.filter(bad).to_pylist():
-            rejected.append(Rejection(row["name"], *row["why"].split("\n", 1)))
-        good = index.filter(pa.compute.invert(bad))  # pyright: ignore[reportAttributeAccessIssue]
-        for name in ("name", "offset", "size", "label"):
-            columns[name] += good[name].chunks
-        columns["shard"].append(pa.array([number] * len(good), pa.int32()))
-    table = pa.table({name: pa.chunked_array(chunks) for name, chunks in columns.items()}).combine_chunks() if indices else pa.table({})
-    if table.num_rows > MOST_MEMBERS:
-        raise UsageError(f"{root!r} holds {table.num_rows} samples; above {MOST_MEMBERS} run `vitok data ingest` first")
-    names = tuple(name for name, _ in shards)
-    parts = _part_of([names[shard] for shard in table["shard"].to_pylist()], table["name"].to_pylist())
-    train, held = (Members(root, table.filter(pa.array([part == of for part in parts])), names) for of in ("train", "validation"))
-    kinds = {suffix(name) for name in table["name"].slice(0, 100).to_pylist()}
-    labels = pa.compute.max(table["label"]).as_py() if table.num_rows else None  # pyright: ignore[reportAttributeAccessIssue]
-    classes = tuple(map(str, range((NO_LABEL if labels is None else labels) + 1)))
-    return Found("video" if kinds & VIDEOS else "image", train, held, classes, rejected=tuple(rejected))
 
 
 def parquet(root: str, listing: Listing) -> Found:
@@ -64,7 +30,7 @@ def parquet(root: str, listing: Listing) -> Found:
     for number, meta in enumerate(metas):
         for group in range(meta.num_row_groups):
             units.append((number, group, 0, meta.row_group(group).num_rows))
-            parts.append(_split_of(names[number]))
+            parts.append(split_of(names[number]))
     held = "validation" if "validation" in parts else "test"
     if None in parts or not {"train", held} <= set(parts):
         units, parts, held = _hold_out_rows(units)
@@ -89,70 +55,6 @@ def idx(root: str, listing: Listing) -> Found:
         raise UsageError(f"{root!r}: {error}") from None
     classes = tuple(map(str, range(int(idx_array(places[1]).max()) + 1)))  # the files name none
     return Found("image", Idx(places[0], places[1], counts[0]), Idx(places[2], places[3], counts[2]), classes)
-
-
-def _tar_index(root: str, shard: str) -> pa.Table:
-    uri = files.join(root, shard)
-    key = hashlib.sha256(f"{uri} {files.stamp(uri)}".encode()).hexdigest()[:32]
-    kept = files.cache() / "tars" / f"{key}.parquet"
-    if kept.is_file():
-        return pq.read_table(kept)
-    index = _scan(root, shard)
-    buffer = io.BytesIO()
-    pq.write_table(index, buffer)
-    files.write(str(kept), buffer.getvalue())
-    return index
-
-
-def _scan(root: str, shard: str) -> pa.Table:
-    """One pass over a tar's headers. What a name or the end of the file makes unusable is a row with a reason."""
-    rows: list[dict[str, Any]] = []
-    labels: dict[str, int] = {}
-    keys: list[str] = []
-
-    def reject(name: str, why: str, detail: str) -> None:
-        rows.append({"name": name, "offset": 0, "size": 0, "label": NO_LABEL, "why": f"{why}\n{detail}"})
-        keys.append("")
-
-    try:
-        with files.open_file(files.join(root, shard)) as file, tarfile.open(fileobj=file, mode="r:") as tar:
-            for member in tar:
-                if not member.isfile():
-                    continue
-                key, _, ending = member.name.partition(".") if "/" not in member.name else _key(member.name)
-                if member.name.startswith("/") or ".." in PurePosixPath(member.name).parts:
-                    reject(f"{shard}/{member.name}", "unsafe name", "absolute, or above the archive")
-                elif f".{ending.lower()}" in IMAGES | VIDEOS:
-                    place = {"name": f"{shard}/{member.name}", "offset": member.offset_data, "size": member.size, "why": ""}
-                    rows.append({**place, "label": NO_LABEL})
-                    keys.append(key)
-                elif ending in ("cls", "json") and (content := tar.extractfile(member)) is not None:
-                    label = _label(content.read(), ending)
-                    if label is not None:
-                        labels[key] = label
-    except (tarfile.TarError, OSError, EOFError) as error:
-        reject(shard, "truncated" if rows else "corrupt", f"tar: {error}")
-    for row, key in zip(rows, keys, strict=True):
-        row["label"] = labels.get(key, NO_LABEL)
-    return pa.Table.from_pylist(rows, schema=INDEX)
-
-
-def _key(name: str) -> tuple[str, str, str]:
-    """webdataset's rule: the key ends at the first dot of the last part."""
-    folder, _, last = name.rpartition("/")
-    stem, dot, ending = last.partition(".")
-    return f"{folder}/{stem}", dot, ending
-
-
-def _label(content: bytes, ending: str) -> int | None:
-    try:
-        if ending == "cls":
-            return int(content)
-        found: Any = json.loads(content)
-        value = found.get("label", found.get("cls"))
-        return value if isinstance(value, int) else None
-    except (ValueError, AttributeError):
-        return None
 
 
 def _parquet_meta(uri: str) -> pq.FileMetaData:
@@ -187,21 +89,12 @@ def _bytes_and_path(kind: pa.DataType) -> bool:
     return pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0
 
 
-def _split_of(name: str) -> str | None:
+def split_of(name: str) -> str | None:
     """train-00000-of-00010.parquet, data/validation/..., as Hugging Face and others name them."""
     for part in reversed(PurePosixPath(name).parts):
         if (word := re.split(r"[-_.0-9]", part.lower())[0]) in SPLITS:
             return SPLITS[word]
     return None
-
-
-def _part_of(shards: list[str], names: list[str]) -> list[str]:
-    found = [_split_of(shard) for shard in shards]
-    held = "validation" if "validation" in found else "test"
-    if None in found or not {"train", held} <= set(found):
-        chosen = hold_out(names)
-        return ["validation" if name in chosen else "train" for name in names]
-    return ["validation" if part == held else str(part) for part in found]
 
 
 def _hold_out_rows(units: list[tuple[int, int, int, int]]) -> tuple[list[tuple[int, int, int, int]], list[str | None], str]:

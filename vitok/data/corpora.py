@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from vitok.data import archives, files, ingested, layouts, photos
+from vitok.data import archives, files, ingested, layouts, photos, tars
 from vitok.data.layouts import IMAGES, VIDEOS, Found, Listing, suffix
 from vitok.data.sample import MOTION, PHOTOS, RejectedError, Rejection
 from vitok.data.splits import Files, Kind, Split
@@ -25,7 +25,7 @@ LAYOUTS: dict[str, Callable[..., Found]] = {
     "images": lambda root, listing: layouts.folder(root, listing, "image"),
     "videos": lambda root, listing: layouts.folder(root, listing, "video"),
     "imagenet": layouts.imagenet, "coco": layouts.coco, "ucf101": layouts.ucf101, "kinetics": layouts.kinetics,
-    "webdataset": archives.webdataset, "parquet": archives.parquet, "idx": archives.idx, "ingested": ingested.found,
+    "webdataset": tars.webdataset, "parquet": archives.parquet, "idx": archives.idx, "ingested": ingested.found,
 }  # fmt: skip
 
 
@@ -126,6 +126,16 @@ def open_corpus(uri: str) -> Corpus:
             f"it takes two at least, one to train on and one to hold out{bad}"
         )
     return _corpus(_canonical(uri), layout, found)
+
+
+def open_source(uri: str) -> "Corpus | tars.Unindexed":
+    """What an ingest reads: the corpus at `uri`; tars of more samples than can be indexed, tar by tar. Raises `UsageError`."""
+    layout, place, _ = _taken_apart(uri)
+    if uri in (PHOTOS, MOTION) or layout not in ("", "webdataset"):
+        return open_corpus(uri)
+    root, listing = _listed(uri, files.absolute(place))
+    large = tars.unindexed(_canonical(uri), root, listing) if layout or _recognise(uri, listing) == "webdataset" else None
+    return large or open_corpus(uri)
 
 
 def _listed(uri: str, place: str) -> tuple[str, Listing]:

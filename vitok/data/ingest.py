@@ -25,8 +25,9 @@ import pyarrow.parquet as pq
 from vitok.data import files, ingested, merge
 from vitok.data.check import Kept, check
 from vitok.data.corpora import Corpus
-from vitok.data.sample import NO_LABEL, RejectedError, Rejection
+from vitok.data.sample import NO_LABEL, RejectedError, Rejection, Sample
 from vitok.data.splits import Split
+from vitok.data.tars import Tars, Unindexed
 from vitok.errors import UsageError, VitokError
 
 WORK = "_work"
@@ -53,7 +54,7 @@ class Options:
     max_rejected: float = 0.05
 
 
-def ingest(source: Corpus, target: str, options: Options, progress: Callable[[str, int, int, int], None]) -> dict[str, Any]:
+def ingest(source: Corpus | Unindexed, target: str, options: Options, progress: Callable[[str, int, int, int], None]) -> dict[str, Any]:
     """Run or go on with an ingest; the manifest. `progress(stage, done, total, bytes)` is called as tasks end. Needs Ray.
 
     Raises `UsageError` where the target holds another ingest, `VitokError` where too much of the source is unusable.
@@ -78,12 +79,12 @@ def ingest(source: Corpus, target: str, options: Options, progress: Callable[[st
     return manifest
 
 
-def _parts(source: Corpus, work: str, options: Options, progress: Callable[..., None]) -> list[dict[str, Any]]:
+def _parts(source: Corpus | Unindexed, work: str, options: Options, progress: Callable[..., None]) -> list[dict[str, Any]]:
     """Pass 1. What each part holds and rejected, in the order of the source."""
     import ray
 
-    splits: dict[str, Split] = {"train": source.train, "validation": source.validation}
-    each = max(options.part_samples, sum(map(len, splits.values())) // merge.FAN**2)
+    splits: dict[str, Split | Tars] = {"train": source.train, "validation": source.validation}
+    each = max(options.part_samples, sum(map(len, splits.values())) // merge.FAN**2)  # of large tars each is one
     jobs = [(name, first, last) for name, split in splits.items() for first, last in _runs(split, each)]
     references = {name: ray.put(split) for name, split in splits.items()}
     video = source.kind == "video"
@@ -135,8 +136,11 @@ def run_tasks(task: Callable[[int], int], numbers: list[int]) -> Iterator[int]:
         yield int(block["result"][0])
 
 
-def _runs(split: Split, each: int) -> Iterator[tuple[int, int]]:
+def _runs(split: Split | Tars, each: int) -> Iterator[tuple[int, int]]:
     """Runs of whole units of about `each` samples: (first unit, unit after the last)."""
+    if isinstance(split, Tars):
+        yield from ((number, number + 1) for number in range(len(split)))
+        return
     if split.units is None:
         yield from ((first, min(first + each, len(split))) for first in range(0, len(split), each))
         return
@@ -150,17 +154,30 @@ def _runs(split: Split, each: int) -> Iterator[tuple[int, int]]:
         yield first, len(split.units)
 
 
-def _part(split: Split, name: str, first: int, last: int, video: bool, options: Options) -> tuple[pa.Table, dict[str, Any]]:
-    kept: list[tuple[bytes, Kept, str, int]] = []
-    rejected: list[Rejection] = []
+def _samples(split: Split | Tars, first: int, last: int) -> Iterator[Sample | Rejection]:
     for unit in range(first, last):
+        if isinstance(split, Tars):
+            yield from split.walk(unit)
+            continue
         for row in range(1 if split.units is None else int(split.units[unit])):
             try:
-                sample = split.get(unit, row)
-                one = check(sample, video, options.min_side, options.max_side, options.min_seconds, options.max_seconds)
-                kept.append((hashlib.sha256(one.original).digest(), one, sample.name, sample.label))
+                yield split.get(unit, row)
             except RejectedError as error:
-                rejected.append(Rejection(split.name(unit, row), error.reason, error.detail))
+                yield Rejection(split.name(unit, row), error.reason, error.detail)
+
+
+def _part(split: Split | Tars, name: str, first: int, last: int, video: bool, options: Options) -> tuple[pa.Table, dict[str, Any]]:
+    kept: list[tuple[bytes, Kept, str, int]] = []
+    rejected: list[Rejection] = []
+    for sample in _samples(split, first, last):
+        if isinstance(sample, Rejection):
+            rejected.append(sample)
+            continue
+        try:
+            one = check(sample, video, options.min_side, options.max_side, options.min_seconds, options.max_seconds)
+            kept.append((hashlib.sha256(one.original).digest(), one, sample.name, sample.label))
+        except RejectedError as error:
+            rejected.append(Rejection(sample.name, error.reason, error.detail))
     kept.sort(key=lambda item: (item[0], item[2]))
     table = pa.table(
         {
@@ -174,7 +191,7 @@ def _part(split: Split, name: str, first: int, last: int, video: bool, options: 
     return table, state
 
 
-def _rejected(source: Corpus, parts: list[dict[str, Any]], options: Options) -> dict[str, Any]:
+def _rejected(source: Corpus | Unindexed, parts: list[dict[str, Any]], options: Options) -> dict[str, Any]:
     """Counts and examples by reason. Raises `VitokError` above the allowed share of what is broken; filtered is not broken."""
     reasons: dict[str, dict[str, Any]] = {}
     for rejection in (*source.rejected, *(Rejection(*row) for part in parts for row in part["rejected"])):
