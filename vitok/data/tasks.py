@@ -26,7 +26,6 @@ Columns = dict[str, np.ndarray]
 Make = Callable[[int], Columns]
 STORE_SHARE = 8  # a plan's blocks fill at most this part of the object stores; two plans are under way at most
 FEWEST, WAVES = 4, 20  # blocks of a plan; at most so many for each CPU
-AHEAD = 4  # blocks for each CPU that are left when the next plan is begun: it takes a second or two where all CPUs work
 FETCHED = 2  # blocks brought to this node before they are asked for
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of <malloc.h>
 
@@ -83,14 +82,14 @@ def largest_block() -> int:
 
 def _planned(reference: Any, count: int, each: int) -> Iterator[Columns]:
     plans = [range(first, min(first + each, count)) for first in range(0, count, each)]
-    ahead = min(AHEAD * _cpus(), each // 2)
+    last = _cpus()  # blocks of a plan that are being made while none waits: begun earlier, the next one has kept its CPUs from them
     with ThreadPoolExecutor(1) as beginner:  # it waits for actors of Ray Data's
         begun = beginner.submit(_begun, reference, plans[0]) if plans else None
         for index, numbers in enumerate(plans):
             assert begun is not None
             blocks, begun = begun.result(), None
             for done, block in enumerate(blocks):
-                if begun is None and index + 1 < len(plans) and len(numbers) - done <= ahead:
+                if begun is None and index + 1 < len(plans) and len(numbers) - done - 1 <= last:
                     begun = beginner.submit(_begun, reference, plans[index + 1])
                 yield block
 
