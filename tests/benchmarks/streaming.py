@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-SIZE, BATCH, CORES, ROUNDS, STEPS = 256, 32, len(os.sched_getaffinity(0)), 6, 160
+SIZE, BATCH, CORES, ROUNDS, STEPS = 256, 32, len(os.sched_getaffinity(0)), 4, 160
 CLIP_STEPS = 50  # of 8 clips
 
 

@@ -150,8 +150,14 @@ def test_batches_do_not_depend_on_how_they_are_cut_into_blocks_and_plans(photos:
     assert np.array_equal(images(source, 0, 13), whole)
     monkeypatch.setattr(stream, "IMAGES", 1)  # of one batch
     monkeypatch.setattr(tasks, "STORE_SHARE", 1 << 40)  # in plans of four
-    assert tasks.plan_length(100) == tasks.FEWEST
+    assert tasks.plan_length(100, 1) == tasks.FEWEST
     assert np.array_equal(images(source, 0, 13), whole)
+
+
+def test_ranks_share_the_object_stores_and_the_cpus(cluster: str) -> None:
+    whole, share = tasks.plan_length(1 << 20, 1), tasks.plan_length(1 << 20, 4)
+    assert tasks.largest_block(4) == tasks.largest_block(1) // 4
+    assert tasks.FEWEST <= share < whole
 
 
 def test_blocks_larger_than_ray_datas_own_limit_stay_whole() -> None:

@@ -93,7 +93,7 @@ class Source:
         def rows(number: int) -> range:
             return range(mine[number] * batch_size, min((mine[number] + 1) * batch_size, views))
 
-        yield from _made(self.held_out.views, rows, len(mine), self.held_out)
+        yield from _made(self.held_out.views, rows, len(mine), self.held_out, world)
 
     def _pooled(self, seed: int, batch_size: int, start: int, steps: int, share: slice) -> Iterator[Batch]:
         assert self.pool is not None
@@ -115,7 +115,7 @@ class Source:
             first = (start + number) * batch_size + share.start
             return range(first, first + local)
 
-        for batch in _made(partial(self.training.training, seed=seed), rows, steps - start, self.training):
+        for batch in _made(partial(self.training.training, seed=seed), rows, steps - start, self.training, batch_size // local):
             if len(batch.images) < local:
                 raise self._dead(batch.rejected)
             yield batch
@@ -153,18 +153,20 @@ def prepare(corpora: Corpora, data: Data, size: int, frames: int = 1) -> Source:
     return Source(corpora.uri, data, size, frames, training, held_out, pool, validation, source.rejected | rejected)
 
 
-def _made(read: Callable[[Sequence[int]], list[Decoded]], rows: Callable[[int], range], count: int, reader: Reader) -> Iterator[Batch]:
+def _made(
+    read: Callable[[Sequence[int]], list[Decoded]], rows: Callable[[int], range], count: int, reader: Reader, world: int
+) -> Iterator[Batch]:
     """Batches 0 .. count - 1 of the rows of each, several by one task where they are small."""
     if not count:
         return
     batch_bytes = len(rows(0)) * math.prod(reader.shape)
-    together = max(1, min((IMAGES if reader.frames == 1 else CLIPS) // len(rows(0)), tasks.largest_block() // batch_bytes, count))
+    together = max(1, min((IMAGES if reader.frames == 1 else CLIPS) // len(rows(0)), tasks.largest_block(world) // batch_bytes, count))
 
     def make(number: int) -> tasks.Columns:
         batches = range(number * together, min((number + 1) * together, count))
         return _columns(read([row for batch in batches for row in rows(batch)]), reader)
 
-    for number, block in enumerate(tasks.stream(make, -(-count // together), together * batch_bytes)):
+    for number, block in enumerate(tasks.stream(make, -(-count // together), together * batch_bytes, world)):
         first = 0
         for batch in range(number * together, min((number + 1) * together, count)):
             last = first + len(rows(batch))

@@ -56,10 +56,10 @@ def dataset(make: Make, count: int) -> Dataset:
     return _plan(ray.put(make), range(count))
 
 
-def stream(make: Make, count: int, block_bytes: int) -> Iterator[Columns]:
-    """make(0) .. make(count - 1) in order. `block_bytes` is about the size of one."""
+def stream(make: Make, count: int, block_bytes: int, streams: int = 1) -> Iterator[Columns]:
+    """make(0) .. make(count - 1) in order. `block_bytes` is about the size of one. `streams` share the cluster, a rank each."""
     with ThreadPoolExecutor(1) as fetch:
-        blocks = _planned(ray.put(make), count, plan_length(block_bytes))
+        blocks = _planned(ray.put(make), count, plan_length(block_bytes, streams), _cpus(streams))
         coming = deque(fetch.submit(next, blocks, None) for _ in range(FETCHED))
         try:
             while (block := coming.popleft().result()) is not None:
@@ -70,19 +70,27 @@ def stream(make: Make, count: int, block_bytes: int) -> Iterator[Columns]:
                 future.cancel()
 
 
-def plan_length(block_bytes: int) -> int:
+def plan_length(block_bytes: int, streams: int) -> int:
     """Blocks of one plan."""
-    return max(FEWEST, min(int(_resource("object_store_memory") / STORE_SHARE / block_bytes), WAVES * _cpus()))
+    return max(FEWEST, min(int(_store(streams) / block_bytes), WAVES * _cpus(streams)))
 
 
-def largest_block() -> int:
+def largest_block(streams: int) -> int:
     """Bytes of a block, of which a plan may still have its fewest."""
-    return int(_resource("object_store_memory") / STORE_SHARE / FEWEST)
+    return int(_store(streams) / FEWEST)
 
 
-def _planned(reference: Any, count: int, each: int) -> Iterator[Columns]:
+def _store(streams: int) -> float:
+    return ray.cluster_resources().get("object_store_memory", 0) / STORE_SHARE / streams
+
+
+def _cpus(streams: int) -> int:
+    return max(1, int(ray.cluster_resources().get("CPU", 0) / streams))
+
+
+def _planned(reference: Any, count: int, each: int, last: int) -> Iterator[Columns]:
+    """The next plan is begun when the `last` blocks of one are being made: earlier, it has kept its CPUs from those that waited."""
     plans = [range(first, min(first + each, count)) for first in range(0, count, each)]
-    last = _cpus()  # blocks of a plan that are being made while none waits: begun earlier, the next one has kept its CPUs from them
     with ThreadPoolExecutor(1) as beginner:  # it waits for actors of Ray Data's
         begun = beginner.submit(_begun, reference, plans[0]) if plans else None
         for index, numbers in enumerate(plans):
@@ -99,14 +107,6 @@ def _begun(reference: Any, numbers: range) -> Iterator[Columns]:
     (as `iter_internal_ref_bundles` does) has lost a task of the next plan, and that plan waited for ever."""
     blocks: Any = iter(_plan(reference, numbers).iter_batches(batch_size=None, prefetch_batches=0))
     return chain([next(blocks)], blocks)
-
-
-def _resource(name: str) -> float:
-    return ray.cluster_resources().get(name, 0)
-
-
-def _cpus() -> int:
-    return max(1, int(_resource("CPU")))
 
 
 def _plan(reference: Any, numbers: range) -> Dataset:
