@@ -194,13 +194,15 @@ def test_tars_too_large_to_be_indexed_are_ingested_one_by_one(library: Path, tmp
     source = open_source(uri)
     assert isinstance(source, tars.Unindexed) and len(source.train) == 5 and len(source.validation) == 1
     walked = ingestion.ingest(source, str(tmp_path / "walked"), options, quiet)
-    assert [walked[key] for key in ("fingerprint", "counts", "duplicates")] == [
-        indexed[key] for key in ("fingerprint", "counts", "duplicates")
+    assert [walked[key] for key in ("fingerprint", "counts", "duplicates", "classes")] == [
+        indexed[key] for key in ("fingerprint", "counts", "duplicates", "classes")
     ]
     assert {reason: entry["count"] for reason, entry in walked["rejected"].items()} == {
         reason: entry["count"] for reason, entry in indexed["rejected"].items()
     }
-    assert sum(walked["counts"].values()) == 40
+    assert sum(walked["counts"].values()) == 40 and walked["classes"] == ["0", "1"]
+    with pytest.raises(UsageError, match="is one tar of more than 3 samples"):
+        open_source(str(tmp_path / "00000.tar"))
 
 
 def test_450_million_images_open_and_are_put_in_order(tmp_path: Path) -> None:

@@ -110,13 +110,28 @@ def _taken_apart(uri: str) -> tuple[str, str, str]:
 
 def open_corpus(uri: str) -> Corpus:
     """The corpus at `uri`. Raises `UsageError` for one that is missing, unreadable or too small."""
+    return _corpus(uri, uri, _embedded(uri)) if uri in (PHOTOS, MOTION) else _opened(uri, *_located(uri))
+
+
+def open_source(uri: str) -> "Corpus | tars.Unindexed":
+    """What an ingest reads: the corpus at `uri`; tars of more samples than can be indexed, tar by tar. Raises `UsageError`."""
     if uri in (PHOTOS, MOTION):
-        return _corpus(uri, uri, _embedded(uri))
-    layout, place, query = _taken_apart(uri)
+        return open_corpus(uri)
+    layout, root, listing = _located(uri)
+    large = tars.unindexed(_canonical(uri), root, listing) if layout == "webdataset" else None
+    return large or _opened(uri, layout, root, listing)
+
+
+def _located(uri: str) -> tuple[str, str, Listing]:
+    """(layout, root, what lies there)"""
+    layout, place, _ = _taken_apart(uri)
     root, listing = _listed(uri, files.absolute(place))
-    layout = layout or _recognise(uri, listing)
+    return layout or _recognise(uri, listing), root, listing
+
+
+def _opened(uri: str, layout: str, root: str, listing: Listing) -> Corpus:
     try:
-        found = LAYOUTS[layout](root, listing, **_options(uri, layout, query))
+        found = LAYOUTS[layout](root, listing, **_options(uri, layout, _taken_apart(uri)[2]))
     except RejectedError as error:
         raise UsageError(f"corpus {uri!r}: {error}") from None
     if not len(found.train) or not len(found.validation):
@@ -126,16 +141,6 @@ def open_corpus(uri: str) -> Corpus:
             f"it takes two at least, one to train on and one to hold out{bad}"
         )
     return _corpus(_canonical(uri), layout, found)
-
-
-def open_source(uri: str) -> "Corpus | tars.Unindexed":
-    """What an ingest reads: the corpus at `uri`; tars of more samples than can be indexed, tar by tar. Raises `UsageError`."""
-    layout, place, _ = _taken_apart(uri)
-    if uri in (PHOTOS, MOTION) or layout not in ("", "webdataset"):
-        return open_corpus(uri)
-    root, listing = _listed(uri, files.absolute(place))
-    large = tars.unindexed(_canonical(uri), root, listing) if layout or _recognise(uri, listing) == "webdataset" else None
-    return large or open_corpus(uri)
 
 
 def _listed(uri: str, place: str) -> tuple[str, Listing]:

@@ -71,7 +71,8 @@ def ingest(source: Corpus | Unindexed, target: str, options: Options, progress: 
         raise UsageError(f"{target!r} is not empty and holds no ingest of this source with these options: give another folder")
     files.write(files.join(work, "plan.json"), json.dumps(plan).encode())  # the folder is this ingest's from here on
     parts = _parts(source, work, options, progress)
-    manifest = plan | {"kind": source.kind, "classes": list(source.classes), "group_rows": options.group_rows}
+    numbered = map(str, range(1 + max((part["label"] for part in parts), default=NO_LABEL)))  # tars give no names
+    manifest = plan | {"kind": source.kind, "classes": list(source.classes or numbered), "group_rows": options.group_rows}
     manifest |= _rejected(source, parts, options) | _shards(root, work, parts, options, progress)
     files.write(files.join(root, ingested.MANIFEST), json.dumps(manifest, indent=1).encode())
     files.remove(files.join(root, WORK))
@@ -187,7 +188,14 @@ def _part(split: Split | Tars, name: str, first: int, last: int, video: bool, op
         }, schema=SCHEMA,
     )  # fmt: skip
     size = sum(len(one.data) for _, one, *_ in kept)
-    state = {"split": name, "rows": len(kept), "bytes": size, "rejected": [[r.name, r.reason, r.detail] for r in rejected]}
+    highest = max((label for *_, label in kept), default=NO_LABEL)
+    state = {
+        "split": name,
+        "rows": len(kept),
+        "bytes": size,
+        "label": highest,
+        "rejected": [[r.name, r.reason, r.detail] for r in rejected],
+    }
     return table, state
 
 

@@ -31,24 +31,26 @@ def pieces(
     parts: dict[str, list[str]], work: str, save: Callable[[str, pa.Table], int], done: Callable[..., list[dict[str, Any]]]
 ) -> dict[str, list[Piece]]:
     """Of each split's parts. `done(kind, task, count)` runs the tasks that have not been done; `save(uri, table)` writes."""
-    jobs: list[tuple[str, int, int, int]] = []
-    each = FAN
-    for name, all_parts in parts.items():
-        groups = -(-len(all_parts) // each)
-        jobs += [(name, group, number, groups) for group in range(groups) for number in range(groups) if groups > 1]
+    jobs: list[tuple[list[str], int, int]] = []  # the files of a group, and a range of hashes
+    found: dict[str, list[Piece]] = {}
+    for name, uris in parts.items():
+        groups = [uris[first : first + FAN] for first in range(0, len(uris), FAN)]
+        if len(groups) <= 1:
+            found[name] = [Piece(0, WHOLE, tuple(uris))]
+            continue
+        found[name] = []
+        for number in range(len(groups)):
+            low, high, first = WHOLE * number // len(groups), WHOLE * (number + 1) // len(groups), len(jobs)
+            jobs += [(group, low, high) for group in groups]
+            found[name].append(Piece(low, high, tuple(_file(work, job) for job in range(first, len(jobs)))))
 
     def merge(job: int) -> dict[str, Any]:
-        name, group, number, count = jobs[job]
-        found = pa.concat_tables([rows(uri, *_range(number, count)) for uri in parts[name][group * each : (group + 1) * each]])
-        return {"bytes": save(_file(work, job), found.sort_by([("hash", "ascending"), ("source", "ascending")]))}
+        group, low, high = jobs[job]
+        table = pa.concat_tables([rows(uri, low, high) for uri in group])
+        return {"bytes": save(_file(work, job), table.sort_by([("hash", "ascending"), ("source", "ascending")]))}
 
     if jobs:
         done("merge", merge, len(jobs))
-    found = {name: [Piece(0, WHOLE, tuple(uris))] for name, uris in parts.items()}
-    for name in {name for name, *_ in jobs}:
-        mine = [(job, number, count) for job, (of, _, number, count) in enumerate(jobs) if of == name]
-        ranges = {(number, count) for _, number, count in mine}
-        found[name] = [Piece(*_range(*r), tuple(_file(work, job) for job, *of in mine if tuple(of) == r)) for r in sorted(ranges)]
     return found
 
 
@@ -74,10 +76,6 @@ def rows(uri: str, low: int, high: int, columns: list[str] | None = None) -> pa.
 
     found = files.retried(uri, attempt)
     return found.filter(pa.array([first <= h and (end is None or h < end) for h in found["hash"].to_pylist()], pa.bool_()))
-
-
-def _range(number: int, count: int) -> tuple[int, int]:
-    return WHOLE * number // count, WHOLE * (number + 1) // count
 
 
 def _file(work: str, job: int) -> str:

@@ -111,10 +111,10 @@ class Rows:
 
     @property
     def units(self) -> np.ndarray:
-        return self._columns[-1]
+        return self._numbers[-1]
 
     @cached_property
-    def _columns(self) -> tuple[np.ndarray, ...]:
+    def _numbers(self) -> tuple[np.ndarray, ...]:
         return tuple(self.table[column].to_numpy() for column in ("file", "group", "first", "rows"))
 
     def __len__(self) -> int:
@@ -138,7 +138,7 @@ class Rows:
         return Sample(name or self.name(unit, row), NO_LABEL if label is None else int(label), data)
 
     def _place(self, unit: int) -> tuple[str, int, int]:
-        file, group, first, _ = self._columns
+        file, group, first, _ = self._numbers
         return self.files[int(file[unit])], int(group[unit]), int(first[unit])
 
     def index(self) -> pa.Table:

@@ -93,7 +93,7 @@ class Source:
         def rows(number: int) -> range:
             return range(mine[number] * batch_size, min((mine[number] + 1) * batch_size, views))
 
-        yield from _made(self.held_out.views, rows, len(mine), self.held_out, world)
+        yield from _batches(self.held_out.views, rows, len(mine), self.held_out, world)
 
     def _pooled(self, seed: int, batch_size: int, start: int, steps: int, share: slice) -> Iterator[Batch]:
         assert self.pool is not None
@@ -115,7 +115,7 @@ class Source:
             first = (start + number) * batch_size + share.start
             return range(first, first + local)
 
-        for batch in _made(partial(self.training.training, seed=seed), rows, steps - start, self.training, batch_size // local):
+        for batch in _batches(partial(self.training.training, seed=seed), rows, steps - start, self.training, batch_size // local):
             if len(batch.images) < local:
                 raise self._dead(batch.rejected)
             yield batch
@@ -153,7 +153,7 @@ def prepare(corpora: Corpora, data: Data, size: int, frames: int = 1) -> Source:
     return Source(corpora.uri, data, size, frames, training, held_out, pool, validation, source.rejected | rejected)
 
 
-def _made(
+def _batches(
     read: Callable[[Sequence[int]], list[Decoded]], rows: Callable[[int], range], count: int, reader: Reader, world: int
 ) -> Iterator[Batch]:
     """Batches 0 .. count - 1 of the rows of each, several by one task where they are small."""

@@ -42,22 +42,21 @@ class Tars:
         """The samples of a tar as they lie in it, and what of it is unusable."""
         name = self.names[number]
         uri = files.join(self.root, name)
-        try:  # from a store in one request: member by member it would be ten thousand
-            opened = io.BytesIO(files.read(uri)) if files.is_remote(uri) else files.opened(uri)
-        except RejectedError as error:
-            yield Rejection(name, error.reason, error.detail)
-            return
-        with opened as file:
-            for row in _scan(file, name).to_pylist():
-                if row["why"]:
-                    yield Rejection(row["name"], *row["why"].split("\n", 1))
-                    continue
-                file.seek(row["offset"])
-                data = file.read(row["size"])
-                if len(data) < row["size"]:
-                    yield Rejection(row["name"], "truncated", f"{name} ends within it")
-                else:
-                    yield Sample(row["name"], row["label"], data)
+        try:
+            # From a store in one request: member by member it would be ten thousand.
+            with io.BytesIO(files.read(uri)) if files.is_remote(uri) else files.opened(uri) as file:
+                for row in _scan(file, name).to_pylist():
+                    if row["why"]:
+                        yield Rejection(row["name"], *row["why"].split("\n", 1))
+                        continue
+                    file.seek(row["offset"])
+                    data = file.read(row["size"])
+                    cut = len(data) < row["size"]
+                    yield (
+                        Rejection(row["name"], "truncated", f"{name} ends within it") if cut else Sample(row["name"], row["label"], data)
+                    )
+        except (RejectedError, OSError) as error:
+            yield Rejection(name, *((error.reason, error.detail) if isinstance(error, RejectedError) else ("unreadable", str(error))))
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +80,8 @@ def unindexed(uri: str, root: str, listing: Listing) -> Unindexed | None:
     names = [name for name, _ in shards]
     parts = _part_of(names, names)
     train, held = (Tars(root, tuple(n for n, of in zip(names, parts, strict=True) if of == part)) for part in ("train", "validation"))
+    if not len(train) or not len(held):
+        raise UsageError(f"{uri!r} is one tar of more than {MOST_MEMBERS} samples: cut it, a tar is what is held out")
     digest = hashlib.sha256(json.dumps([[name, size, of] for (name, size), of in zip(shards, parts, strict=True)]).encode())
     return Unindexed(uri, _kind(_tar_index(root, names[0])), train, held, digest.hexdigest()[:16])
 
@@ -127,9 +128,13 @@ def _tar_index(root: str, shard: str) -> pa.Table:
     kept = files.cache() / "tars" / f"{key}.parquet"
     if kept.is_file():
         return pq.read_table(kept)
+
+    def attempt() -> pa.Table:
+        with files.open_file(uri) as file:
+            return _scan(file, shard)
+
     try:
-        with files.opened(uri) as file:
-            index = _scan(file, shard)
+        index = files.retried(uri, attempt)
     except RejectedError as error:  # of the others there is still something to be had
         return pa.Table.from_pylist([{"name": shard, "why": f"{error.reason}\n{error.detail}"}], schema=INDEX)
     buffer = io.BytesIO()
@@ -164,7 +169,7 @@ def _scan(file: Any, shard: str) -> pa.Table:
                     label = _label(content.read(), ending)
                     if label is not None:
                         labels[key] = label
-    except (tarfile.TarError, OSError, EOFError) as error:
+    except (tarfile.TarError, EOFError) as error:  # what a store fails to give is asked for again, not kept as the tar's
         reject(shard, "truncated" if rows else "corrupt", f"tar: {error}")
     for row, key in zip(rows, keys, strict=True):
         row["label"] = labels.get(key, NO_LABEL)
