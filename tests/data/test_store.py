@@ -1,21 +1,17 @@
-"""A real S3 protocol on this machine: moto's server, and before it one that fails a tenth of the requests."""
+"""Real store protocols on this machine: S3 by moto's server, Google's by an emulator of it, the Hub's by what it says of itself in
+its client; before each a front that fails a tenth of the requests."""
 
-import os
-import socket
-import subprocess
+import shutil
 import sys
-import threading
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import boto3
 import numpy as np
 import pytest
 
+from tests.data.stores import Hub, Store, flaky, process, served
 from vitok.config import Data
 from vitok.data import files, inspect, motion
 from vitok.data import ingest as ingestion
@@ -29,115 +25,85 @@ from vitok.errors import UsageError
 KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
 
 
-class Flaky(BaseHTTPRequestHandler):
-    """Hands requests on, and answers every tenth with 503."""
-
-    behind, count, failed = "", 0, 0
-    protocol_version = "HTTP/1.1"
-
-    def handle_any(self) -> None:
-        body = self._chunks() if self.headers.get("Transfer-Encoding") == "chunked" else self.rfile.read(self._length())
-        type(self).count += 1
-        if self.count % 10 == 0:
-            type(self).failed += 1
-            self._answer(503, {}, b"")
-            return
-        headers = {name: value for name, value in self.headers.items() if name.lower() not in ("transfer-encoding", "expect")}
-        request = urllib.request.Request(self.behind + self.path, body or None, headers, method=self.command)
-        try:
-            with urllib.request.urlopen(request) as answer:
-                self._answer(answer.status, dict(answer.headers), answer.read())
-        except urllib.error.HTTPError as error:
-            self._answer(error.code, dict(error.headers), error.read())
-
-    do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = handle_any  # noqa: N815
-
-    def _length(self) -> int:
-        return int(self.headers.get("Content-Length") or 0)
-
-    def _chunks(self) -> bytes:
-        found = b""
-        while size := int(self.rfile.readline().split(b";")[0], 16):
-            found += self.rfile.read(size)
-            self.rfile.readline()
-        self.rfile.readline()
-        return found
-
-    def _answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
-        self.send_response(status)
-        length = headers.get("Content-Length", "0") if self.command == "HEAD" else str(len(body))
-        for name, value in headers.items():
-            if name.lower() not in ("content-length", "transfer-encoding", "connection", "date", "server"):
-                self.send_header(name, value)
-        self.send_header("Content-Length", length)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None: ...  # noqa: A002
+Reached = tuple[str, dict[str, str], Store]  # the address of the corpora, the environment that finds it, the store
 
 
 @pytest.fixture(scope="module")
-def store(cluster: str) -> Iterator[str]:
-    """The address of the flaky front. Ray's workers get it from the test's own processes' environment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ | KEYS,
-    )  # fmt: skip
-    Flaky.behind = f"http://127.0.0.1:{port}"
-    ends = time.monotonic() + 60
-    while True:
-        try:
-            urllib.request.urlopen(Flaky.behind, timeout=2).close()
-            break
-        except OSError:
-            assert server.poll() is None and time.monotonic() < ends, "moto's server did not come up"
-            time.sleep(0.2)
-    front = ThreadingHTTPServer(("127.0.0.1", 0), Flaky)
-    threading.Thread(target=front.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{front.server_port}"
-    front.shutdown()
-    server.terminate()
-    server.wait(timeout=30)
+def s3(photos: Path) -> Iterator[Reached]:
+    with process([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "PORT"], KEYS) as behind, flaky(behind) as store:
+        client = boto3.client("s3", endpoint_url=behind, region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test")
+        client.create_bucket(Bucket="corpora")
+        for path in sorted(photos.iterdir()):
+            client.upload_file(str(path), "corpora", f"photos/{path.name}")
+        yield "s3://corpora", {**KEYS, "AWS_ENDPOINT_URL": store.address}, store
+
+
+@pytest.fixture(scope="module")
+def gs(photos: Path) -> Iterator[Reached]:
+    command = [
+        sys.executable,
+        "-m",
+        "gcp_storage_emulator",
+        "start",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        "PORT",
+        "--in-memory",
+        "--default-bucket",
+        "corpora",
+    ]
+    with process(command, {}) as behind, flaky(behind) as store:
+        for path in sorted(photos.iterdir()):
+            address = f"{behind}/upload/storage/v1/b/corpora/o?uploadType=media&name=photos%2F{path.name}"
+            urlopen(Request(address, path.read_bytes(), {"Content-Type": "image/jpeg"}, method="POST")).close()
+        yield "gs://corpora", {"STORAGE_EMULATOR_HOST": store.address}, store
+
+
+@pytest.fixture(scope="module")
+def hf(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reached]:
+    folder = tmp_path_factory.mktemp("hub")
+    shutil.copytree(photos, folder / "photos")
+    with served(type("Hub", (Hub,), {"folder": folder})) as behind, flaky(behind) as store:
+        yield f"hf://datasets/{Hub.repository}", {"HF_ENDPOINT": store.address, "HF_HUB_DISABLE_TELEMETRY": "1"}, store
 
 
 @pytest.fixture
-def bucket(store: str, monkeypatch: pytest.MonkeyPatch, photos: Path) -> Iterator[str]:
-    for name, value in {**KEYS, "AWS_ENDPOINT_URL": store}.items():
+def bucket(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A store reached from this process."""
+    uri, environment, _ = request.getfixturevalue(getattr(request, "param", "s3"))
+    for name, value in environment.items():
         monkeypatch.setenv(name, value)
     files._connected.cache_clear()
-    client = boto3.client("s3", endpoint_url=Flaky.behind, region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test")
-    client.create_bucket(Bucket="corpora")
-    for path in sorted(photos.iterdir()):
-        client.upload_file(str(path), "corpora", f"photos/{path.name}")
-    yield "s3://corpora"
+    yield uri
     files._connected.cache_clear()
 
 
-def test_a_store_that_fails_a_tenth_of_its_requests_loses_nothing(bucket: str, photos: Path, cluster: str) -> None:
+@pytest.mark.parametrize("scheme", ["s3", "gs", "hf"])
+def test_a_store_that_fails_a_tenth_of_its_requests_loses_nothing(
+    scheme: str, request: pytest.FixtureRequest, photos: Path, cluster: str
+) -> None:
     import ray
 
-    Flaky.failed = 0
-    corpora = open_corpora(f"{bucket}/photos")
-    assert corpora.parts[0][1].fingerprint == open_corpus(str(photos)).fingerprint
-    environment = {name: os.environ[name] for name in (*KEYS, "AWS_ENDPOINT_URL")}
+    uri, environment, store = request.getfixturevalue(scheme)
+    before = store.failed()
 
     @ray.remote(runtime_env={"env_vars": environment})
-    def streamed(uri: str) -> tuple[np.ndarray, int]:
+    def streamed(uri: str) -> tuple[str, np.ndarray, int]:
         """In a process with the store's address, as the workers of a job with that runtime environment have it."""
-        reader = prepare(open_corpora(uri), Data(), 16).training
-        found = reader.training(range(44), seed=0)
-        return np.stack([one.pixels for one in found if one.pixels is not None]), sum(len(one.rejected) for one in found)
+        corpora = open_corpora(uri)
+        found = list(prepare(corpora, Data(), 16).training.training(range(44), seed=0))
+        pixels = np.stack([one.pixels for one in found if one.pixels is not None])
+        return corpora.parts[0][1].fingerprint, pixels, sum(len(one.rejected) for one in found)
 
-    there, lost = ray.get(streamed.remote(f"{bucket}/photos"))
+    fingerprint, there, lost = ray.get(streamed.remote(f"{uri}/photos"))
     here = prepare(open_corpora(str(photos)), Data(), 16).training.training(range(44), seed=0)
+    assert fingerprint == open_corpus(str(photos)).fingerprint
     assert lost == 0 and np.array_equal(there, np.stack([one.pixels for one in here if one.pixels is not None]))
-    assert Flaky.failed >= 4
+    assert store.failed() - before >= 3
 
 
+@pytest.mark.parametrize("bucket", ["s3", "gs"], indirect=True)
 def test_ingest_into_a_store_and_back(bucket: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def here(task: object, numbers: list[int]) -> Iterator[int]:
         return (task(n) for n in numbers)  # pyright: ignore[reportCallIssue]
@@ -169,6 +135,13 @@ def test_a_video_is_read_where_it_lies(bucket: str) -> None:
     assert np.array_equal(found["a.mp4"], center_clip(Sample("", 0, uri=str(local)), 32, 4, 8.0))
 
 
+@pytest.mark.parametrize("bucket", ["s3", "gs"], indirect=True)
 def test_an_absent_bucket_is_one_line(bucket: str) -> None:
-    with pytest.raises(UsageError, match="s3://nowhere"):
-        open_corpus("s3://nowhere/photos")
+    nowhere = f"{bucket.partition('://')[0]}://nowhere/photos"
+    with pytest.raises(UsageError, match=nowhere):
+        open_corpus(nowhere)
+
+
+def test_the_hub_is_not_written() -> None:
+    with pytest.raises(UsageError, match="hf upload"):
+        files.write("hf://datasets/somebody/photos/a", b"")

@@ -3,10 +3,12 @@
 Requests to a store are repeated when they fail; a file that is gone, or a store that stays away, is a rejected sample.
 """
 
+import contextlib
 import os
 import threading
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -38,10 +40,7 @@ def listing(root: str) -> list[tuple[str, int]]:
         from pyarrow import fs
 
         system, path = _system(root)
-        try:
-            found = system.get_file_info(fs.FileSelector(path, recursive=True, allow_not_found=True))
-        except OSError as error:
-            raise UsageError(f"{root!r} cannot be listed: {_short(error)}") from None
+        found = _asked(root, "listed", lambda: system.get_file_info(fs.FileSelector(path, recursive=True, allow_not_found=True)))
         start = len(path.rstrip("/")) + 1
         return sorted((info.path[start:], info.size) for info in found if info.type == fs.FileType.File)
     found_here: list[tuple[str, int]] = []
@@ -56,10 +55,7 @@ def exists(uri: str) -> str | None:
     from pyarrow import fs
 
     system, path = _system(uri)
-    try:
-        kind = system.get_file_info(path).type
-    except OSError as error:
-        raise UsageError(f"{uri!r} cannot be read: {_short(error)}") from None
+    kind = _asked(uri, "read", lambda: system.get_file_info(path)).type
     return {fs.FileType.File: "file", fs.FileType.Directory: "folder"}.get(kind)
 
 
@@ -73,18 +69,20 @@ def stamp(uri: str) -> str:
     return "{} {}".format(*_stat(uri))
 
 
-def _stat(uri: str) -> tuple[int, int]:
-    """(bytes, time of the last change in ns)"""
-    try:
-        if not is_remote(uri):
+def _stat(uri: str) -> tuple[int, int | str]:
+    """(bytes, time of the last change in ns; on the Hub, which has no times, the name of the content)"""
+    if not is_remote(uri):
+        try:
             found = Path(uri).stat()
-            return found.st_size, found.st_mtime_ns
-        system, path = _system(uri)
-        info = system.get_file_info(path)
-    except OSError as error:
-        raise UsageError(f"{uri!r} cannot be read: {_short(error)}") from None
+        except OSError as error:
+            raise UsageError(f"{uri!r} cannot be read: {_short(error)}") from None
+        return found.st_size, found.st_mtime_ns
+    system, path = _system(uri)
+    info = _asked(uri, "read", lambda: system.get_file_info(path))
     if info.size is None:
         raise UsageError(f"{uri!r} is not there")
+    if uri.startswith("hf://"):
+        return int(info.size), str(_asked(uri, "read", lambda: system.handler.fs.info(path)).get("blob_id", ""))
     return int(info.size), int(info.mtime_ns or 0)
 
 
@@ -118,9 +116,7 @@ def write(uri: str, data: bytes | Callable[[BinaryIO], None]) -> None:
     fill: Callable[[BinaryIO], Any] = (lambda file: file.write(data)) if isinstance(data, bytes) else data
     try:
         if is_remote(uri):
-            system, path = _system(uri)
-            with system.open_output_stream(path) as file:
-                fill(file)
+            retried(uri, lambda: _upload(uri, fill))
             return
         path = Path(uri)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -128,15 +124,31 @@ def write(uri: str, data: bytes | Callable[[BinaryIO], None]) -> None:
         with partial.open("wb") as file:
             fill(file)
         partial.replace(path)
+    except RejectedError as error:
+        raise VitokError(f"{uri} cannot be written: {error.detail}") from None
     except OSError as error:
         raise VitokError(f"{uri} cannot be written: {_short(error)}") from None
+
+
+def _upload(uri: str, fill: Callable[[BinaryIO], Any]) -> None:
+    from pyarrow import ArrowException
+
+    if uri.startswith("hf://"):
+        raise UsageError(f"{uri}: the Hub is read here, not written; write to a folder and upload it with `hf upload`")
+    system, path = _system(uri)
+    try:
+        with system.open_output_stream(path) as file:
+            fill(file)
+    except ArrowException as error:  # gs:// says so when an upload broke off and cannot go on
+        raise OSError(_short(error)) from None
 
 
 def remove(uri: str) -> None:
     """A folder and all in it."""
     if is_remote(uri):
         system, path = _system(uri)
-        system.delete_dir(path)
+        with contextlib.suppress(FileNotFoundError):  # gs:// has deleted all within, and then misses the folder, which is only a name
+            system.delete_dir(path)
     else:
         import shutil
 
@@ -156,11 +168,30 @@ def retried(uri: str, attempt: Callable[[], Result]) -> Result:
             return attempt()
         except FileNotFoundError:
             raise RejectedError("vanished", uri) from None
-        except OSError as error:
+        except _failures(uri) as error:
             if not is_remote(uri) or number == ATTEMPTS - 1:
                 raise RejectedError("unreadable", _short(error)) from None
             time.sleep(PAUSE * 2**number)
     raise AssertionError
+
+
+def _asked(uri: str, what: str, attempt: Callable[[], Result]) -> Result:
+    """What a store says about its files; asked once where the client asks again by itself. Raises `UsageError`."""
+    try:
+        return retried(uri, attempt) if uri.startswith("hf://") else attempt()
+    except RejectedError as error:
+        raise UsageError(f"{uri!r} cannot be {what}: {error.detail}") from None
+    except OSError as error:
+        raise UsageError(f"{uri!r} cannot be {what}: {_short(error)}") from None
+
+
+def _failures(uri: str) -> tuple[type[Exception], ...]:
+    """What a client raises when a request fails: the Hub's lets errors of its HTTP library through, whatever that is."""
+    if not uri.startswith("hf://"):
+        return (OSError,)
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return HfHubHTTPError.__bases__
 
 
 def _walk(root: str, prefix: str, found: list[tuple[str, int]]) -> None:
@@ -191,7 +222,9 @@ def _connected(scheme: str) -> Any:
         region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
         return fs.S3FileSystem(region=region, retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=10), **options)
     if scheme == "gs":
-        return fs.GcsFileSystem()
+        emulator = urlsplit(os.environ.get("STORAGE_EMULATOR_HOST") or "")
+        options = {"anonymous": True, "endpoint_override": emulator.netloc, "scheme": emulator.scheme} if emulator.netloc else {}
+        return fs.GcsFileSystem(retry_time_limit=timedelta(seconds=30), **options)
     from huggingface_hub import HfFileSystem
 
     return fs.PyFileSystem(fs.FSSpecHandler(HfFileSystem()))
