@@ -5,6 +5,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 from urllib.request import Request, urlopen
 
 import boto3
@@ -20,8 +21,9 @@ from vitok.data.decode import center_clip
 from vitok.data.ingest import Options
 from vitok.data.sample import RejectedError, Sample
 from vitok.data.stream import prepare
-from vitok.errors import UsageError
+from vitok.errors import UsageError, VitokError
 
+MOTION = "skimage/data/chelsea/pan-left.mp4"
 KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
 
 
@@ -29,42 +31,43 @@ Reached = tuple[str, dict[str, str], Store]  # the address of the corpora, the e
 
 
 @pytest.fixture(scope="module")
-def s3(photos: Path) -> Iterator[Reached]:
+def shelf(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What every store holds: photos/, videos/ with one that is none."""
+    folder = tmp_path_factory.mktemp("shelf")
+    shutil.copytree(photos, folder / "photos")
+    (folder / "videos").mkdir()
+    shutil.copy(motion.locate(MOTION), folder / "videos" / "a.mp4")
+    (folder / "videos" / "b.mp4").write_bytes(b"no video")
+    return folder
+
+
+def names(shelf: Path) -> list[str]:
+    return sorted(str(path.relative_to(shelf)) for path in shelf.rglob("*") if path.is_file())
+
+
+@pytest.fixture(scope="module")
+def s3(shelf: Path) -> Iterator[Reached]:
     with process([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "PORT"], KEYS) as behind, flaky(behind) as store:
         client = boto3.client("s3", endpoint_url=behind, region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test")
         client.create_bucket(Bucket="corpora")
-        for path in sorted(photos.iterdir()):
-            client.upload_file(str(path), "corpora", f"photos/{path.name}")
+        for name in names(shelf):
+            client.upload_file(str(shelf / name), "corpora", name)
         yield "s3://corpora", {**KEYS, "AWS_ENDPOINT_URL": store.address}, store
 
 
 @pytest.fixture(scope="module")
-def gs(photos: Path) -> Iterator[Reached]:
-    command = [
-        sys.executable,
-        "-m",
-        "gcp_storage_emulator",
-        "start",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        "PORT",
-        "--in-memory",
-        "--default-bucket",
-        "corpora",
-    ]
-    with process(command, {}) as behind, flaky(behind) as store:
-        for path in sorted(photos.iterdir()):
-            address = f"{behind}/upload/storage/v1/b/corpora/o?uploadType=media&name=photos%2F{path.name}"
-            urlopen(Request(address, path.read_bytes(), {"Content-Type": "image/jpeg"}, method="POST")).close()
+def gs(shelf: Path) -> Iterator[Reached]:
+    command = "-m gcp_storage_emulator start --host 127.0.0.1 --port PORT --in-memory --default-bucket corpora"
+    with process([sys.executable, *command.split()], {}) as behind, flaky(behind) as store:
+        for name in names(shelf):
+            address = f"{behind}/upload/storage/v1/b/corpora/o?uploadType=media&name={quote(name, safe='')}"
+            urlopen(Request(address, (shelf / name).read_bytes(), method="POST")).close()
         yield "gs://corpora", {"STORAGE_EMULATOR_HOST": store.address}, store
 
 
 @pytest.fixture(scope="module")
-def hf(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reached]:
-    folder = tmp_path_factory.mktemp("hub")
-    shutil.copytree(photos, folder / "photos")
-    with served(type("Hub", (Hub,), {"folder": folder})) as behind, flaky(behind) as store:
+def hf(shelf: Path) -> Iterator[Reached]:
+    with served(type("Front", (Hub,), {"folder": shelf})) as behind, flaky(behind) as store:
         yield f"hf://datasets/{Hub.repository}", {"HF_ENDPOINT": store.address, "HF_HUB_DISABLE_TELEMETRY": "1"}, store
 
 
@@ -100,7 +103,7 @@ def test_a_store_that_fails_a_tenth_of_its_requests_loses_nothing(
     here = prepare(open_corpora(str(photos)), Data(), 16).training.training(range(44), seed=0)
     assert fingerprint == open_corpus(str(photos)).fingerprint
     assert lost == 0 and np.array_equal(there, np.stack([one.pixels for one in here if one.pixels is not None]))
-    assert store.failed() - before >= 3
+    assert store.failed() - before >= 4
 
 
 @pytest.mark.parametrize("bucket", ["s3", "gs"], indirect=True)
@@ -119,20 +122,49 @@ def test_ingest_into_a_store_and_back(bucket: str, photos: Path, tmp_path: Path,
     assert corpus.train.get(0, 0).data == open_corpus(str(tmp_path / "out")).train.get(0, 0).data
 
 
-def test_a_video_is_read_where_it_lies(bucket: str) -> None:
-    name = "skimage/data/chelsea/pan-left.mp4"
-    local = motion.locate(name)
-    files.write(f"{bucket}/videos/a.mp4", local.read_bytes())
-    files.write(f"{bucket}/videos/b.mp4", b"no video")
-    corpus = open_corpus(f"{bucket}/videos")
-    found: dict[str, np.ndarray | str] = {}
-    for split in (corpus.train, corpus.validation):
-        try:
-            found[split.name(0, 0)] = center_clip(split.get(0, 0), 32, 4, 8.0)
-        except RejectedError as error:
-            found[split.name(0, 0)] = error.reason
+@pytest.mark.parametrize("scheme", ["s3", "gs", "hf"])
+def test_a_video_is_read_where_it_lies(scheme: str, request: pytest.FixtureRequest, cluster: str) -> None:
+    import ray
+
+    uri, environment, _ = request.getfixturevalue(scheme)
+
+    @ray.remote(runtime_env={"env_vars": environment})
+    def read(uri: str) -> dict[str, np.ndarray | str]:
+        corpus = open_corpus(uri)
+        found: dict[str, np.ndarray | str] = {}
+        for split in (corpus.train, corpus.validation):
+            try:
+                found[split.name(0, 0)] = center_clip(split.get(0, 0), 32, 4, 8.0)
+            except RejectedError as error:
+                found[split.name(0, 0)] = error.reason
+        return found
+
+    found = ray.get(read.remote(f"{uri}/videos"))
     assert found["b.mp4"] == "not a video"
-    assert np.array_equal(found["a.mp4"], center_clip(Sample("", 0, uri=str(local)), 32, 4, 8.0))
+    assert np.array_equal(found["a.mp4"], center_clip(Sample("", 0, uri=str(motion.locate(MOTION))), 32, 4, 8.0))
+
+
+@pytest.mark.parametrize("scheme", ["s3", "gs", "hf"])
+def test_a_file_written_again_has_another_stamp(scheme: str, request: pytest.FixtureRequest, shelf: Path, cluster: str) -> None:
+    import ray
+
+    uri, environment, _ = request.getfixturevalue(scheme)
+
+    def stamp(data: bytes | None) -> str:
+        """In a process of its own: what a client knows it may keep while it lives."""
+        if data:
+            (shelf / "again").write_bytes(data)  # the Hub of the test shows this folder
+
+        @ray.remote(runtime_env={"env_vars": environment | {"AGAIN": str(data)}})
+        def there() -> str:
+            if data and scheme != "hf":
+                files.write(f"{uri}/again", data)
+            return files.stamp(f"{uri}/again")
+
+        return ray.get(there.remote())
+
+    first = stamp(b"one")
+    assert stamp(None) == first != stamp(b"two")
 
 
 @pytest.mark.parametrize("bucket", ["s3", "gs"], indirect=True)
@@ -140,6 +172,8 @@ def test_an_absent_bucket_is_one_line(bucket: str) -> None:
     nowhere = f"{bucket.partition('://')[0]}://nowhere/photos"
     with pytest.raises(UsageError, match=nowhere):
         open_corpus(nowhere)
+    with pytest.raises(VitokError, match=f"{nowhere} cannot be written: .*(bucket|NOT_FOUND)"):
+        files.write(nowhere, b"")
 
 
 def test_the_hub_is_not_written() -> None:

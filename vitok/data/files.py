@@ -82,7 +82,7 @@ def _stat(uri: str) -> tuple[int, int | str]:
     if info.size is None:
         raise UsageError(f"{uri!r} is not there")
     if uri.startswith("hf://"):
-        return int(info.size), str(_asked(uri, "read", lambda: system.handler.fs.info(path)).get("blob_id", ""))
+        return int(info.size), _asked(uri, "read", lambda: system.handler.fs.info(path))["blob_id"]
     return int(info.size), int(info.mtime_ns or 0)
 
 
@@ -113,34 +113,27 @@ def opened(uri: str) -> Any:
 
 def write(uri: str, data: bytes | Callable[[BinaryIO], None]) -> None:
     """A whole file or none: written beside and renamed; a store does that by itself. Raises `VitokError`."""
+    if uri.startswith("hf://"):
+        raise UsageError(f"{uri}: the Hub is read here, not written; write to a folder and upload it with `hf upload`")
     fill: Callable[[BinaryIO], Any] = (lambda file: file.write(data)) if isinstance(data, bytes) else data
     try:
-        if is_remote(uri):
-            retried(uri, lambda: _upload(uri, fill))
-            return
-        path = Path(uri)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.partial-{os.getpid()}-{threading.get_ident()}")
-        with partial.open("wb") as file:
-            fill(file)
-        partial.replace(path)
-    except RejectedError as error:
-        raise VitokError(f"{uri} cannot be written: {error.detail}") from None
+        _patiently(uri, lambda: _upload(uri, fill)) if is_remote(uri) else _replace(Path(uri), fill)
     except OSError as error:
         raise VitokError(f"{uri} cannot be written: {_short(error)}") from None
 
 
 def _upload(uri: str, fill: Callable[[BinaryIO], Any]) -> None:
-    from pyarrow import ArrowException
-
-    if uri.startswith("hf://"):
-        raise UsageError(f"{uri}: the Hub is read here, not written; write to a folder and upload it with `hf upload`")
     system, path = _system(uri)
-    try:
-        with system.open_output_stream(path) as file:
-            fill(file)
-    except ArrowException as error:  # gs:// says so when an upload broke off and cannot go on
-        raise OSError(_short(error)) from None
+    with system.open_output_stream(path) as file:
+        fill(file)
+
+
+def _replace(path: Path, fill: Callable[[BinaryIO], Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial-{os.getpid()}-{threading.get_ident()}")
+    with partial.open("wb") as file:
+        fill(file)
+    partial.replace(path)
 
 
 def remove(uri: str) -> None:
@@ -163,35 +156,49 @@ def tidy(root: str) -> None:
 
 
 def retried(uri: str, attempt: Callable[[], Result]) -> Result:
+    """What reads one sample. Raises `RejectedError` ("vanished", "unreadable")."""
+    try:
+        return _patiently(uri, attempt)
+    except FileNotFoundError:
+        raise RejectedError("vanished", uri) from None
+    except OSError as error:
+        raise RejectedError("unreadable", _short(error)) from None
+
+
+def _patiently(uri: str, attempt: Callable[[], Result]) -> Result:
+    """Several attempts where a store may answer the next. Raises OSError, the last one's."""
     for number in range(ATTEMPTS):
         try:
             return attempt()
         except FileNotFoundError:
-            raise RejectedError("vanished", uri) from None
+            raise
         except _failures(uri) as error:
             if not is_remote(uri) or number == ATTEMPTS - 1:
-                raise RejectedError("unreadable", _short(error)) from None
+                raise OSError(_short(error)) from None
             time.sleep(PAUSE * 2**number)
     raise AssertionError
+
+
+def _failures(uri: str) -> tuple[type[Exception], ...]:
+    """What a client raises when a request fails. The Hub's lets the errors of its HTTP library through, whichever that is;
+    Google's says that an argument is invalid when an upload broke off and cannot go on."""
+    if uri.startswith("gs://"):
+        from pyarrow import ArrowException
+
+        return OSError, ArrowException
+    if uri.startswith("hf://"):
+        from huggingface_hub.errors import HfHubHTTPError
+
+        return OSError, *HfHubHTTPError.__bases__
+    return (OSError,)
 
 
 def _asked(uri: str, what: str, attempt: Callable[[], Result]) -> Result:
     """What a store says about its files; asked once where the client asks again by itself. Raises `UsageError`."""
     try:
-        return retried(uri, attempt) if uri.startswith("hf://") else attempt()
-    except RejectedError as error:
-        raise UsageError(f"{uri!r} cannot be {what}: {error.detail}") from None
+        return _patiently(uri, attempt) if uri.startswith("hf://") else attempt()
     except OSError as error:
         raise UsageError(f"{uri!r} cannot be {what}: {_short(error)}") from None
-
-
-def _failures(uri: str) -> tuple[type[Exception], ...]:
-    """What a client raises when a request fails: the Hub's lets errors of its HTTP library through, whatever that is."""
-    if not uri.startswith("hf://"):
-        return (OSError,)
-    from huggingface_hub.errors import HfHubHTTPError
-
-    return HfHubHTTPError.__bases__
 
 
 def _walk(root: str, prefix: str, found: list[tuple[str, int]]) -> None:
