@@ -1,61 +1,17 @@
-import io
-import random
 from collections.abc import Iterator, Sequence
-from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
-from av.stream import Disposition
-from av.video.stream import VideoStream
 from PIL import Image
 
+from tests.data.films import KINDS, NINETY, numbered, numbers, write
 from vitok.data import photos
 from vitok.data.sample import RejectedError
 from vitok.data.video import Video
 
-FAST = {"preset": "ultrafast", "crf": "10", "bf": "3"}
 STARTS = (0.0, 2.5, 0.983, 1.0, 0.251, 1.999, 1.4, 0.02)
-
-
-def numbered(i: int, width: int = 64, height: int = 48) -> np.ndarray:
-    """A picture that carries its number: units in the grey of the left half, tens in that of the right."""
-    picture = np.empty((height, width, 3), np.uint8)
-    picture[:, : width // 2], picture[:, width // 2 :] = 8 + 24 * (i % 10), 8 + 24 * (i // 10)
-    return picture
-
-
-def numbers(pictures: np.ndarray) -> list[int]:
-    half, margin = pictures.shape[2] // 2, max(pictures.shape[2] // 8, 1)
-    units, tens = pictures[:, :, margin : half - margin], pictures[:, :, half + margin : -margin]
-    return [round((float(u.mean()) - 8) / 24) + 10 * round((float(t.mean()) - 8) / 24) for u, t in zip(units, tens, strict=True)]
-
-
-def write(
-    file: Path | io.BytesIO,
-    pictures: Sequence[np.ndarray],
-    codec: str = "libx264",
-    pix_fmt: str = "yuv420p",
-    options: dict[str, str] | None = None,
-    stamps: Sequence[int] | None = None,
-    matrix: Sequence[int] | None = None,
-    format: str | None = None,  # noqa: A002
-    muxing: dict[str, str] | None = None,
-) -> None:
-    """A video at 30 pictures a second, or with `stamps` in thirtieths; a key frame each second."""
-    with av.open(file, "w", format=format, container_options=muxing or {}) as container:
-        stream = container.add_stream(codec, rate=30, options=(FAST if codec == "libx264" else {}) | (options or {}))
-        assert isinstance(stream, VideoStream)
-        stream.height, stream.width = pictures[0].shape[:2]
-        stream.pix_fmt, stream.gop_size, stream.thread_count = pix_fmt, 30, 1
-        if matrix:
-            stream.set_display_matrix(matrix)
-        for i, picture in enumerate(pictures):
-            frame = av.VideoFrame.from_ndarray(picture)
-            frame.pts, frame.time_base = stamps[i] if stamps else i, Fraction(1, 30)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
 
 
 def on_show(path: Path, times: Sequence[float]) -> list[int]:
@@ -66,28 +22,6 @@ def on_show(path: Path, times: Sequence[float]) -> list[int]:
     begin = [frame.time - frames[0].time for frame in frames]
     last = [max(i for i, b in enumerate(begin) if b <= time + min(tick / 2, 5e-4) + 1e-6) for time in times]
     return numbers(np.stack([frames[i].to_ndarray(format="rgb24") for i in last]))
-
-
-NINETY = [numbered(i) for i in range(90)]
-KINDS = {
-    "h264.mp4": {},
-    "open.mp4": {"options": {"x264-params": "open-gop=1"}},
-    "h264.mkv": {},
-    "h264.ts": {},
-    "mpeg4.ts": {"codec": "mpeg4", "options": {"bf": "2", "qmin": "1", "qmax": "1"}},
-    "mpeg2.ts": {"codec": "mpeg2video", "options": {"bf": "2", "qmin": "1", "qmax": "1"}},
-    "mpeg4.mov": {"codec": "mpeg4", "options": {"bf": "2", "qmin": "1", "qmax": "1"}},
-    "vp9.webm": {"codec": "libvpx-vp9", "options": {"deadline": "realtime", "cpu-used": "8"}},
-}
-
-
-@pytest.fixture(scope="module")
-def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of videos of three seconds each, the pictures numbered from 0 to 89."""
-    folder = tmp_path_factory.mktemp("videos")
-    for name, how in KINDS.items():
-        write(folder / name, NINETY, **how)
-    return folder
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -266,121 +200,6 @@ def test_a_span_is_a_video_of_its_own(videos: Path) -> None:
         assert video.seconds == pytest.approx(1.0)
     with pytest.raises(RejectedError, match="too short"):
         Video(str(videos / "h264.mp4"), span=(4.0, 5.0))
-
-
-@pytest.mark.parametrize("name", ["h264.mkv", "h264.ts", "fast.mp4"])
-def test_a_file_that_is_cut_gives_what_it_has(videos: Path, name: str) -> None:
-    if name == "fast.mp4":
-        write(videos / name, NINETY, muxing={"movflags": "faststart"})
-    data = (videos / name).read_bytes()
-    with Video(data[: len(data) * 2 // 3]) as video:
-        assert numbers(video.clip(0.5, 4, 10, (64, 48))) == [15, 18, 21, 24]
-        if video.seconds > 2.5:  # stated before the cut
-            with pytest.raises(RejectedError, match="too short"):
-                video.clip(2.9, 4, 10, (64, 48))
-        assert 1 < video.seconds < 2.5
-        video.clip(video.seconds - 0.01, 2, 10, (64, 48))
-
-
-def audio(path: Path) -> bytes:
-    """A quarter of a second of silence; an .m4a has an album cover too, which FFmpeg gives as a stream of video."""
-    pcm = path.suffix == ".wav"
-    with av.open(str(path), "w", format="wav" if pcm else "mp4") as container:
-        stream = container.add_stream("pcm_s16le" if pcm else "aac", rate=16000)
-        if not pcm:
-            cover = container.add_stream("png", rate=1)
-            assert isinstance(cover, VideoStream)
-            cover.width, cover.height, cover.pix_fmt, cover.disposition = 64, 48, "rgb24", Disposition.attached_pic
-            picture = av.VideoFrame.from_ndarray(numbered(7))
-            picture.pts, picture.time_base = 0, Fraction(1)
-            container.mux([*cover.encode(picture), *cover.encode()])
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 4096), np.float32), "fltp", "mono")  # the encoder converts it
-        frame.rate = 16000
-        container.mux([*stream.encode(frame), *stream.encode(None)])
-    return path.read_bytes()
-
-
-@pytest.mark.parametrize("as_bytes", [False, True])
-@pytest.mark.parametrize(
-    ("name", "reason"),
-    [
-        ("tone.m4a", "no video stream"), ("tone.wav", "no video stream"), ("notes.txt", "not a video"), ("notes.mp4", "not a video"),
-        ("list.m3u8", "not a video"), ("none.mp4", "empty"), ("headless.mp4", "not a video"), ("picture.png", "not a video"),
-        ("noise.mkv", "corrupt"),
-    ],
-)  # fmt: skip
-def test_bad_files_are_reasons(videos: Path, tmp_path: Path, name: str, reason: str, as_bytes: bool) -> None:
-    path = tmp_path / name
-    if name.startswith("tone"):
-        data = audio(path)
-    elif name.startswith("notes"):
-        data = b"not a film\n" * 500
-    elif name == "list.m3u8":
-        data = f"#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\n{videos}/h264.ts\n#EXT-X-ENDLIST\n".encode()
-    elif name == "headless.mp4":
-        data = (videos / "h264.mp4").read_bytes()[:1500]  # its index is at its end
-    elif name == "picture.png":
-        Image.new("RGB", (64, 48)).save(path)
-        data = path.read_bytes()
-    elif name == "noise.mkv":
-        data = (videos / "h264.mkv").read_bytes()
-        data = data[:700] + np.random.default_rng(0).bytes(len(data) - 700)
-    else:
-        data = b""
-    path.write_bytes(data)
-    with pytest.raises(RejectedError) as error:
-        Video(data if as_bytes else str(path))
-    assert error.value.reason == reason
-    assert str(tmp_path) not in str(error.value)
-
-
-def test_a_bomb_is_refused(videos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(RejectedError, match="bomb"):
-        Video(str(videos / "h264.mp4"))
-
-
-class Flaky(io.BytesIO):
-    broken = False
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        if self.broken:
-            raise OSError(5, "the store is away")
-        return super().read(size)
-
-
-def test_a_file_that_cannot_be_read_is_a_reason(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(RejectedError, match="vanished"):
-        Video(str(tmp_path / "gone.mp4"))
-    source = Flaky((videos / "h264.mp4").read_bytes())
-    source.broken = True
-    with pytest.raises(RejectedError, match="unreadable: the store is away"):
-        Video(source)
-    monkeypatch.setattr("vitok.data.video.BUFFER", 4096)
-    source.broken = False
-    with Video(source) as video:
-        source.broken = True
-        with pytest.raises(RejectedError, match="unreadable: the store is away"):
-            video.clip(1.0, 40, 20, (64, 48))
-        source.broken = False
-        assert numbers(video.clip(1.0, 3, 10, (64, 48))) == [30, 33, 36]
-
-
-@pytest.mark.parametrize("name", ["h264.mp4", "h264.mkv"])
-def test_flipped_bits_give_a_clip_or_a_reason(videos: Path, name: str) -> None:
-    original, clips = (videos / name).read_bytes(), 0
-    for seed in range(30):
-        rng, data = random.Random(seed), bytearray(original)
-        for _ in range(rng.choice((1, 5, 50))):
-            data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
-        try:
-            with Video(bytes(data)) as video:
-                for start in (0.0, video.seconds * 0.6, video.seconds * 0.2):
-                    assert video.clip(start, 4, 8, (32, 24)).shape == (4, 24, 32, 3)
-                    clips += 1
-        except RejectedError as error:
-            assert error.reason in {"not a video", "no video stream", "corrupt", "too short", "bomb"}
-    assert clips > 20
 
 
 @pytest.mark.parametrize("size", [(128, 128), (97, 65), (320, 213), (32, 20)])
