@@ -1,6 +1,7 @@
-"""The stage 1 objective: equation 1 without its adversarial term (section 2.3)."""
+"""Equation 1: reconstruction, KL, LPIPS (stage 1, section 2.3), and the adversarial term of stage 2."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from vitok import config
@@ -23,6 +24,15 @@ def stage1(output: Reconstruction, pixels: Tensor, weights: config.Loss, percept
         terms["lpips"] = perceptual(frames(output.pixels), frames(pixels)).mean()
         total = total + weights.lpips * terms["lpips"]
     return {"loss": total, **terms}
+
+
+def hinge_real_and_fake(real: Tensor, fake: Tensor) -> Tensor:
+    """The discriminator's loss on logits (B,) (Lim and Ye 2017)."""
+    return 0.5 * (F.relu(1 - real).mean() + F.relu(1 + fake).mean())
+
+
+def hinge_generator(fake: Tensor) -> Tensor:
+    return -fake.mean()
 
 
 def frames(pixels: Tensor) -> Tensor:

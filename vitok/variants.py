@@ -33,6 +33,14 @@ PERCEPTUAL: dict[str, tuple[tuple[int, ...] | str, ...]] = {
     ),
 }  # fmt: skip
 
+LAST_SIDE, MOST_CHANNELS = 4, 512  # of the discriminator's feature maps (Karras et al. 2019)
+
+
+def discriminator_channels(size: int, base: int) -> list[int]:
+    """At sides size, size / 2, ..., 4: 2 * base / side, at most 512."""
+    levels = (size // LAST_SIDE).bit_length()
+    return [min(MOST_CHANNELS, 2 * base // (size >> level)) for level in range(levels)]
+
 
 def tokenizer(variant: str, *, channels: int, size: int = 256, frames: int = 1) -> Tokenizer:
     """The config that a variant's name stands for. Raises `UsageError`, with the grammar, for a bad name or value."""
