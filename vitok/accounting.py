@@ -9,6 +9,7 @@ A test holds them equal.
 
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from vitok import variants
@@ -113,14 +114,45 @@ def perceptual_macs(trunk: str, size: int) -> int:
     return total
 
 
-def training_flops(recipe: Recipe) -> float:
-    """FLOPs of a stage 1 run: two a multiply-add; a backward costs two forwards, but only one through LPIPS, whose
-    weights stay; LPIPS also looks at the target, without gradient."""
-    cfg = recipe.tokenizer
-    macs = 3 * cost(cfg).macs
+def discriminator_macs(size: int, base: int, frames: int = 1, together: bool = False) -> int:
+    """Multiply-adds of one image of size x size, or of one clip by 3D convolutions, through `models.discriminator`. Its blur,
+    one product a pixel and tap, included."""
+    widths, side, depth = variants.discriminator_channels(size, base), size, frames
+    kernel = 27 if together else 9
+    total = depth * side * side * 3 * widths[0]
+    for inputs, outputs in pairwise(widths):
+        total += depth * side * side * inputs * (kernel * (inputs + outputs) + 9)
+        side, depth = side // 2, -(-depth // 2) if together else depth
+    total += depth * side * side * kernel * (widths[-1] + 1) * widths[-1]
+    return total + depth * variants.LAST_SIDE**2 * widths[-1] * widths[-1] + widths[-1]
+
+
+def step_macs(recipe: Recipe) -> dict[str, int]:
+    """Multiply-adds of a training step for each sample, by term. A backward pass costs two forward ones; only one through a
+    network whose weights stay (LPIPS; the discriminator in the generator's step); none at all through a frozen encoder.
+    LPIPS looks at the target too, the discriminator at it and twice at the reconstruction. R1, every few steps, is left out.
+    """
+    cfg, gan = recipe.tokenizer, recipe.gan
+    price = cost(cfg)
+    frozen = gan is not None and gan.tuned == "decoder"
+    terms = {"encoder": (1 if frozen else 3) * price.encoder_macs, "decoder": 3 * price.decoder_macs}
     if recipe.loss.lpips:
-        macs += 3 * cfg.frames * perceptual_macs(recipe.loss.lpips_network, cfg.size)
-    return 2.0 * macs * recipe.batch_size * recipe.steps
+        terms["lpips"] = 3 * cfg.frames * perceptual_macs(recipe.loss.lpips_network, cfg.size)
+    if gan and gan.weight:
+        together = gan.frames == "together" and cfg.frames > 1
+        once = discriminator_macs(cfg.size, gan.base_channels, cfg.frames if together else 1, together)
+        terms["discriminator"] = 8 * once * (1 if together else cfg.frames)
+    return terms
+
+
+def step_flops(recipe: Recipe) -> float:
+    """FLOPs of a training step of the whole batch; two a multiply-add."""
+    return 2.0 * sum(step_macs(recipe).values()) * recipe.batch_size
+
+
+def training_flops(recipe: Recipe) -> float:
+    """FLOPs of a whole run."""
+    return step_flops(recipe) * recipe.steps
 
 
 def training_hours(recipe: Recipe, resources: Resources) -> float:

@@ -130,8 +130,27 @@ class Data(Frozen):
     max_rejected: float = Field(default=0.05, ge=0, le=1, description="share of samples that may be unusable before a run stops")
 
 
+class Gan(Frozen):
+    """Stage 2 (sections 2.3 and A.3). The ablations of Figure 13: `weight` 0 is fine-tuning without a GAN; `lr` 1e-5, 2e-5,
+    4e-5; `weight` 0.1 with `lr` 1e-5; `tuned` "all"."""
+
+    weight: float = Field(default=0.05, ge=0, description="lambda of equation 1; A.3 found 0.05 best, 2.3 says 1.0; 0: no discriminator")
+    ramp: float = Field(default=0.25, ge=0, le=1, description="share of the steps over which the weight rises from 0 (2.3: 25k of 100k)")
+    lr: float = Field(default=2e-5, gt=0, description="peak learning rate of the discriminator, not scaled with the batch (2.3, A.3)")
+    tuned: Literal["decoder", "all"] = Field(default="decoder", description="what is fine-tuned; all: the encoder too (A.3)")
+    frames: Literal["each", "together"] = Field(default="each", description="a clip is judged frame by frame, or by 3D convolutions")
+    base_channels: int = Field(
+        default=8192, ge=16, description="channels at a side of r pixels: base / r * 2, at most 512 (Karras et al. 2019)"
+    )
+    r1: float = Field(default=0.0, ge=0, description="weight of R1, the gradient penalty on real samples (Mescheder et al. 2018); 0: off")
+    r1_every: int = Field(default=16, gt=0, description="steps between two R1 terms, each weighted by this number (Karras et al. 2020)")
+    adaptive: bool = Field(
+        default=False, description="scale the weight by the ratio of the gradients of the last layer (Esser et al. 2021, equation 7)"
+    )
+
+
 class Recipe(Frozen):
-    """All that decides the result of one stage 1 run."""
+    """All that decides the result of one run. With `gan` it is a run of stage 2, without it of stage 1."""
 
     tokenizer: Tokenizer
     loss: Loss = Loss()
@@ -141,6 +160,21 @@ class Recipe(Frozen):
     steps: int = Field(default=100_000, gt=0, description="(2.3)")
     precision: Literal["bf16", "fp32"] = Field(default="bf16", description="autocast (2.3)")
     seed: int = Field(default=0, ge=0, description="of weights, noise and the order of samples")
+    ema: float = Field(
+        default=0.0, ge=0, lt=1, description="decay of averaged weights, which are then what is evaluated and kept (2.3); 0: off"
+    )
+    gan: Gan | None = Field(default=None, description="stage 2")
+    start: str = Field(default="", description="SHA-256 of the weights that training starts from; empty: drawn from the seed")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.gan and not self.start:
+            raise ValueError("stage 2 continues a stage 1: name its run with --init")
+        return self
+
+    @property
+    def stage(self) -> int:
+        return 2 if self.gan else 1
 
     def digest(self, fingerprint: str) -> str:
         """Identity of a cell: SHA-256 over this recipe and the corpus's fingerprint, 16 hex digits."""
@@ -149,18 +183,40 @@ class Recipe(Frozen):
 
 
 class Resources(Frozen):
-    """What one trial runs on. None of it changes a result beyond the rounding of sums."""
+    """What one run has, and how it is kept safe and watched. None of it changes a result beyond the rounding of sums."""
 
     workers: int = Field(default=1, gt=0, description="processes; the batch is shared among them")
     gpus_per_worker: int = Field(default=0, ge=0, le=1)
     cpus_per_worker: int = Field(default=1, gt=0, description="also the threads that torch may use without a GPU")
     data_cpus: int = Field(default=0, ge=0, description="CPUs of a trial left to Ray Data for decoding")
     zero: int = Field(default=0, ge=0, le=3, description="DeepSpeed ZeRO stage")
+    offload: bool = Field(default=False, description="optimizer state in the memory of the CPU (needs zero >= 1)")
+    accumulation: int = Field(default=1, gt=0, description="micro-batches that a worker's share of the batch is cut into")
+    recompute: float = Field(default=0.0, ge=0, le=1, description="share of the blocks whose activations are computed again, not kept")
+    compile: bool = Field(default=False, description="torch.compile of each block; one compilation whatever the depth")
     checkpoint_every: int = Field(default=1000, gt=0, description="steps")
-    keep: int = Field(default=2, gt=0, description="checkpoints kept")
+    checkpoint_minutes: float = Field(default=15.0, gt=0, description="and whenever the last one is this old")
+    keep: int = Field(default=2, gt=0, description="newest checkpoints kept, beside the best by the evaluations")
+    keep_every: int = Field(default=0, ge=0, description="checkpoints of multiples of this many steps are kept for good; 0: none")
     log_every: int = Field(default=50, gt=0, description="steps between two points of a curve")
+    evaluate_every: int = Field(default=0, ge=0, description="steps between two evaluations on held-out samples; 0: at the end only")
+    bad_steps: int = Field(default=3, gt=0, description="non-finite steps in a row that lead back to the last checkpoint, with other data")
+    spot: Literal["", "aws", "gcp"] = Field(default="", description="ask this cloud whether the node will be taken away")
+    hang_minutes: float = Field(default=15.0, gt=0, description="a step that takes longer is taken for hung, and its ranks are named")
     tflops: float = Field(gt=0, description="peak of one worker, TFLOP/s at the recipe's precision; for the estimate of hours only")
     utilisation: float = Field(gt=0, le=1, description="expected share of that peak; for the estimate of hours only")
+
+
+def check(recipe: Recipe, resources: Resources) -> None:
+    """Raises `UsageError` for a recipe that its resources cannot run."""
+    shares = resources.workers * resources.accumulation
+    if recipe.batch_size % shares:
+        micro = f" x {resources.accumulation} micro-batches" if resources.accumulation > 1 else ""
+        raise UsageError(f"batch_size {recipe.batch_size} is not divisible by {resources.workers} workers{micro}")
+    if resources.offload and not resources.zero:
+        raise UsageError("resources.offload needs resources.zero of 1 or more")
+    if recipe.gan and recipe.gan.adaptive and resources.zero == 3:
+        raise UsageError("gan.adaptive looks at the weights of the last layer, which zero = 3 scatters: use resources.zero of 2 or less")
 
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -194,6 +250,14 @@ def require(config: BaseModel, key: str) -> None:
 
     near = difflib.get_close_matches(key, names, n=3) or [n for n in names if n.endswith("." + key.split(".")[-1])]
     raise UsageError(f"unknown key {key!r}; " + (f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(names)}"))
+
+
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings with dotted keys."""
+    found: dict[str, Any] = {}
+    for name, value in tree.items():
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return found
 
 
 def keys(config: BaseModel, prefix: str = "") -> list[str]:

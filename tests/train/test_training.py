@@ -1,6 +1,7 @@
-"""The loop under DeepSpeed: exact resume, the schedule, the worker group, checkpoints that are whole or absent."""
+"""The loop under DeepSpeed: it learns, it says what it does, and the cut over ranks, micro-batches and ZeRO changes nothing."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,77 +10,27 @@ import torch
 from safetensors.torch import load_file
 
 from tests.recipes import RESOURCES, tiny
-from vitok.config import Recipe, Resources, override
-from vitok.data.corpora import open_corpora
-from vitok.data.stream import Source, prepare
-from vitok.errors import VitokError
+from tests.train.conftest import Curve, Run
+from vitok.config import Recipe, override
+from vitok.data.stream import Source
+from vitok.errors import UsageError, VitokError
 from vitok.metrics import weights
 from vitok.models.tokenizer import Tokenizer
 from vitok.study.tracking import Tracker
-from vitok.train import launch
 from vitok.train.loop import learning_rate
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
 
-class Curve:
-    """A sink that keeps what it is given, and can stop the run as a crash would."""
-
-    def __init__(self, crash_at: int | None = None) -> None:
-        self.points: dict[int, dict[str, float]] = {}
-        self.crash_at = crash_at
-
-    def log(self, step: int, values: dict[str, float]) -> None:
-        self.points[step] = values
-        if step == self.crash_at:
-            raise KeyboardInterrupt
-
-    def flush(self) -> None:
-        pass
-
-    def losses(self) -> dict[int, float]:
-        return {step: values["train/loss"] for step, values in self.points.items()}
+def far(one: Path, other: Path) -> float:
+    """Relative distance of two runs' weights."""
+    ours, theirs = (load_file(folder / "tokenizer.safetensors") for folder in (one, other))
+    difference = torch.cat([(ours[key] - theirs[key]).flatten() for key in ours]).norm()
+    return float(difference / torch.cat([ours[key].flatten() for key in ours]).norm())
 
 
-@pytest.fixture(scope="module")
-def source(photos: Path, cluster: str) -> Source:
-    recipe = tiny()
-    return prepare(open_corpora(str(photos)), recipe.data, recipe.tokenizer.size)
-
-
-@pytest.fixture(scope="module")
-def states() -> dict[str, weights.State]:
-    return {"alexnet": weights.resolve("lpips-alexnet")[0]}
-
-
-def job(source: Source, states: dict[str, weights.State], folder: Path, sink: Curve, recipe: Recipe, resources: Resources) -> launch.Job:
-    folder.mkdir(exist_ok=True)
-    return launch.Job(recipe, resources, source, states, str(folder), sink)
-
-
-@pytest.mark.parametrize("zero", [0, 1])
-def test_an_interrupted_run_continues_bit_by_bit(source: Source, states: dict[str, weights.State], tmp_path: Path, zero: int) -> None:
-    resources = override(RESOURCES, {"zero": zero})
-    whole, before, after = Curve(), Curve(crash_at=6), Curve()
-    launch.run(job(source, states, tmp_path / "whole", whole, tiny(), resources))
-    with pytest.raises(KeyboardInterrupt):
-        launch.run(job(source, states, tmp_path / "cut", before, tiny(), resources))
-    outcome = launch.run(job(source, states, tmp_path / "cut", after, tiny(), resources))
-    assert outcome.steps == 4  # from the checkpoint of step 4
-    assert {**before.losses(), **after.losses()} == whole.losses()
-    ours, theirs = (load_file(tmp_path / name / "tokenizer.safetensors") for name in ("whole", "cut"))
-    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
-
-
-def test_a_finished_run_trains_no_step_again(source: Source, states: dict[str, weights.State], tmp_path: Path) -> None:
-    first = launch.run(job(source, states, tmp_path / "run", Curve(), tiny(), RESOURCES))
-    second = launch.run(job(source, states, tmp_path / "run", Curve(), tiny(), RESOURCES))
-    assert (first.steps, second.steps) == (8, 0)
-    assert first.evaluation.metrics == second.evaluation.metrics
-
-
-def test_what_is_exported_is_what_was_evaluated(source: Source, states: dict[str, weights.State], tmp_path: Path) -> None:
-    outcome = launch.run(job(source, states, tmp_path / "run", Curve(), tiny(), RESOURCES))
+def test_what_is_exported_is_what_was_evaluated(run: Run, source: Source, tmp_path: Path) -> None:
+    outcome = run(tmp_path / "run")
     recipe = Recipe.model_validate_json((tmp_path / "run" / "recipe.json").read_text())
     model = Tokenizer(recipe.tokenizer)
     model.load_state_dict(load_file(tmp_path / "run" / "tokenizer.safetensors"))
@@ -90,28 +41,101 @@ def test_what_is_exported_is_what_was_evaluated(source: Source, states: dict[str
     assert len(again.per_image["rPSNR"]) == source.views == 2
 
 
-def test_half_a_checkpoint_is_no_checkpoint(source: Source, states: dict[str, weights.State], tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        launch.run(job(source, states, tmp_path / "run", Curve(crash_at=6), tiny(), RESOURCES))
-    folder = tmp_path / "run" / "checkpoints"
-    (folder / "step_00000006.partial").mkdir()
-    assert launch.run(job(source, states, tmp_path / "run", Curve(), tiny(), RESOURCES)).steps == 4
-    assert sorted(path.name for path in folder.iterdir()) == ["step_00000004", "step_00000008"]
+def test_training_learns_and_shows_what_it_does(run: Run, tmp_path: Path) -> None:
+    """With LPIPS and bf16, as at paper scale."""
+    curve = Curve()
+    recipe = tiny(steps=40, loss__lpips=0.1, precision="bf16")
+    run(tmp_path / "run", curve, recipe, override(RESOURCES, {"zero": 1, "evaluate_every": 20}))
+    assert curve.losses()[40] < 0.5 * curve.losses()[2]
+    last = curve.points[40]
+    assert {"train/l2", "train/kl", "train/lpips", "train/grad_norm/tokenizer", "train/lr/tokenizer"} <= set(last)
+    assert {"validation/rPSNR", "train/loss"} <= set(curve.points[20])
+    split = sum(last[f"time/{phase}"] for phase in ("data", "compute", "logging", "checkpoint", "evaluation") if f"time/{phase}" in last)
+    assert 0.9 * last["time/step"] < split <= last["time/step"]
+    assert last["train/images_per_s"] == pytest.approx(8 / last["time/step"])
+    assert 0 < last["train/mfu"] < 1 and last["memory/peak_gb"] > 0.1
+    kl = [last[f"latent_kl/{channel:03d}"] for channel in range(16)]
+    assert sum(kl) / 16 == pytest.approx(last["train/kl"], rel=0.2)  # of the last step, not of the window
+    assert 1 <= last["latent/active_channels"] <= 16 and 0 < last["latent/std"] < 5
 
 
-def test_another_setting_cannot_continue_a_checkpoint(source: Source, states: dict[str, weights.State], tmp_path: Path) -> None:
-    launch.run(job(source, states, tmp_path / "run", Curve(), tiny(), RESOURCES))
-    with pytest.raises(VitokError, match=r"'zero': 0.*'zero': 1"):
-        launch.run(job(source, states, tmp_path / "run", Curve(), tiny(), override(RESOURCES, {"zero": 1})))
+@pytest.mark.parametrize("zero", [1, 2, 3])
+def test_two_ranks_train_as_one(run: Run, two_ranks: Callable[..., Any], tmp_path: Path, zero: int) -> None:
+    """Same global batches, same noise. What is left is the rounding of sums in float32, amplified by eight AdamW steps."""
+    alone, together = Curve(), Curve()
+    first = run(tmp_path / "one", alone)
+    second, together = two_ranks(tmp_path / "two", tiny(), override(RESOURCES, {"zero": zero}))
+    assert second.evaluation.metrics == pytest.approx(first.evaluation.metrics, rel=2e-3)
+    assert second.evaluation.per_image.keys() == first.evaluation.per_image.keys()
+    assert together.losses() == pytest.approx(alone.losses(), rel=1e-4)
+    assert far(tmp_path / "one", tmp_path / "two") < 2e-3
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_diverging_loss_ends_the_run_with_the_way_out(
-    source: Source, states: dict[str, weights.State], tmp_path: Path, workers: int
-) -> None:
-    resources = override(RESOURCES, {"workers": workers})
+@pytest.mark.parametrize(
+    "changes",
+    [{"zero": 1}, {"zero": 2}, {"zero": 3}, {"zero": 2, "offload": True}, {"zero": 3, "offload": True}, {"accumulation": 4},
+     {"accumulation": 2, "zero": 2}, {"recompute": 0.5}, {"recompute": 1.0, "zero": 3}],
+    ids=str,
+)  # fmt: skip
+def test_resources_do_not_change_the_curve(run: Run, tmp_path: Path, changes: dict[str, Any]) -> None:
+    plain, other = Curve(), Curve()
+    run(tmp_path / "plain", plain)
+    run(tmp_path / "other", other, resources=override(RESOURCES, changes))
+    assert other.losses() == pytest.approx(plain.losses(), rel=1e-5)
+    assert far(tmp_path / "plain", tmp_path / "other") < 2e-3
+
+
+def test_the_average_is_what_it_should_be(run: Run, tmp_path: Path) -> None:
+    """EMA against its sum in float64 over the checkpoints of every step."""
+    resources = override(RESOURCES, {"checkpoint_every": 1, "keep": 100, "zero": 2})
+    run(tmp_path / "run", recipe=tiny(ema=0.7), resources=resources)
+    from vitok.train.saved import load
+
+    model = Tokenizer(tiny().tokenizer)
+    shapes = {name: value.shape for name, value in model.state_dict().items()}
+    torch.manual_seed(0)
+    average = {name: value.double() for name, value in Tokenizer(tiny().tokenizer).state_dict().items()}
+    for step in range(1, 9):
+        now = load(tmp_path / "run" / "checkpoints" / f"step_{step:08d}").whole("tokenizer", "weight", shapes)
+        average = {name: 0.7 * average[name] + 0.3 * now[name].double() for name in now}
+    kept = load_file(tmp_path / "run" / "tokenizer.safetensors")
+    assert all(torch.allclose(kept[name].double(), average[name], rtol=0, atol=1e-6) for name in average)
+
+
+def test_blocks_compile_once_whatever_the_depth(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch._dynamo
+    from torch._dynamo.utils import counters
+
+    from vitok.models.blocks import Transformer, prepare
+    from vitok.variants import SIZES
+
+    compiled = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled(self, backend="aot_eager"))  # half a minute less than C++
+    torch._dynamo.reset()
+    counters.clear()
+    tower = SIZES["M"]
+    model, x = Transformer(tower), torch.randn(2, 16, tower.width, requires_grad=True)  # as it comes from an embedding
+    plain = model(x, (1, 4, 4))
+    prepare(model, recompute=0.0, compiled=True)
+    assert torch.allclose(model(x, (1, 4, 4)), plain, atol=1e-5)
+    assert len(model.blocks) == 3 and counters["stats"]["unique_graphs"] == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({"workers": 3}, r"batch_size 8 is not divisible by 3 workers"),
+     ({"accumulation": 3}, r"not divisible by 1 workers x 3 micro-batches"),
+     ({"offload": True}, r"offload needs resources\.zero"), ({"gpus_per_worker": 1}, "no usable GPU")],
+)  # fmt: skip
+def test_what_cannot_run_is_refused(run: Run, tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        run(tmp_path / "run", resources=override(RESOURCES, changes))
+
+
+def test_a_group_that_fails_for_good_passes_on_why(run: Run, tmp_path: Path) -> None:
+    """A real Ray Train group of two workers, which would start again after any other end."""
     with pytest.raises(VitokError, match=r"the loss became (nan|inf).*optimizer\.lr"):
-        launch.run(job(source, states, tmp_path / "run", Curve(), tiny(optimizer__lr=1e30), resources))
+        run(tmp_path / "run", recipe=tiny(optimizer__lr=1e30), resources=override(RESOURCES, {"workers": 2}))
 
 
 def test_a_trial_loads_neither_mlflow_nor_the_compiler(source: Source, states: dict[str, weights.State], tmp_path: Path) -> None:
@@ -136,28 +160,6 @@ def test_a_trial_loads_neither_mlflow_nor_the_compiler(source: Source, states: d
     spec = {"recipe": tiny().model_dump(mode="json"), "run_id": run_id, "folder": str(tmp_path / "cell"), "samples": "all"}
     recorder = ray.remote(num_cpus=0)(Recorder).remote(uri, str(tmp_path), "start")
     assert ray.get(ray.remote(Process).remote().trial.remote([recorder])) == ["torch"]
-
-
-def test_training_learns(source: Source, states: dict[str, weights.State], tmp_path: Path) -> None:
-    """With LPIPS and bf16, as at paper scale."""
-    curve = Curve()
-    recipe = tiny(steps=40, loss__lpips=0.1, precision="bf16")
-    launch.run(job(source, states, tmp_path / "run", curve, recipe, override(RESOURCES, {"zero": 1})))
-    assert curve.losses()[40] < 0.5 * curve.losses()[2]
-    assert {"train/l2", "train/kl", "train/lpips", "train/grad_norm", "train/lr", "train/images_per_s"} <= set(curve.points[40])
-
-
-@pytest.mark.parametrize("zero", [1, 3])
-def test_two_workers_train_as_one(source: Source, states: dict[str, weights.State], tmp_path: Path, zero: int) -> None:
-    """Same global batches, same noise. What is left is the rounding of sums in float32, amplified by eight AdamW steps."""
-    alone = launch.run(job(source, states, tmp_path / "one", Curve(), tiny(), override(RESOURCES, {"zero": 1})))
-    resources = override(RESOURCES, {"workers": 2, "zero": zero})
-    outcome = launch.run(job(source, states, tmp_path / "two", Curve(), tiny(), resources))
-    assert outcome.evaluation.metrics == pytest.approx(alone.evaluation.metrics, rel=2e-3)
-    assert outcome.evaluation.per_image.keys() == alone.evaluation.per_image.keys()
-    ours, theirs = (load_file(tmp_path / name / "tokenizer.safetensors") for name in ("one", "two"))
-    difference = torch.cat([(ours[key] - theirs[key]).flatten() for key in ours]).norm()
-    assert difference / torch.cat([ours[key].flatten() for key in ours]).norm() < 2e-3
 
 
 def test_the_learning_rate_follows_section_2_3() -> None:

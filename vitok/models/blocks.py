@@ -1,7 +1,9 @@
 """The Llama-flavoured ViT block: pre-norm, attention with RoPE, SwiGLU (sections 2.2, 2.3)."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from vitok import config
 from vitok.models.rope import rotate, rotation
@@ -54,9 +56,28 @@ class Transformer(nn.Module):
         self.head_width = tower.head_width
         self.blocks = nn.ModuleList(Block(tower) for _ in range(tower.blocks))
         self.norm = nn.LayerNorm(tower.width)
+        self.recompute = 0.0  # share of the blocks that keep only their input, and run again in the backward pass
 
     def forward(self, x: Tensor, grid: tuple[int, int, int]) -> Tensor:
         cos, sin = rotation(grid, self.head_width, x.device)
-        for block in self.blocks:
-            x = block(x, cos, sin)
+        for number, block in enumerate(self.blocks):
+            if torch.is_grad_enabled() and recomputed(number, self.recompute):
+                x = checkpoint(block, x, cos, sin, use_reentrant=False)
+            else:
+                x = block(x, cos, sin)
         return self.norm(x)
+
+
+def recomputed(number: int, share: float) -> bool:
+    """Whether block `number` is one of the share, evenly spread over the depth."""
+    return int((number + 1) * share + 1e-6) > int(number * share + 1e-6)
+
+
+def prepare(model: nn.Module, recompute: float, compiled: bool) -> None:
+    """How the blocks of `model` run. Each block is compiled alone: all of one width share one compilation."""
+    for module in model.modules():
+        if isinstance(module, Transformer):
+            module.recompute = recompute
+            if compiled:
+                for block in module.blocks:
+                    block.compile()

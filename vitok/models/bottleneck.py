@@ -1,13 +1,12 @@
 """The Gaussian bottleneck (section 2.1): a mean and a log-variance for every channel of every token."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True)
-class Posterior:
+class Posterior(NamedTuple):
     """A diagonal Gaussian over latents, both tensors (B, L, c), float32."""
 
     mean: Tensor

@@ -1,7 +1,7 @@
 """ViTok, the simple variant (section 2.2): tubelets -> encoder -> Gaussian bottleneck -> decoder -> pixels."""
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -82,8 +82,9 @@ class Decoder(nn.Module):
         return self.unembed(self.transformer(self.from_latent(latents), grid), grid)
 
 
-@dataclass(frozen=True)
-class Reconstruction:
+class Reconstruction(NamedTuple):
+    """A tuple, as is the posterior: DeepSpeed looks for the tensors of an output in tuples."""
+
     pixels: Tensor  # as the input: (B, 3, T, H, W) or (B, 3, H, W)
     posterior: Posterior
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vitok import accounting, variants
-from vitok.config import Recipe, Resources, override, require
+from vitok.config import Recipe, check, override, require
 from vitok.errors import UsageError
 from vitok.study.study import Scale
 
@@ -47,7 +47,7 @@ def cells(scale: Scale, seeds: Sequence[int], fingerprint: str) -> list[Cell]:
         for seed in seeds:
             try:
                 recipe = override(scale.base, {**changes, "seed": seed})
-                _divides(recipe, scale.resources)
+                check(recipe, scale.resources)
             except UsageError as error:
                 problems.append(f"{', '.join(f'{key}={value}' for key, value in changes.items())}: {error}")
                 break
@@ -56,11 +56,6 @@ def cells(scale: Scale, seeds: Sequence[int], fingerprint: str) -> list[Cell]:
     if problems:
         raise UsageError(f"{len(problems)} impossible cell(s): " + "; ".join(problems))
     return sorted(found.values(), key=lambda cell: accounting.training_flops(cell.recipe))
-
-
-def _divides(recipe: Recipe, resources: Resources) -> None:
-    if recipe.batch_size % resources.workers:
-        raise UsageError(f"batch_size {recipe.batch_size} is not divisible by {resources.workers} workers")
 
 
 def label(recipe: Recipe) -> str:

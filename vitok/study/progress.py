@@ -59,7 +59,7 @@ class Progress:
                 for run, (step, values) in latest.items():
                     if run not in tasks:
                         tasks[run] = bars.add_task(cells[run].label, total=cells[run].recipe.steps, note="")
-                    note = f"loss {values['train/loss']:.4f}, {values['train/images_per_s']:.0f} images/s"
+                    note = _note(values)
                     bars.update(tasks[run], completed=step, note=note, visible=step < cells[run].recipe.steps)
                 bars.update(whole, completed=sum(step for step, _ in latest.values()))
             bars.update(whole, completed=sum(step for step, _ in _latest(recorder).values()))
@@ -72,9 +72,7 @@ class Progress:
             for run, (step, values) in latest.items():
                 if step == cells[run].recipe.steps and run not in shown:
                     shown.add(run)
-                    self.line(
-                        f"[{self._clock()}] {cells[run].label}: trained, loss {values['train/loss']:.4f} ({len(shown)} of {len(cells)})"
-                    )
+                    self.line(f"[{self._clock()}] {cells[run].label}: trained, {_note(values)} ({len(shown)} of {len(cells)})")
             if time.monotonic() >= next_line:
                 next_line += EVERY
                 running = [f"{cells[run].label} {step}/{cells[run].recipe.steps}" for run, (step, _) in latest.items() if run not in shown]
@@ -83,6 +81,12 @@ class Progress:
     def _clock(self) -> str:
         seconds = int(time.monotonic() - self.began)
         return f"{seconds // 60}:{seconds % 60:02d}"
+
+
+def _note(values: dict[str, float]) -> str:
+    """The first points may be those of an evaluation alone."""
+    shown = [f"loss {values['train/loss']:.4f}"] if "train/loss" in values else []
+    return ", ".join(shown + ([f"{values['train/images_per_s']:.0f} images/s"] if "train/images_per_s" in values else []))
 
 
 def _latest(recorder: Any) -> dict[str, tuple[int, dict[str, float]]]:

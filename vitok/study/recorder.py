@@ -17,16 +17,25 @@ class Recorder:
         self.tracker = Tracker(uri, Path(storage), study)
         self.seen: dict[str, int] = {}
         self.latest: dict[str, tuple[int, dict[str, float]]] = {}
+        self.told: list[tuple[str, int, str]] = []
 
     def log(self, run_id: str, step: int, values: dict[str, float]) -> None:
         """A point of each curve. Points that an interrupted attempt has logged already are not logged twice."""
         if run_id not in self.seen:
             self.seen[run_id] = self.tracker.last_step(run_id)
             self.tracker.begin(run_id)
-        self.latest[run_id] = (step, values)
+        self.latest[run_id] = (step, self.latest.get(run_id, (0, {}))[1] | values)
         if step > self.seen[run_id]:
             self.tracker.log(run_id, values, step)
             self.seen[run_id] = step
+
+    def say(self, run_id: str, step: int, text: str) -> None:
+        """News of a run: to the terminal, and to stay with it."""
+        self.told.append((run_id, step, text))
+        self.tracker.say(run_id, step, text)
+
+    def news(self, since: int) -> list[tuple[str, int, str]]:
+        return self.told[since:]
 
     def flush(self) -> None:
         """Returns when all that was sent before is stored: calls are answered in order."""
@@ -49,6 +58,9 @@ class RecorderSink:
 
     def log(self, step: int, values: dict[str, float]) -> None:
         self.recorder.log.remote(self.run_id, step, values)
+
+    def say(self, step: int, text: str) -> None:
+        self.recorder.say.remote(self.run_id, step, text)
 
     def flush(self) -> None:
         import ray

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import vitok
-from vitok.config import Recipe, Resources
+from vitok.config import Recipe, Resources, flat
 from vitok.data.corpora import Corpora
 from vitok.errors import VitokError
 from vitok.study.grid import Cell, describe
@@ -87,7 +87,7 @@ def run(sweep: Sweep, offered: dict[str, float], say: Progress) -> None:
         parent = sweep.tracker.sweep(sweep.key, sweep.tags(), [cell.digest for cell in sweep.cells])
         children = {
             cell.digest: sweep.tracker.child(
-                parent, cell.digest, cell.label, sweep.tags(), describe(cell.recipe) | _flat(cell.recipe.model_dump(mode="json"))
+                parent, cell.digest, cell.label, sweep.tags(), describe(cell.recipe) | flat(cell.recipe.model_dump(mode="json"))
             )
             for cell in pending
         }
@@ -193,13 +193,6 @@ def _alone(folder: Path) -> Iterator[None]:
 def _samples(recipe: Recipe) -> str:
     """Cells with the same value see the same samples in the same way: one source serves them all."""
     return f"{recipe.data.model_dump_json()} {recipe.tokenizer.size} {recipe.tokenizer.frames}"
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return flat
 
 
 def _warn_rejected(rejected: frozenset[str], say: Progress) -> None:

@@ -1,55 +1,179 @@
-"""Checkpoints that are complete or do not exist: written beside, renamed into place when every rank is done."""
+"""Checkpoints that are complete or do not exist, written while training goes on.
+
+`folder`/step_00000400/ is a folder that was renamed when every rank's file in it was on the disk (see `saved`). A step is
+held up only while its tensors are copied to the CPU's memory; a thread of each rank writes them, that of rank 0 completes.
+"""
 
 import json
 import shutil
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+import torch
 import torch.distributed as dist
+from torch import Tensor
 
+from vitok.config import Recipe, Resources, flat
 from vitok.errors import VitokError
 from vitok.train.engine import Engine, Place
+from vitok.train.saved import Saved, damage, load, write
+
+PATIENCE = 600.0  # seconds that rank 0 waits for the files of the others
+PARTIAL, DAMAGED = ".partial", ".damaged"
 
 
 class Checkpoints:
-    """`folder`/step_00000400/ holds DeepSpeed's files and state.json: {"step", "world", "zero"}."""
+    """Of one run. Every rank has one, and calls its methods when the others do. `before` is called, on rank 0, before a
+    checkpoint is complete; `say` with what a user must know."""
 
-    def __init__(self, folder: Path, place: Place, zero: int, keep: int) -> None:
-        self.folder, self.place, self.keep = folder, place, keep
-        self.setting = {"world": place.world, "zero": zero}
+    def __init__(
+        self, folder: Path, place: Place, recipe: Recipe, resources: Resources, before: Callable[[], None], say: Callable[[str], None]
+    ) -> None:
+        self.folder, self.place, self.recipe, self.resources = folder, place, recipe, resources
+        self.before, self.say = before, say
+        self.writer: threading.Thread | None = None
+        self.memory: dict[str, Tensor] = {}  # what is being written, reused from one checkpoint to the next
+        folder.mkdir(parents=True, exist_ok=True)
         if place.rank == 0:
-            folder.mkdir(parents=True, exist_ok=True)
-            for partial in folder.glob("*.partial"):
-                shutil.rmtree(partial)
-        dist.barrier()
+            for partial in folder.glob("*" + PARTIAL):
+                shutil.rmtree(partial, ignore_errors=True)
+        self.attempt = shared(uuid.uuid4().hex[:8], place)  # a process that was taken for dead writes elsewhere
 
     def steps(self) -> list[int]:
         """Steps of the checkpoints there are, oldest first."""
-        return sorted(int(path.name[5:]) for path in self.folder.glob("step_*") if path.suffix != ".partial")
+        return sorted(int(path.name[5:]) for path in self.folder.glob("step_*") if not path.suffix)
 
-    def restore(self, engine: Engine) -> int:
-        """Load the newest into `engine`; the number of steps done, 0 without one."""
+    def newest(self) -> Saved | None:
+        """The newest whole checkpoint. A damaged one is put aside, loudly, and the one before is taken.
+
+        Raises `VitokError` if it was written with another recipe, or if all are damaged."""
+        self.finish()
         steps = self.steps()
-        if not steps:
-            return 0
-        path = self._path(steps[-1])
-        state = json.loads((path / "state.json").read_text())
-        found = {key: state[key] for key in self.setting}
-        if found != self.setting:
-            raise VitokError(f"{path} was written with {found} and cannot be continued with {self.setting}: use the same")
-        engine.load(path)
-        return state["step"]
+        for step in reversed(steps):
+            path = self.path(step)
+            try:
+                saved, problem = load(path), None
+                names = sorted(saved.state["files"])[self.place.rank :: self.place.world]
+                problem = damage(saved, names)
+            except ValueError as error:
+                saved, problem = None, str(error)
+            problem = next((found for found in gathered(problem, self.place) if found), None)
+            if saved and not problem:
+                self._same_recipe(saved)
+                return saved
+            if self.place.rank == 0:
+                path.replace(path.with_name(f"{path.name}-{self.attempt}{DAMAGED}"))
+                self.say(f"checkpoint of step {step} is damaged ({problem}): put aside as {path.name}-{self.attempt}{DAMAGED}")
+        if steps:
+            raise VitokError(f"all checkpoints in {self.folder} are damaged; delete the folder to begin again")
+        return None
 
-    def save(self, engine: Engine, step: int) -> None:
-        """After `step` steps are done. Every rank must call it."""
-        partial = self._path(step).with_suffix(".partial")
-        engine.save(partial)
-        dist.barrier()
-        if self.place.rank == 0:
-            (partial / "state.json").write_text(json.dumps({"step": step, **self.setting}))
-            partial.replace(self._path(step))
-            for old in self.steps()[: -self.keep]:
-                shutil.rmtree(self._path(old))
-        dist.barrier()
+    def save(self, engines: list[Engine], step: int, state: dict[str, Any]) -> None:
+        """After `step` steps. Returns when the tensors are copied; the disk follows."""
+        self.finish()
+        kept = {
+            f"{engine.name}/{kind}/{part.name}@{part.start}": tensor
+            for engine in engines
+            for kind, tensors in engine.kept().items()
+            for part, tensor in zip(engine.parts, tensors, strict=True)
+        }
+        for name, tensor in kept.items():
+            if name not in self.memory:
+                self.memory[name] = torch.empty(tensor.shape, pin_memory=tensor.device.type == "cuda")
+            self.memory[name].copy_(tensor, non_blocking=True)
+        if self.place.device.type == "cuda":
+            torch.cuda.synchronize()
+        state |= {
+            "step": step, "world": self.place.world, "zero": self.resources.zero, "updates": {e.name: e.updates for e in engines},
+            "recipe": self.recipe.model_dump(mode="json"),
+        }  # fmt: skip
+        self.writer = threading.Thread(target=self._write, args=(step, state), name="checkpoint", daemon=True)
+        self.writer.start()
 
-    def _path(self, step: int) -> Path:
+    def finish(self) -> None:
+        """Wait for what is being written."""
+        if self.writer:
+            self.writer.join()
+            self.writer = None
+
+    def path(self, step: int) -> Path:
         return self.folder / f"step_{step:08d}"
+
+    def _write(self, step: int, state: dict[str, Any]) -> None:
+        partial = self.folder / f"{self.path(step).name}-{self.attempt}{PARTIAL}"
+        own = partial / f"rank_{self.place.rank:05d}"
+        try:
+            partial.mkdir(exist_ok=True)
+            sha256 = write(own.with_suffix(".safetensors"), self.memory)
+            _put(own.with_suffix(".json"), {"sha256": sha256, "bytes": own.with_suffix(".safetensors").stat().st_size})
+            if self.place.rank == 0:
+                files = {f"rank_{rank:05d}.safetensors": self._entry(partial, rank) for rank in range(self.place.world)}
+                self.before()
+                _put(partial / "state.json", state | {"files": files})
+                if self.path(step).exists():  # done before by a run that was then set back
+                    shutil.rmtree(self.path(step))
+                partial.replace(self.path(step))
+                self._retire(state["best"] and state["best"][0])
+        except OSError as error:
+            if self.place.rank:
+                with suppress(OSError):  # on a full disk the empty file says enough
+                    own.with_suffix(".failed").write_text(str(error))
+                return
+            shutil.rmtree(partial, ignore_errors=True)
+            good = self.steps()
+            self.say(
+                f"checkpoint of step {step} could not be written: {error}. Training goes on; "
+                + (f"the last good one is of step {good[-1]}" if good else "there is none yet")
+            )
+
+    def _entry(self, partial: Path, rank: int) -> dict[str, Any]:
+        """What a rank says of its file, when it is on the disk."""
+        ends, done = time.monotonic() + PATIENCE, partial / f"rank_{rank:05d}.json"
+        while not done.exists():
+            failed = done.with_suffix(".failed")
+            if failed.exists():
+                raise OSError(f"rank {rank}: {failed.read_text()}")
+            if time.monotonic() > ends:
+                raise OSError(f"rank {rank} has not written its part in {PATIENCE:.0f} s")
+            time.sleep(0.02)
+        return json.loads(done.read_text())
+
+    def _retire(self, best: int | None) -> None:
+        """Remove what is not among the newest, the best, or those kept for good."""
+        every = self.resources.keep_every
+        for step in self.steps()[: -self.resources.keep]:
+            if step != best and not (every and step % every == 0):
+                shutil.rmtree(self.path(step), ignore_errors=True)
+
+    def _same_recipe(self, saved: Saved) -> None:
+        theirs, ours = flat(saved.state["recipe"]), flat(self.recipe.model_dump(mode="json"))
+        differing = [
+            f"{key}: {theirs.get(key)!r} there, {ours.get(key)!r} here" for key in theirs | ours if theirs.get(key) != ours.get(key)
+        ]
+        if differing:
+            raise VitokError(f"{saved.path} was written with another recipe ({'; '.join(differing)}): use the same, or another folder")
+
+
+def gathered(value: Any, place: Place) -> list[Any]:
+    """The value of every rank."""
+    values = [value] * place.world
+    if place.world > 1:
+        dist.all_gather_object(values, value)
+    return values
+
+
+def shared(value: Any, place: Place) -> Any:
+    """Rank 0's value. No rank goes on before rank 0 has come here."""
+    return gathered(value, place)[0]
+
+
+def _put(path: Path, value: Any) -> None:
+    """A file that is whole when it is there."""
+    partial = path.with_name(path.name + ".new")
+    partial.write_text(json.dumps(value))
+    partial.replace(path)

@@ -1,18 +1,21 @@
-"""DeepSpeed, and all of it that is used: one model, AdamW, ZeRO, clipping, bf16 autocast, checkpoints."""
+"""DeepSpeed, and all of it that is used: one model, AdamW, ZeRO, clipping, bf16 autocast."""
 
 import inspect
 import logging
+import math
 import os
 import sys
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from vitok.config import Recipe, Resources
+from vitok.config import Optimizer, Recipe, Resources
+from vitok.train.parts import MOMENTS, parts
+from vitok.train.saved import Saved
 
 
 @dataclass(frozen=True)
@@ -25,56 +28,116 @@ class Place:
 
 
 class Engine:
-    """A model under DeepSpeed. `engine(...)` is the model's forward, under the recipe's precision."""
+    """A model under DeepSpeed: its weights, AdamW's moments and the averaged weights (EMA), all of them cut over the ranks as
+    ZeRO cuts them. `engine(...)` is the model's forward, under the recipe's precision."""
 
-    def __init__(self, model: nn.Module, recipe: Recipe, resources: Resources, place: Place) -> None:
-        deepspeed = _connected(place)
+    def __init__(
+        self, name: str, model: nn.Module, optimizer: Optimizer, recipe: Recipe, resources: Resources, place: Place, ema: float = 0.0
+    ) -> None:
+        self.name, self.place, self.clip, self.decay = name, place, optimizer.clip, ema
+        self.precision, self.zero = recipe.precision, resources.zero
+        deepspeed = connect(place)
         kind = _AdamW if place.device.type == "cpu" else torch.optim.AdamW
-        optimizer = kind(
-            model.to(place.device).parameters(), lr=1.0, betas=(recipe.optimizer.beta1, recipe.optimizer.beta2),
-            weight_decay=recipe.optimizer.weight_decay, fused=True,
+        self._adam = kind(
+            [p for p in model.to(place.device).parameters() if p.requires_grad], lr=0.0, betas=(optimizer.beta1, optimizer.beta2),
+            weight_decay=optimizer.weight_decay, fused=True,
         )  # fmt: skip
-        self.config = settings(recipe, resources)
-        self._engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=self.config)
+        self.config = settings(recipe, resources, optimizer)
+        self._engine, *_ = deepspeed.initialize(model=model, optimizer=self._adam, config=self.config)
+        self.parts = parts(self._engine, place.rank, place.world)
+        for keeper in {id(part.keeper): part.keeper for part in self.parts}.values():
+            device = keeper.device if keeper.device.type == "cuda" else "cpu"
+            self._adam.state[keeper] = {"step": torch.zeros((), device=device)} | {name: torch.zeros_like(keeper) for name in MOMENTS}
+        self.average = [part.of(part.keeper).clone() for part in self.parts] if self.decay else None
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
         return self._engine(*inputs, **options)
 
-    def update(self, loss: Tensor, lr: float) -> float:
-        """Backward, clip, step at this learning rate. Returns the gradient's norm before clipping."""
-        for group in self._engine.optimizer.param_groups:
-            group["lr"] = lr
+    @property
+    def module(self) -> Any:
+        """The model itself, for a forward whose gradients are not this engine's. Not under its precision: see `autocast`."""
+        return self._engine.module
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        return autocast(self.place.device, self.precision)
+
+    def backward(self, loss: Tensor) -> None:
+        """Of one micro-batch; the mean over all of a step's is followed."""
         self._engine.backward(loss)
+
+    def micro_step(self) -> None:
+        """Between two micro-batches of a step."""
         self._engine.step()
-        return float(self._engine.get_global_grad_norm() or 0.0)
 
-    def state(self) -> dict[str, Tensor]:
-        """The model's float32 weights on the CPU. Under ZeRO-3 a collective: every rank must call it."""
-        import deepspeed
+    def step(self, lr: float) -> float:
+        """After the last micro-batch: clip and update at this learning rate. The gradient's norm before clipping; with one
+        that is not finite nothing is changed."""
+        for group in self._adam.param_groups:
+            group["lr"] = lr
+        if self.zero == 0:  # DeepSpeed alone would neither tell the norm nor keep a bad one from the weights
+            norm = float(torch.nn.utils.clip_grad_norm_(self._trained(), self.clip))
+            if not math.isfinite(norm):
+                self._engine.zero_grad()
+            self._engine.step()
+        else:
+            self._engine.step()
+            norm = float(self._engine.get_global_grad_norm())
+        if self.average is not None and math.isfinite(norm):
+            weights = [part.of(part.keeper) for part in self.parts]
+            torch._foreach_lerp_(self.average, weights, 1 - self.decay)  # pyright: ignore[reportPrivateImportUsage]
+        return norm
 
-        parameters = [p for p in self._engine.module.parameters() if hasattr(p, "ds_id")]
-        with deepspeed.zero.GatheredParameters(parameters, enabled=bool(parameters)):
-            return {k: v.detach().float().cpu().clone() for k, v in self._engine.module.state_dict().items()}
+    @property
+    def updates(self) -> int:
+        """Steps that have changed the weights."""
+        return int(next(iter(self._adam.state.values()))["step"])
 
-    def train(self, mode: bool = True) -> None:
-        self._engine.module.train(mode)
+    def kept(self) -> dict[str, list[Tensor]]:
+        """What a checkpoint holds of this rank, by kind: one flat tensor for every part."""
+        found = {"weight": [part.of(part.keeper) for part in self.parts]}
+        found |= {name: [part.of(self._adam.state[part.keeper][name]) for part in self.parts] for name in MOMENTS}
+        return found | ({"average": self.average} if self.average is not None else {})
 
-    def save(self, folder: Path) -> None:
-        """Every rank writes its part into `folder`."""
-        self._engine.save_checkpoint(str(folder), tag="engine", save_latest=False)
+    def resume(self, saved: Saved) -> None:
+        """Continue the optimizer of a checkpoint, whatever cut it was written in. Its weights are in the model already."""
+        for kind, tensors in self.kept().items():
+            for part, tensor in zip(self.parts, tensors, strict=True):
+                tensor.copy_(saved.read(self.name, kind, part.name, part.start, part.size))
+        for state in self._adam.state.values():
+            state["step"].fill_(saved.updates[self.name])
 
-    def load(self, folder: Path) -> None:
-        self._engine.load_checkpoint(str(folder), tag="engine")
+    def weights(self, averaged: bool = False) -> dict[str, Tensor]:
+        """All float32 weights, on every rank's CPU. A collective: every rank must call it."""
+        kept = self.kept()["average" if averaged and self.average is not None else "weight"]
+        shapes = {name: getattr(p, "ds_shape", p.shape) for name, p in self._engine.module.named_parameters() if p.requires_grad}
+        found = {name: torch.zeros(math.prod(shape), device=self.place.device) for name, shape in shapes.items()}
+        for part, tensor in zip(self.parts, kept, strict=True):
+            found[part.name][part.start : part.start + part.size] = tensor
+        for value in found.values():
+            dist.all_reduce(value)  # each element is one rank's, zero on the others
+        return {name: value.view(shapes[name]).cpu() for name, value in found.items()}
+
+    def _trained(self) -> list[nn.Parameter]:
+        return self._adam.param_groups[0]["params"]
 
 
-def settings(recipe: Recipe, resources: Resources) -> dict[str, Any]:
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def settings(recipe: Recipe, resources: Resources, optimizer: Optimizer) -> dict[str, Any]:
     """The JSON that DeepSpeed gets."""
+    zero: dict[str, Any] = {"stage": resources.zero}
+    if resources.offload:
+        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": bool(resources.gpus_per_worker)}
     return {
         "train_batch_size": recipe.batch_size,
-        "train_micro_batch_size_per_gpu": recipe.batch_size // resources.workers,
-        "gradient_clipping": recipe.optimizer.clip,
-        "zero_optimization": {"stage": resources.zero},
+        "train_micro_batch_size_per_gpu": recipe.batch_size // (resources.workers * resources.accumulation),
+        "gradient_accumulation_steps": resources.accumulation,
+        "gradient_clipping": optimizer.clip if resources.zero else 0.0,  # without ZeRO the engine here clips
+        "zero_optimization": zero,
         "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,  # torch's own fused AdamW runs on CPUs too
         # Parameters and optimizer stay float32, only the modules that are safe in bf16 compute in it: the paper's
         # "bfloat16 autocasting" (2.3), where DeepSpeed's own bf16 mode would train bf16 weights.
         "torch_autocast": {"enabled": recipe.precision == "bf16", "dtype": "bfloat16"},
@@ -118,7 +181,7 @@ def _imported(place: Place) -> Any:
     return deepspeed
 
 
-def _connected(place: Place) -> Any:
+def connect(place: Place) -> Any:
     """DeepSpeed on the process group; a lone process gets a group of its own."""
     deepspeed = _imported(place)
     os.environ.setdefault("LOCAL_RANK", "0")

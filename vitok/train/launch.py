@@ -7,24 +7,32 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from vitok.config import Recipe, Resources
+from vitok.config import Recipe, Resources, check
 from vitok.data.sample import Rejection
 from vitok.data.stream import Source
-from vitok.errors import VitokError
+from vitok.errors import UsageError, VitokError
 from vitok.metrics.evaluate import Evaluation
 from vitok.models.perceptual import LPIPS
+from vitok.train.adversarial import Stage2
 from vitok.train.checkpoint import Checkpoints
-from vitok.train.engine import Engine, Place
-from vitok.train.loop import Sink, train
-from vitok.train.tokenizer import Stage1, validate
+from vitok.train.clock import Clock, peak
+from vitok.train.engine import Engine, Place, connect
+from vitok.train.health import RETREATS, BackToCheckpointError
+from vitok.train.loop import Position, Run, Sink, Trained, train
+from vitok.train.notice import Notice
+from vitok.train.tokenizer import Stage1
+from vitok.train.watch import Watch
+
+STUCK = 3  # ends of a worker group at one checkpoint, after which it is not started again
 
 
 @dataclass(frozen=True)
 class Job:
-    """One stage 1 run. `folder` must be reachable, under the same path, from every node that runs a worker."""
+    """One run. `folder` must be reachable, under the same path, from every node that runs a worker. Where the recipe says
+    what weights it starts from, they are there as start.safetensors."""
 
     recipe: Recipe
     resources: Resources
@@ -43,16 +51,17 @@ class Outcome:
 
 
 class _Silent:
-    def log(self, step: int, values: dict[str, float]) -> None:
-        pass
-
-    def flush(self) -> None:
-        pass
+    def log(self, step: int, values: dict[str, float]) -> None: ...
+    def say(self, step: int, text: str) -> None: ...
+    def flush(self) -> None: ...
 
 
 def run(job: Job) -> Outcome:
     """Train and evaluate; continue from the job's folder if it was begun before."""
+    check(job.recipe, job.resources)
     if job.resources.workers == 1:
+        if job.resources.gpus_per_worker and not torch.cuda.is_available():
+            raise UsageError("resources.gpus_per_worker = 1, but this machine has no usable GPU: set it to 0")
         device = torch.device("cuda", 0) if job.resources.gpus_per_worker else torch.device("cpu")
         return work(job, Place(device=device))
     return _group(job)
@@ -64,36 +73,107 @@ def work(job: Job, place: Place) -> Outcome:
     recipe, resources = job.recipe, job.resources
     if place.device.type == "cpu":
         torch.set_num_threads(resources.cpus_per_worker)
-    folder = Path(job.folder)
-    task = Stage1(recipe, place, _lpips(job, recipe.loss.lpips_network, place) if recipe.loss.lpips else None)
-    engine = Engine(task.model, recipe, resources, place)
-    checkpoints = Checkpoints(folder / "checkpoints", place, resources.zero, resources.keep)
+    connect(place)
+    folder, clock, notice = Path(job.folder), Clock(), Notice(resources.spot)
     sink = job.sink if place.rank == 0 else _Silent()
-    ready = time.perf_counter()
-    trained = train(task, engine, job.source, checkpoints, sink, recipe, resources, place)
-    done = time.perf_counter()
-    evaluation = validate(engine, job.source, recipe, _lpips(job, "alexnet", place), place)
-    state = engine.state()
+    watch = Watch(folder, place, clock, resources.hang_minutes)
+    try:
+        checkpoints = Checkpoints(folder / "checkpoints", place, recipe, resources, sink.flush, lambda text: sink.say(clock.step, text))
+        if news := watch.earlier():
+            sink.say(0, f"the attempt before this one ended: {news}")
+        speed = peak(place.device, recipe.precision)
+        running = Run(recipe, resources, place, job.source, sink, folder, speed, clock, notice)
+        ready = time.perf_counter()
+        task, trained = _trained(job, running, checkpoints)
+        done = time.perf_counter()
+        evaluation = task.evaluate()
+        state = task.weights()
+    finally:
+        watch.close()
+        notice.close()
     if place.rank == 0:
-        _export(folder, state, recipe, engine)
+        _export(folder, state, recipe, task.engines)
     seconds = {"start": ready - began, "train": trained.seconds, "evaluate": time.perf_counter() - done}
     return Outcome(evaluation, trained.rejected | evaluation.rejected, trained.steps, seconds)
+
+
+def _trained(job: Job, run: Run, checkpoints: Checkpoints) -> tuple[Stage1 | Stage2, Trained]:
+    """Train; from the last checkpoint again, with other data, as often as the loss is lost."""
+    lost: BackToCheckpointError | None = None
+    retreats, last = 0, -1
+    while True:
+        saved = checkpoints.newest()
+        at = Position.of(saved.state) if saved else Position()
+        if lost:
+            retreats, last = retreats + 1 if at.step == last else 1, at.step
+            if retreats > RETREATS:
+                raise VitokError(
+                    f"after {RETREATS} returns to step {at.step}, {lost.reason}; lower optimizer.lr ({run.recipe.optimizer.lr})"
+                )
+            at.shift = lost.batch + 1 - at.step  # the next batches are those after the bad one
+            at.health.retreats, at.health.in_a_row = at.health.retreats + retreats, 0
+            run.sink.say(lost.step + 1, f"{lost.reason}. Back to step {at.step}, with other data")
+        elif saved:
+            _say_how_it_goes_on(run, saved.state)
+        task = _task(job, run.place, saved)
+        try:
+            return task, train(task, run, checkpoints, at)
+        except BackToCheckpointError as error:
+            lost = error.with_traceback(None)  # which would keep the engines of this attempt alive
+            del task
+
+
+def _say_how_it_goes_on(run: Run, state: dict[str, Any]) -> None:
+    there, here = (state["world"], state["zero"]), (run.place.world, run.resources.zero)
+    if there != here:
+        run.sink.say(
+            state["step"], f"step {state['step']} was saved by {there[0]} worker(s) at ZeRO {there[1]}, goes on with {here[0]} at {here[1]}"
+        )
+
+
+def _task(job: Job, place: Place, saved: Any) -> Stage1 | Stage2:
+    recipe = job.recipe
+    perceptual = _lpips(job, recipe.loss.lpips_network, place) if recipe.loss.lpips else None
+    arguments = (recipe, job.resources, place, job.source, perceptual, _lpips(job, "alexnet", place))
+    start = start_weights(Path(job.folder), recipe.start) if recipe.start else None
+    if recipe.gan:
+        assert start is not None
+        return Stage2(*arguments, start, saved)
+    return Stage1(*arguments, start, saved)
+
+
+def start_weights(folder: Path, wanted: str) -> dict[str, Tensor]:
+    """Weights that a run begins from. Raises `VitokError` if they are not those that its recipe names."""
+    from vitok.metrics.weights import digest
+
+    path = folder / "start.safetensors"
+    if not path.is_file():
+        raise VitokError(f"{path} is missing: the weights that this run starts from")
+    state = load_file(path)
+    if (found := digest(state)) != wanted:
+        raise VitokError(f"{path} holds other weights (SHA-256 {found}) than the recipe starts from ({wanted})")
+    return state
 
 
 def _group(job: Job) -> Outcome:
     from ray.train import FailureConfig, RunConfig, ScalingConfig, get_context
     from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
-    resources, refusal = job.resources, Path(job.folder) / "refusal.txt"
+    resources, folder = job.resources, Path(job.folder)
+    refusal = folder / "refusal.txt"
     refusal.unlink(missing_ok=True)
+    (folder / "starts.json").unlink(missing_ok=True)
 
     def worker() -> Outcome | VitokError:
         # A group is started again whatever ended it: what would end it again is kept, and only passed on.
         if refusal.exists():
             return VitokError(refusal.read_text())
         context = get_context()
+        place = Place(context.get_world_rank(), context.get_world_size(), get_device())
         try:
-            return work(job, Place(context.get_world_rank(), context.get_world_size(), get_device()))
+            if place.rank == 0:
+                _count_start(folder)
+            return work(job, place)
         except VitokError as error:
             refusal.write_text(str(error))
             raise
@@ -105,13 +185,24 @@ def _group(job: Job) -> Outcome:
             num_workers=resources.workers, use_gpu=resources.gpus_per_worker > 0,
             resources_per_worker={"CPU": resources.cpus_per_worker, "GPU": resources.gpus_per_worker},
         ),
-        # Workers that die with their node are started again and continue from the last checkpoint.
-        run_config=RunConfig(name="group", storage_path=job.folder, failure_config=FailureConfig(max_failures=3)),
+        # Workers that die with their node are started again, as often as they get on: see `_count_start`.
+        run_config=RunConfig(name="group", storage_path=job.folder, failure_config=FailureConfig(max_failures=-1)),
     )  # fmt: skip
     outcome: Any = trainer.fit().return_value
     if isinstance(outcome, VitokError):
         raise outcome
     return outcome
+
+
+def _count_start(folder: Path) -> None:
+    """Raises `VitokError` when the group has ended too often without a new checkpoint."""
+    path = folder / "starts.json"
+    at = max((p.name for p in (folder / "checkpoints").glob("step_*") if not p.suffix), default="the start")
+    starts = json.loads(path.read_text()) if path.exists() else {}
+    starts = {at: starts.get(at, 0) + 1}
+    path.write_text(json.dumps(starts))
+    if starts[at] > STUCK:
+        raise VitokError(f"the workers have died {STUCK} times at {at}, each time before the next checkpoint: see Ray's logs of this run")
 
 
 def _lpips(job: Job, trunk: str, place: Place) -> LPIPS:
@@ -120,10 +211,10 @@ def _lpips(job: Job, trunk: str, place: Place) -> LPIPS:
     return model.to(place.device).eval()
 
 
-def _export(folder: Path, state: dict[str, Tensor], recipe: Recipe, engine: Engine) -> None:
-    """tokenizer.safetensors, with the recipe beside it: what a finished cell leaves behind."""
+def _export(folder: Path, state: dict[str, Tensor], recipe: Recipe, engines: list[Engine]) -> None:
+    """tokenizer.safetensors, with the recipe beside it: what a finished run leaves behind."""
     (folder / "recipe.json").write_text(recipe.model_dump_json(indent=2))
-    (folder / "deepspeed.json").write_text(json.dumps(engine.config, indent=2))
+    (folder / "deepspeed.json").write_text(json.dumps({engine.name: engine.config for engine in engines}, indent=2))
     partial = folder / "tokenizer.safetensors.partial"
     save_file(state, partial)
     partial.replace(folder / "tokenizer.safetensors")

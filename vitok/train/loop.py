@@ -1,89 +1,225 @@
-"""The training loop. It does not know who runs it: a trial's own process, or one of a group of workers."""
+"""The training loop, for every task. It does not know who runs it: a trial's own process, or one of a group of workers."""
 
 import math
 import time
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
 
 from vitok.config import Optimizer, Recipe, Resources
 from vitok.data.sample import Rejection
 from vitok.data.stream import Batch, Rejected, Source
 from vitok.errors import VitokError
+from vitok.metrics.evaluate import Evaluation
 from vitok.train.checkpoint import Checkpoints
+from vitok.train.clock import Clock, memory_peak
 from vitok.train.engine import Engine, Place
+from vitok.train.health import BackToCheckpointError, Health, keep_batch
+from vitok.train.notice import Notice
 
 
 class Sink(Protocol):
-    """Where curves go. Only rank 0 has one that keeps what it is given."""
+    """Where curves and news go. Only rank 0 has one that keeps what it is given."""
 
     def log(self, step: int, values: dict[str, float]) -> None: ...
+
+    def say(self, step: int, text: str) -> None: ...
 
     def flush(self) -> None: ...
 
 
 class Task(Protocol):
-    """What is trained."""
+    """What is trained. All its randomness is a function of (seed, position of the batch)."""
 
-    def terms(self, engine: Engine, batch: Batch, step: int) -> dict[str, Tensor]:
-        """Scalars of one batch, "loss" among them, whose gradient is followed."""
+    engines: list[Engine]
+    goal: tuple[str, bool]  # the metric whose best is kept, and whether more of it is better
+    flops: float  # of a step, on all ranks
+
+    def prepare(self, batch: Batch, position: int) -> Any:
+        """This rank's share of a batch, on the CPU. Called from another thread, ahead of time."""
         ...
+
+    def backward(self, inputs: Any, step: int) -> dict[str, torch.Tensor]:
+        """Forward and backward of all micro-batches. Scalars, "loss" among them."""
+        ...
+
+    def rates(self, step: int) -> list[float]:
+        """The learning rate of each engine."""
+        ...
+
+    def watch(self) -> dict[str, float]:
+        """More values of the last step. A collective."""
+        ...
+
+    def evaluate(self) -> Evaluation:
+        """On the held-out samples. A collective."""
+        ...
+
+
+@dataclass
+class Position:
+    """Where a run stands. A checkpoint holds it, so that what is logged after a resume is as it would have been."""
+
+    step: int = 0  # the next one
+    shift: int = 0  # what is added to it for the number of its batch
+    best: tuple[int, float] | None = None  # step and value of the best evaluation
+    health: Health = field(default_factory=Health)
+    window: list[dict[str, float]] = field(default_factory=list)  # steps since the last point of the curves
+
+    @classmethod
+    def of(cls, state: dict[str, Any]) -> "Position":
+        best = state["best"]
+        return cls(state["step"], state["shift"], best and (best[0], best[1]), Health(**state["health"]), state["window"])
+
+    def state(self) -> dict[str, Any]:
+        return {"shift": self.shift, "best": self.best, "health": asdict(self.health), "window": list(self.window)}
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the loop needs beside its task."""
+
+    recipe: Recipe
+    resources: Resources
+    place: Place
+    source: Source
+    sink: Sink
+    folder: Path
+    peak: float  # FLOP/s of a device
+    clock: Clock
+    notice: Notice
 
 
 @dataclass(frozen=True)
 class Trained:
     steps: int  # done by this call; fewer than the recipe's after a resume
-    seconds: float  # in the loop, without the first batch's wait
+    seconds: float  # in the loop
     rejected: frozenset[Rejection]  # samples that could not be decoded, with the reason
 
 
-def train(
-    task: Task, engine: Engine, source: Source, checkpoints: Checkpoints, sink: Sink,
-    recipe: Recipe, resources: Resources, place: Place,
-) -> Trained:  # fmt: skip
-    """Train to the recipe's last step, from the newest checkpoint if there is one. Raises `VitokError` if the loss diverges."""
-    first = checkpoints.restore(engine)
-    batches = source.batches(
-        seed=recipe.seed, batch_size=recipe.batch_size, start=first, steps=recipe.steps, rank=place.rank, world=place.world
-    )
-    rejected = Rejected(recipe.data.max_rejected, source.rejected)
-    window, norms = list[Tensor](), list[float]()
-    names: list[str] = []
-    engine.train()
-    began = since = time.perf_counter()
-    for step, batch in enumerate(batches, start=first):
-        terms = task.terms(engine, batch, step)
-        lr = learning_rate(recipe.optimizer, recipe.batch_size, step, recipe.steps)
-        norms.append(engine.update(terms["loss"], lr))
-        names = list(terms)
-        window.append(torch.stack([term.detach() for term in terms.values()]))
-        rejected.add(batch.rejected, len(batch.images), sum(source.training.counts))
+def train(task: Task, run: Run, checkpoints: Checkpoints, at: Position) -> Trained:
+    """Train from `at` to the recipe's last step.
 
-        done = step + 1
-        if done % resources.log_every == 0 or done == recipe.steps:
-            means = torch.stack(window).mean(0)
-            dist.all_reduce(means)
-            values = {f"train/{name}": value / place.world for name, value in zip(names, means.tolist(), strict=True)}
-            if not math.isfinite(values["train/loss"]):
-                raise VitokError(f"the loss became {values['train/loss']} by step {done}; lower optimizer.lr ({recipe.optimizer.lr})")
-            now = time.perf_counter()
-            values |= {"train/lr": lr, "train/grad_norm": sum(norms) / len(norms), "data/rejected": float(len(rejected.found))}
-            values |= {f"data/rejected/{reason}": float(count) for reason, count in rejected.reasons().items()}
-            values["train/images_per_s"] = len(window) * recipe.batch_size / (now - since)
-            sink.log(done, values)
-            window, norms, since = [], [], now
-        if done % resources.checkpoint_every == 0 or done == recipe.steps:
-            sink.flush()  # what a checkpoint covers is in the tracker before the checkpoint exists
-            checkpoints.save(engine, done)
-    return Trained(recipe.steps - first, time.perf_counter() - began, frozenset(rejected.found.values()))
+    Raises `BackToCheckpointError` after too many bad steps in a row, `VitokError` when told that the machine will go.
+    """
+    recipe, resources, place, clock, sink = run.recipe, run.resources, run.place, run.clock, run.sink
+    batches = _ahead(task, run, at)
+    rejected = Rejected(recipe.data.max_rejected, run.source.rejected)
+    began = saved_at = time.monotonic()
+    first = logged = at.step
+    for step in range(first, recipe.steps):
+        clock.step = step
+        with clock("data"):
+            batch, inputs = next(batches)
+        rejected.add(batch.rejected, len(batch.images), sum(run.source.training.counts))
+        with clock("compute"):
+            terms = task.backward(inputs, step)
+            rates = task.rates(step)
+            norms = {engine.name: engine.step(lr) for engine, lr in zip(task.engines, rates, strict=True)}
+            old = place.rank == 0 and time.monotonic() - saved_at > 60 * resources.checkpoint_minutes
+            values, (leaving, due) = _agreed(terms, (run.notice.given, old), place)
+        values |= {f"grad_norm/{name}": norm for name, norm in norms.items()}
+        values |= {f"lr/{engine.name}": lr for engine, lr in zip(task.engines, rates, strict=True)}
+
+        skipped, trouble = at.health.judge(values["loss"], norms)
+        if skipped:
+            path = keep_batch(run.folder, batch, step, step + at.shift, place.rank)
+            trouble += f"; batch {step + at.shift} of seed {recipe.seed} is kept as {path}"
+        else:
+            at.window.append(values)
+        if trouble:
+            sink.say(step + 1, f"step {step + 1} {trouble}")
+        if at.health.in_a_row >= resources.bad_steps:
+            raise BackToCheckpointError(step, step + at.shift, f"{at.health.in_a_row} steps in a row were not finite; the last: {trouble}")
+
+        at.step = step + 1
+        last = at.step == recipe.steps
+        point: dict[str, float] = {}
+        if resources.evaluate_every and at.step % resources.evaluate_every == 0 and not last:
+            with clock("evaluation"):
+                metrics = task.evaluate().metrics
+            point = {f"validation/{name}": value for name, value in metrics.items()}
+            name, more = task.goal
+            if at.best is None or (metrics[name] > at.best[1]) == more:
+                at.best, due = (at.step, metrics[name]), True
+        if at.window and (at.step % resources.log_every == 0 or last):
+            with clock("logging"):
+                point |= _point(run, at, at.step - logged, task.watch(), rejected, task.flops)
+            at.window, logged = [], at.step
+        if point:
+            with clock("logging"):
+                sink.log(at.step, point)
+        if at.step % resources.checkpoint_every == 0 or last or due or leaving:
+            with clock("checkpoint"):
+                checkpoints.save(task.engines, at.step, at.state())
+            saved_at = time.monotonic()
+        if leaving and not last:
+            checkpoints.finish()
+            raise VitokError(f"this machine will be taken away ({run.notice.reason}): stopped at step {at.step}, with a checkpoint of it")
+    checkpoints.finish()
+    return Trained(recipe.steps - first, time.monotonic() - began, frozenset(rejected.found.values()))
 
 
 def learning_rate(optimizer: Optimizer, batch_size: int, step: int, steps: int) -> float:
     """Linear warmup, then cosine to zero; the peak is `lr` for every 256 samples of the batch (section 2.3)."""
-    peak, warmup = optimizer.lr * batch_size / 256, round(optimizer.warmup * steps)
-    if step < warmup:
-        return peak * (step + 1) / warmup
-    return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+    return optimizer.lr * batch_size / 256 * schedule(optimizer.warmup, step, steps)
+
+
+def schedule(warmup: float, step: int, steps: int) -> float:
+    """The share of the peak at a step."""
+    rising = round(warmup * steps)
+    if step < rising:
+        return (step + 1) / rising
+    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
+
+
+def _ahead(task: Task, run: Run, at: Position) -> Iterator[tuple[Batch, Any]]:
+    """Batches and what the task makes of them, one ahead of who asks."""
+    recipe, place = run.recipe, run.place
+    batches = run.source.batches(
+        seed=recipe.seed, batch_size=recipe.batch_size, start=at.step + at.shift, steps=recipe.steps + at.shift,
+        rank=place.rank, world=place.world,
+    )  # fmt: skip
+
+    def made(position: int) -> tuple[Batch, Any]:
+        batch = next(batches)
+        return batch, task.prepare(batch, position)
+
+    positions = range(at.step + at.shift, recipe.steps + at.shift)
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(made, positions[0]) if positions else None
+        for position in positions:
+            assert coming is not None
+            found = coming.result()
+            coming = thread.submit(made, position + 1) if position + 1 < positions.stop else None
+            yield found
+
+
+def _agreed(terms: dict[str, torch.Tensor], flags: tuple[bool, ...], place: Place) -> tuple[dict[str, float], list[bool]]:
+    """The mean of each term over the ranks, and which flags one of them has raised."""
+    raised = torch.tensor([float(flag) for flag in flags], device=place.device)
+    numbers = torch.cat([torch.stack([term.detach().float() for term in terms.values()]), raised])
+    if place.world > 1:
+        dist.all_reduce(numbers)
+    found = numbers.tolist()
+    return {name: value / place.world for name, value in zip(terms, found, strict=False)}, [value > 0 for value in found[len(terms) :]]
+
+
+def _point(run: Run, at: Position, steps: int, watched: dict[str, float], rejected: Rejected, flops: float) -> dict[str, float]:
+    """One point of every curve: means over the steps since the last, times over those of this process."""
+    values = {f"train/{name}": sum(each[name] for each in at.window) / len(at.window) for name in at.window[0]}
+    split = run.clock.split(steps)
+    rate, world, health = run.recipe.batch_size / split["time/step"], run.place.world, at.health
+    values |= split | watched
+    values |= {
+        "train/images_per_s": rate, "train/images_per_s_per_device": rate / world,
+        "train/mfu": flops / world / split["time/step"] / run.peak, "memory/peak_gb": memory_peak(run.place.device),
+        "health/skipped_steps": float(health.skipped), "health/spikes": float(health.spikes), "health/retreats": float(health.retreats),
+        "data/rejected": float(len(rejected.found)),
+    }  # fmt: skip
+    return values | {f"data/rejected/{reason}": float(count) for reason, count in rejected.reasons().items()}
