@@ -156,7 +156,7 @@ def test_a_trial_loads_neither_mlflow_nor_the_compiler(source: Source, states: d
             return [name for name in ("torch", "mlflow", "torch._dynamo") if name in sys.modules]
 
     uri = f"sqlite:///{tmp_path}/mlflow.db"
-    run_id = Tracker(uri, tmp_path, "start").child("", "cell", "cell", {}, {})
+    run_id = Tracker(uri, tmp_path, "start").child(None, "cell", "cell", {}, {})
     spec = {"recipe": tiny().model_dump(mode="json"), "run_id": run_id, "folder": str(tmp_path / "cell"), "samples": "all"}
     recorder = ray.remote(num_cpus=0)(Recorder).remote(uri, str(tmp_path), "start")
     assert ray.get(ray.remote(Process).remote().trial.remote([recorder])) == ["torch"]

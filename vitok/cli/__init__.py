@@ -2,7 +2,7 @@
 
 import tyro
 
-from vitok.cli import data, weights
+from vitok.cli import data, train, weights
 from vitok.cli.info import info
 from vitok.errors import exit_on_error
 
@@ -17,8 +17,11 @@ def main() -> None:
     corpora.command(name="stats")(data.stats)
     corpora.command(name="preview")(data.preview)
     corpora.command(name="verify")(data.verify)
+    training = tyro.extras.SubcommandApp()
+    training.command(name="tokenizer")(train.tokenizer)
     app = tyro.extras.SubcommandApp()
     app.command(info)
     app.command(networks, name="weights", help="The pretrained networks that metrics and losses use.")
     app.command(corpora, name="data", help="Corpora of images and videos: what is in them, and how to make them stream.")
+    app.command(training, name="train", help="Single runs, with the recipes of the studies.")
     exit_on_error(lambda: app.cli(prog="vitok", description="Scaling studies of visual tokenizers."))

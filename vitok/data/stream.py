@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import ray
@@ -23,6 +23,9 @@ from vitok.data.reader import Decoded, Reader
 from vitok.data.sample import Rejection
 from vitok.errors import VitokError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 IMAGES, CLIPS = 128, 16  # about so many are decoded by one task, half a second's work and a second's: between tasks a worker waits 16 ms
 FORGIVEN = 10  # unusable samples that stop no run, however small the corpus
 
@@ -32,6 +35,12 @@ class Batch:
     images: np.ndarray  # (B, H, W, 3) or, of several frames, (B, T, H, W, 3) uint8
     rejected: frozenset[Rejection]  # every sample that had to be replaced or left out
     labels: np.ndarray | None = None  # (B,) int32, -1 where there is none
+
+    def tensor(self) -> "Tensor":
+        """The images. A copy where they lie in Ray's store, which nobody may write to."""
+        import torch
+
+        return torch.from_numpy(self.images if self.images.flags.writeable else self.images.copy())
 
 
 class Rejected:

@@ -60,7 +60,7 @@ def evaluate(
             if batch is None or not len(batch.images):
                 reconstruct(idle)  # under ZeRO-3 a forward is a collective: every rank must run as many
                 continue
-            pixels = to_pixels(torch.from_numpy(batch.images).to(device))
+            pixels = to_pixels(batch.tensor().to(device))
             mine.append(_measure(turn * world + rank, reconstruct, pixels, perceptual))
     everything = [(mine, rejected)] * world
     if world > 1:

@@ -82,7 +82,7 @@ class Asked:
 
 
 def _ask(study: Study, options: Options, offered: dict[str, float] | None = None) -> Asked:
-    changes = _changes(options)
+    changes = parsed(options.changes)
     if not options.seeds or len(set(options.seeds)) < len(options.seeds):
         raise UsageError(f"--seeds {' '.join(map(str, options.seeds))}: give one or more different seeds")
     choice = place.choose(study.scales, options.scale, offered)
@@ -96,9 +96,10 @@ def _ask(study: Study, options: Options, offered: dict[str, float] | None = None
     return Asked(scale, choice, corpora, cells, key(study.name, choice.scale, corpora.uri, changes), changes)
 
 
-def _changes(options: Options) -> dict[str, str]:
+def parsed(texts: tuple[str, ...]) -> dict[str, str]:
+    """KEY=VALUE, each of `--set`. Raises `UsageError`."""
     changes: dict[str, str] = {}
-    for text in options.changes:
+    for text in texts:
         name, equals, value = text.partition("=")
         if not equals:
             raise UsageError(f"--set {text!r}: it takes KEY=VALUE, as in --set steps=100")
@@ -171,7 +172,7 @@ def _report(study: Study, options: Readable) -> None:
     from vitok.study.tracking import Tracker, address
 
     tracker = Tracker(address(storage), storage, study.name)
-    sweep = key(study.name, choice.scale, canonical(options.corpus), _changes(options))
+    sweep = key(study.name, choice.scale, canonical(options.corpus), parsed(options.changes))
     summary = report.write(study, tracker, sweep, storage / study.name / "report")
     print(json.dumps(summary, indent=2)) if options.json else _show_report(summary)
 

@@ -1,6 +1,10 @@
 """Where a study runs: which Ray, and which scale fits it."""
 
+import fcntl
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,3 +87,27 @@ def connect(slots: int) -> dict[str, float]:
         first = str(error).strip().splitlines()[0]
         raise VitokError(f"Ray could not be reached or started: {first}") from None
     return {name: float(amount) for name, amount in ray.cluster_resources().items()}
+
+
+@contextmanager
+def alone(folder: Path, what: str) -> Iterator[None]:
+    """One process at a time in a folder. The lock goes with the process, however it ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.seek(0)
+            raise VitokError(f"process {lock.read() or '?'} is already running this {what} in {folder}: wait for it, or stop it") from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def copied(source: Path, target: Path) -> None:
+    """A file that stays where another may be removed; whole when it is there."""
+    if not target.exists():
+        partial = target.with_name(target.name + ".partial")
+        shutil.copyfile(source, partial)
+        partial.replace(target)

@@ -54,31 +54,41 @@ class Progress:
         with Bars(*columns, console=self.console) as bars:
             whole = bars.add_task(f"{len(cells)} cells, all steps", total=total, note="")
             tasks: dict[str, Any] = {}
+            told = 0
             while not ended.wait(1.0):
-                latest = _latest(recorder)
-                for run, (step, values) in latest.items():
+                told = self._tell(recorder, cells, told)
+                points = latest(recorder)
+                for run, (step, values) in points.items():
                     if run not in tasks:
                         tasks[run] = bars.add_task(cells[run].label, total=cells[run].recipe.steps, note="")
                     note = _note(values)
                     bars.update(tasks[run], completed=step, note=note, visible=step < cells[run].recipe.steps)
-                bars.update(whole, completed=sum(step for step, _ in latest.values()))
-            bars.update(whole, completed=sum(step for step, _ in _latest(recorder).values()))
+                bars.update(whole, completed=sum(step for step, _ in points.values()))
+            bars.update(whole, completed=sum(step for step, _ in latest(recorder).values()))
 
     def _lines(self, recorder: Any, cells: dict[str, Cell], ended: threading.Event) -> None:
         shown: set[str] = set()
         next_line = time.monotonic() + EVERY
+        told = 0
         while not ended.wait(0.5):
-            latest = _latest(recorder)
-            for run, (step, values) in latest.items():
+            told = self._tell(recorder, cells, told)
+            points = latest(recorder)
+            for run, (step, values) in points.items():
                 if step == cells[run].recipe.steps and run not in shown:
                     shown.add(run)
-                    self.line(f"[{self._clock()}] {cells[run].label}: trained, {_note(values)} ({len(shown)} of {len(cells)})")
+                    self.line(f"[{self.clock()}] {cells[run].label}: trained, {_note(values)} ({len(shown)} of {len(cells)})")
             if time.monotonic() >= next_line:
                 next_line += EVERY
-                running = [f"{cells[run].label} {step}/{cells[run].recipe.steps}" for run, (step, _) in latest.items() if run not in shown]
-                self.line(f"[{self._clock()}] {'; '.join(running) or 'starting'}")
+                running = [f"{cells[run].label} {step}/{cells[run].recipe.steps}" for run, (step, _) in points.items() if run not in shown]
+                self.line(f"[{self.clock()}] {'; '.join(running) or 'starting'}")
 
-    def _clock(self) -> str:
+    def _tell(self, recorder: Any, cells: dict[str, Cell], told: int) -> int:
+        found = news(recorder, told)
+        for run, _, text in found:
+            self.line(f"[{self.clock()}] {cells[run].label}: {text}")
+        return told + len(found)
+
+    def clock(self) -> str:
         seconds = int(time.monotonic() - self.began)
         return f"{seconds // 60}:{seconds % 60:02d}"
 
@@ -89,11 +99,20 @@ def _note(values: dict[str, float]) -> str:
     return ", ".join(shown + ([f"{values['train/images_per_s']:.0f} images/s"] if "train/images_per_s" in values else []))
 
 
-def _latest(recorder: Any) -> dict[str, tuple[int, dict[str, float]]]:
+def latest(recorder: Any) -> dict[str, tuple[int, dict[str, float]]]:
+    return _asked(recorder.progress, {})
+
+
+def news(recorder: Any, since: int) -> list[tuple[str, int, str]]:
+    """What runs had to say: (run, step, text)."""
+    return _asked(recorder.news, [], since)
+
+
+def _asked(method: Any, nothing: Any, *arguments: Any) -> Any:
     import ray
     from ray.exceptions import RayError
 
     try:
-        return ray.get(recorder.progress.remote(), timeout=5)
+        return ray.get(method.remote(*arguments), timeout=5)
     except RayError:  # the recorder is busy or going down with the cluster: the picture waits
-        return {}
+        return nothing

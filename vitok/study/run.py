@@ -1,11 +1,8 @@
 """Cells -> finished runs: Ray Tune schedules, MLflow remembers. Running again is always a resume."""
 
-import fcntl
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +10,13 @@ from typing import Any
 import vitok
 from vitok.config import Recipe, Resources, flat
 from vitok.data.corpora import Corpora
-from vitok.errors import VitokError
+from vitok.errors import UsageError, VitokError
+from vitok.study import place
 from vitok.study.grid import Cell, describe
 from vitok.study.progress import Progress
 from vitok.study.recorder import Recorder
 from vitok.study.study import Scale, Study
-from vitok.study.tracking import CORPUS, SCALE, STUDY, Tracker
+from vitok.study.tracking import CORPUS, FOLDER, SCALE, STUDY, Tracker
 
 PROTOCOL = (
     "reconstruction from the posterior's mean, rounded to uint8; PSNR and SSIM (11 x 11 Gaussian window, valid part) on uint8 RGB, "
@@ -44,14 +42,22 @@ class Sweep:
     def folder(self) -> Path:
         return self.storage / self.study.name
 
+    def cell_folder(self, digest: str) -> Path:
+        return self.folder / "cells" / digest
+
     def tags(self) -> dict[str, str]:
-        views = self.scale.base.data.validation_crops
-        shown = "the centre crop (ADM)" if views == 1 else f"{views} fixed random crops of each"
-        return {
-            STUDY: self.study.name, SCALE: self.scale_name, CORPUS: self.corpora.fingerprint, "vitok.corpus_uri": self.corpora.uri,
-            "vitok.changes": " ".join(f"{key}={value}" for key, value in self.changes.items()), "vitok.commit": commit(),
-            "vitok.version": vitok.__version__, "vitok.protocol": PROTOCOL.format(views=shown),
-        }  # fmt: skip
+        return {STUDY: self.study.name} | tags(self.scale.base, self.scale_name, self.corpora, self.changes)
+
+
+def tags(recipe: Recipe, scale: str, corpora: Corpora, changes: dict[str, str]) -> dict[str, str]:
+    """What a run in MLflow says of where it comes from and how it was measured."""
+    views = recipe.data.validation_crops
+    shown = "the centre crop (ADM)" if views == 1 else f"{views} fixed random crops of each"
+    return {
+        SCALE: scale, CORPUS: corpora.fingerprint, "vitok.corpus_uri": corpora.uri,
+        "vitok.changes": " ".join(f"{key}={value}" for key, value in changes.items()), "vitok.commit": commit(),
+        "vitok.version": vitok.__version__, "vitok.protocol": PROTOCOL.format(views=shown),
+    }  # fmt: skip
 
 
 def run(sweep: Sweep, offered: dict[str, float], say: Progress) -> None:
@@ -65,9 +71,10 @@ def run(sweep: Sweep, offered: dict[str, float], say: Progress) -> None:
     from vitok.data.stream import prepare
     from vitok.metrics import weights
 
-    with _alone(sweep.folder):
+    with place.alone(sweep.folder, "study"):
         done = sweep.tracker.finished(cell.digest for cell in sweep.cells)
         pending = [cell for cell in reversed(sweep.cells) if cell.digest not in done]  # the longest first: none runs alone at the end
+        enough(sweep.corpora, sweep.scale.resources)
         atonce = concurrency(sweep.scale.resources, offered)
         here: Any = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         recorder = ray.remote(num_cpus=0, scheduling_strategy=here)(Recorder).remote(
@@ -83,11 +90,15 @@ def run(sweep: Sweep, offered: dict[str, float], say: Progress) -> None:
                 (_samples(c.recipe), c.recipe.data, c.recipe.tokenizer.size, c.recipe.tokenizer.frames) for c in pending
             }
         }
-        _warn_rejected(frozenset(str(rejection) for source in sources.values() for rejection in source.rejected), say)
+        warn_rejected(frozenset(str(rejection) for source in sources.values() for rejection in source.rejected), say)
         parent = sweep.tracker.sweep(sweep.key, sweep.tags(), [cell.digest for cell in sweep.cells])
         children = {
             cell.digest: sweep.tracker.child(
-                parent, cell.digest, cell.label, sweep.tags(), describe(cell.recipe) | flat(cell.recipe.model_dump(mode="json"))
+                parent,
+                cell.digest,
+                cell.label,
+                sweep.tags() | {FOLDER: str(sweep.cell_folder(cell.digest))},
+                describe(cell.recipe) | flat(cell.recipe.model_dump(mode="json")),
             )
             for cell in pending
         }
@@ -95,7 +106,7 @@ def run(sweep: Sweep, offered: dict[str, float], say: Progress) -> None:
             errors = _schedule(sweep, pending, children, sources, states, recorder, atonce)
         finished = sweep.tracker.finished(cell.digest for cell in sweep.cells)
         sweep.tracker.close(parent, finished=len(finished) == len(sweep.cells))
-        _warn_rejected(frozenset(name for error in errors.values() for name in error.get("rejected", [])), say)
+        warn_rejected(frozenset(name for error in errors.values() for name in error.get("rejected", [])), say)
     failed = [
         f"{cell.label}: {errors.get(cell.digest, {}).get('error', 'its process died')}" for cell in pending if cell.digest not in finished
     ]
@@ -103,11 +114,17 @@ def run(sweep: Sweep, offered: dict[str, float], say: Progress) -> None:
         raise VitokError(f"{len(failed)} of {len(pending)} cells failed (run again to retry): " + "; ".join(failed))
 
 
+def enough(corpora: Corpora, resources: Resources) -> None:
+    """Raises `UsageError` where a worker would have no sample of its own."""
+    if corpora.counts[0] < resources.workers:
+        raise UsageError(f"{corpora.uri} has {corpora.counts[0]} samples to train on, fewer than the {resources.workers} workers of a run")
+
+
 def concurrency(resources: Resources, offered: dict[str, float]) -> int:
     """How many trials the cluster holds at once, each with the CPUs that it leaves to Ray Data. Raises if not even one."""
     need = {
-        "CPU": resources.workers * resources.cpus_per_worker + resources.data_cpus,
         "GPU": resources.workers * resources.gpus_per_worker,
+        "CPU": resources.workers * resources.cpus_per_worker + resources.data_cpus,
         "trial_slot": 1 if resources.workers > 1 else 0,
     }
     for name, amount in need.items():
@@ -134,7 +151,7 @@ def _schedule(
     specs = [
         {
             "digest": cell.digest, "recipe": cell.recipe.model_dump(mode="json"), "run_id": children[cell.digest],
-            "folder": str(sweep.folder / "cells" / cell.digest), "samples": _samples(cell.recipe),
+            "folder": str(sweep.cell_folder(cell.digest)), "samples": _samples(cell.recipe),
         }
         for cell in pending
     ]  # fmt: skip
@@ -174,27 +191,11 @@ def commit() -> str:
     return described.stdout.strip() or "unknown"
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One `run` of a study in a storage at a time. The lock goes with the process, however it ends."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lock.seek(0)
-            raise VitokError(f"process {lock.read() or '?'} is already running this study in {folder}: wait for it, or stop it") from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield
-
-
 def _samples(recipe: Recipe) -> str:
     """Cells with the same value see the same samples in the same way: one source serves them all."""
     return f"{recipe.data.model_dump_json()} {recipe.tokenizer.size} {recipe.tokenizer.frames}"
 
 
-def _warn_rejected(rejected: frozenset[str], say: Progress) -> None:
+def warn_rejected(rejected: frozenset[str], say: Progress) -> None:
     if rejected:
         say.line(f"warning: {len(rejected)} sample(s) could not be used and were left out: " + "; ".join(sorted(rejected)[:5]))

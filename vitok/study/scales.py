@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from vitok.config import Data, Loss, Optimizer, Recipe, Resources
+from vitok.config import Data, Gan, Loss, Optimizer, Recipe, Resources
 from vitok.study.study import Scale
 from vitok.variants import tokenizer
 
@@ -39,3 +39,15 @@ def paper(grid: dict[str, tuple[Any, ...]]) -> Scale:
         workers=8, gpus_per_worker=1, cpus_per_worker=4, data_cpus=64, zero=1, compile=True, tflops=989, utilisation=0.12
     )  # fmt: skip
     return Scale(base, resources, grid)
+
+
+def stage2(base: Recipe, scale: str, start: str) -> Recipe:
+    """Stage 2 of a scale, from the weights whose SHA-256 is `start`. Section 2.3 with A.3's weight; on a laptop a small
+    discriminator, which must learn in hundreds of steps what at paper scale takes thousands, and a shorter average."""
+    if scale == "laptop":
+        gan = Gan(base_channels=256, lr=2e-3, ramp=0.25, weight=0.05)
+        return Recipe.model_validate(
+            base.model_dump()
+            | {"gan": gan.model_dump(), "start": start, "ema": 0.98, "optimizer": base.optimizer.model_dump() | {"lr": 0.008}}
+        )
+    return Recipe.model_validate(base.model_dump() | {"gan": Gan().model_dump(), "start": start, "ema": 0.9999})

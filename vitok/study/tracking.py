@@ -28,6 +28,7 @@ logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # the maki
 
 CELL, SWEEP, SCALE, STUDY = "vitok.cell", "vitok.sweep", "vitok.scale", "vitok.study"
 CORPUS, CELLS = "vitok.corpus", "vitok.cells"
+FOLDER = "vitok.folder"  # where a run's weights lie
 
 
 def address(storage: Path) -> str:
@@ -73,6 +74,17 @@ class Tracker:
         found = self._search(f"tags.`{SWEEP}` = '{key}'")
         return found[0] if found else None
 
+    def find_run(self, run_id: str) -> Run | None:
+        """Any run, of whatever study."""
+        try:
+            return self.client.get_run(run_id)
+        except MlflowException:
+            return None
+
+    @property
+    def address(self) -> str:
+        return redact(self.uri)
+
     def finished(self, cells: Iterable[str]) -> dict[str, Run]:
         """Finished runs by cell, whichever sweep they were run for."""
         wanted = set(cells)
@@ -93,14 +105,14 @@ class Tracker:
                 found[cell] = state
         return found
 
-    def child(self, parent: str, cell: str, name: str, tags: dict[str, str], params: dict[str, Any]) -> str:
-        """The run of a cell: the unfinished one of an earlier attempt, or a new one. Its id."""
+    def child(self, parent: str | None, cell: str, name: str, tags: dict[str, str], params: dict[str, Any]) -> str:
+        """The run of a cell, under a sweep's or by itself: the unfinished one of an earlier attempt, or a new one. Its id."""
         found = self._search(f"tags.`{CELL}` = '{cell}' AND attributes.status != 'FINISHED'")
         if found:
             run_id = found[0].info.run_id
             self.client.update_run(run_id, status="SCHEDULED")  # until its trial logs
             return run_id
-        tags = {CELL: cell, "mlflow.parentRunId": parent, **tags}
+        tags = {CELL: cell, **({"mlflow.parentRunId": parent} if parent else {}), **tags}
         run_id = self.client.create_run(self.experiment, tags=tags, run_name=name).info.run_id
         self.client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
         self.client.update_run(run_id, status="SCHEDULED")

@@ -5,13 +5,16 @@ import json
 import shutil
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 
 from vitok.config import Recipe, Resources
 from vitok.errors import VitokError
 from vitok.study.recorder import RecorderSink
+
+if TYPE_CHECKING:
+    from vitok.train.launch import Outcome
 
 
 def trial(
@@ -20,7 +23,6 @@ def trial(
     """One cell, in a process of Tune's. What it returns is the trial's result."""
     began, spec = time.perf_counter(), config["cell"]
     gc.disable()  # importing makes many objects and no garbage: the collector is a fifth of torch's import
-    from vitok.study.figures import side_by_side
     from vitok.train import launch
 
     gc.enable()
@@ -32,6 +34,15 @@ def trial(
     except VitokError as error:  # it would fail again: no retry
         ray.get(recorder.fail.remote(spec["run_id"], str(error)))
         return {"error": str(error)}
+    values = finish(outcome, recipe, folder, recorder, spec["run_id"], began)
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # the cell is finished: its weights are in tokenizer.safetensors
+    return {**values, "rejected": sorted(map(str, outcome.rejected))}
+
+
+def finish(outcome: "Outcome", recipe: Recipe, folder: Path, recorder: Any, run_id: str, began: float) -> dict[str, float]:
+    """Hand all that a finished run leaves to the recorder. Its final values."""
+    from vitok.study.figures import side_by_side
+
     evaluation = outcome.evaluation
     values = {
         **evaluation.metrics, "images": float(len(evaluation.per_image["LPIPS"])), "rejected": float(len(outcome.rejected)),
@@ -45,6 +56,5 @@ def trial(
     }
     if outcome.rejected:
         artifacts["rejected.txt"] = "\n".join(sorted(map(str, outcome.rejected))).encode()
-    ray.get(recorder.finish.remote(spec["run_id"], values, recipe.steps, artifacts))
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # the cell is finished: its weights are in tokenizer.safetensors
-    return {**values, "rejected": sorted(map(str, outcome.rejected))}
+    ray.get(recorder.finish.remote(run_id, values, recipe.steps, artifacts))
+    return values

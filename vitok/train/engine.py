@@ -14,6 +14,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from vitok.config import Optimizer, Recipe, Resources
+from vitok.memory import BUCKET
 from vitok.train.parts import MOMENTS, parts
 from vitok.train.saved import Saved
 
@@ -127,7 +128,10 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any
 
 def settings(recipe: Recipe, resources: Resources, optimizer: Optimizer) -> dict[str, Any]:
     """The JSON that DeepSpeed gets."""
-    zero: dict[str, Any] = {"stage": resources.zero}
+    # Buffers of 100 MB, not DeepSpeed's two of 2 GB; of ZeRO-3 at most a block or two are whole at a time.
+    zero: dict[str, Any] = {"stage": resources.zero, "reduce_bucket_size": BUCKET, "allgather_bucket_size": BUCKET}
+    if resources.zero == 3:
+        zero |= {"stage3_prefetch_bucket_size": BUCKET, "stage3_max_live_parameters": 2 * BUCKET, "stage3_max_reuse_distance": 2 * BUCKET}
     if resources.offload:
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": bool(resources.gpus_per_worker)}
     return {

@@ -36,7 +36,7 @@ def draw(batch: Batch, position: int, recipe: Recipe, place: Place) -> Inputs:
     size, latent = recipe.batch_size, recipe.tokenizer
     mirrored = torch.rand(size, generator=generator)[share] < (0.5 if recipe.data.flip else 0.0)
     noise = torch.randn(size, latent.tokens, latent.channels, generator=generator)[share]
-    inputs = Inputs(torch.from_numpy(batch.images), mirrored, noise)
+    inputs = Inputs(batch.tensor(), mirrored, noise)
     return Inputs(*(part.pin_memory() for part in inputs)) if place.device.type == "cuda" else inputs
 
 

@@ -1,0 +1,106 @@
+"""Peak memory of tensors in a training step, predicted by `vitok.memory` and measured, for each stage of ZeRO.
+
+    python -m tests.benchmarks.memory [--variant S-B/16] [--size 128] [--batch 8] [--workers 2] [--precision bf16]
+
+Each row is a step's peak on rank 0 of so many processes over gloo, from torch's own record of every allocation and release of
+a tensor (torch.profiler), from before the model is made.
+"""
+
+import argparse
+import socket
+import subprocess
+import sys
+from typing import Any
+
+from vitok import memory
+from vitok.config import Loss, Recipe, Resources, override
+from vitok.variants import tokenizer
+
+CASES = [{"zero": zero, "recompute": share} for zero in (0, 1, 2, 3) for share in (0.0, 1.0)]
+
+
+def setting(options: Any) -> tuple[Recipe, Resources]:
+    network = Loss(lpips=0.0 if options.lpips == "none" else 1.0, lpips_network="vgg16" if options.lpips == "none" else options.lpips)
+    recipe = Recipe(
+        tokenizer=tokenizer(options.variant, channels=16, size=options.size), loss=network, batch_size=options.batch,
+        precision=options.precision, ema=0.999 if options.ema else 0.0,
+    )  # fmt: skip
+    return recipe, Resources(workers=options.workers, tflops=1, utilisation=1)
+
+
+def measure(options: Any, rank: int, port: int, case: int) -> float:
+    """Bytes, on this rank."""
+    import torch
+    import torch.distributed as dist
+    from torch.profiler import ProfilerActivity, profile
+
+    from vitok import losses
+    from vitok.metrics import weights
+    from vitok.models.blocks import prepare
+    from vitok.models.tokenizer import Tokenizer
+    from vitok.train.engine import Engine, Place, connect
+
+    recipe, resources = setting(options)
+    resources = override(resources, CASES[case])
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=options.workers)
+    torch.set_num_threads(1)
+    place = Place(rank, options.workers)
+    connect(place)
+    perceptual = weights.lpips(recipe.loss.lpips_network) if recipe.loss.lpips else None
+    cfg, local = recipe.tokenizer, recipe.batch_size // options.workers
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+        model = Tokenizer(cfg)
+        prepare(model, resources.recompute, compiled=False)
+        engine = Engine("tokenizer", model, recipe.optimizer, recipe, resources, place, recipe.ema)
+        for _ in range(2):
+            pixels, noise = torch.rand(local, 3, cfg.size, cfg.size) * 2 - 1, torch.randn(local, cfg.tokens, cfg.channels)
+            engine.backward(losses.stage1(engine(pixels, noise), pixels, recipe.loss, perceptual)["loss"])
+            engine.step(1e-4)
+    assert record.profiler is not None
+    total, most = 0, 0
+    for event in sorted((e for e in record.profiler.kineto_results.events() if e.name() == "[memory]"), key=lambda e: e.start_ns()):  # pyright: ignore[reportOptionalMemberAccess]
+        total += event.nbytes()
+        most = max(most, total)
+    return most
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--variant", default="S-B/16")
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--precision", default="bf16")
+    parser.add_argument("--lpips", default="vgg16")
+    parser.add_argument("--ema", action="store_true")
+    parser.add_argument("--rank", type=int)
+    parser.add_argument("--port", type=int)
+    parser.add_argument("--case", type=int)
+    options = parser.parse_args()
+    if options.rank is not None:
+        print(f"peak {measure(options, options.rank, options.port, options.case):.0f}")
+        return
+    recipe, resources = setting(options)
+    print(f"{options.variant} at {options.size} pixels, {options.batch} samples on {options.workers} workers, {options.precision}, MB")
+    print("zero  recompute  predicted  measured  ratio  of which predicted")
+    for number, case in enumerate(CASES):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        command = [sys.executable, "-m", "tests.benchmarks.memory", *sys.argv[1:], "--port", str(port), "--case", str(number)]
+        ranks = [
+            subprocess.Popen([*command, "--rank", str(rank)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+            for rank in range(options.workers)
+        ]
+        outputs = [rank.communicate()[0] for rank in ranks]
+        peaks = [float(line.split()[1]) for output in outputs for line in output.splitlines() if line.startswith("peak ")]
+        terms = memory.step_memory(recipe, override(resources, case))
+        predicted = terms.pop("peak")
+        shown = ", ".join(f"{name} {value / 1e6:.0f}" for name, value in terms.items())
+        most = max(peaks)
+        row = f"{case['zero']:4d}  {case['recompute']:9.1f}  {predicted / 1e6:9.0f}  {most / 1e6:8.0f}  {predicted / most:5.2f}  {shown}"
+        print(row, flush=True)
+
+
+if __name__ == "__main__":
+    main()

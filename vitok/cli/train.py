@@ -1,0 +1,97 @@
+"""`vitok train tokenizer`: one run, outside of a study."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from vitok.errors import UsageError
+
+Changes = Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(name="set", metavar="KEY=VALUE")]
+
+
+def tokenizer(
+    *, variant: str | None = None, channels: int | None = None, size: int | None = None, frames: int | None = None,
+    corpus: str = "sample-photos", stage: Literal[1, 2] = 1, init: str = "", workers: int | None = None, scale: str | None = None,
+    steps: int | None = None, seed: int = 0, name: str = "", storage: Path | None = None, changes: Changes = (),
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
+) -> None:  # fmt: skip
+    """Train one tokenizer. Stop it at any moment; the same command goes on from its last checkpoint.
+
+    vitok train tokenizer --variant S-B/16 --channels 16 --size 256 --corpus path/to/photos --workers 8
+    vitok train tokenizer --stage 2 --init RUN              the second stage of a run, by its MLflow id or its folder
+    vitok train tokenizer --set optimizer.lr=2e-4 --set resources.zero=2 --set resources.recompute=0.5
+
+    Args:
+        variant: ENCODER-DECODER/PATCH or ENCODER-DECODER/STRIDExPATCH, as in S-B/16. Default: the scale's; of --init, that of its run.
+        channels: c, latent channels a token.
+        size: Side of the square input, pixels.
+        frames: Frames of the input; an image is a video of one.
+        corpus: A corpus, as studies take it.
+        stage: 1: the whole auto-encoder. 2: the decoder behind the frozen encoder of --init, with a GAN.
+        init: Weights to begin from: the id of a finished run in MLflow, its folder, or a .safetensors file with recipe.json beside it.
+        workers: Processes that share the batch, each with a GPU where the scale has one.
+        scale: laptop, single-gpu or paper: what the rest of the recipe starts from. Default: what this machine or cluster can carry.
+        steps: Training steps. Default: the scale's.
+        seed: Of weights, noise and the order of samples.
+        name: Of the run's folder in the storage. Default: the hash of recipe and corpus.
+        storage: Where everything is kept. Default: VITOK_STORAGE, or ./runs.
+        changes: Change a number of the recipe (loss.kl=1e-4, gan.weight=0.1) or of the resources (resources.zero=1).
+        as_json: Print the result as JSON for programs.
+    """
+    from vitok.config import Resources, check, override
+    from vitok.study import place, scales, single
+    from vitok.study import start as starts
+    from vitok.study.app import parsed
+    from vitok.study.progress import Progress
+    from vitok.study.tracking import Tracker, address
+
+    if stage == 2 and not init:
+        raise UsageError("--stage 2 tunes the decoder of a stage 1 run: name it with --init (an MLflow run id, or its folder)")
+    if "/" in name or name.startswith("."):
+        raise UsageError(f"--name {name!r}: the name of a folder, without a slash or a dot at the beginning")
+    known = {"laptop": scales.laptop({}), "single-gpu": scales.single_gpu({}), "paper": scales.paper({})}
+    kept, say = place.storage(storage), Progress()
+    offered = place.connect(slots=0) if place.in_cluster() else None
+    choice = place.choose(known, scale, offered)
+    tracker = Tracker(address(kept), kept, single.STUDY_NAME)
+    start = starts.find(init, tracker) if init else None
+    base, resources = known[choice.scale].base, known[choice.scale].resources
+    base = base.model_copy(update={"tokenizer": _tokenizer(variant, channels, size, frames, start.recipe if start else base), "seed": seed})
+    given = dict(parsed(changes)) | ({"steps": str(steps)} if steps else {}) | ({"resources.workers": str(workers)} if workers else {})
+    if start:
+        from safetensors.torch import load_file
+
+        from vitok.metrics.weights import digest
+
+        sha256 = digest(load_file(start.weights))
+        base = scales.stage2(base, choice.scale, sha256) if stage == 2 else base.model_copy(update={"start": sha256})
+    recipe = override(base, {key: value for key, value in given.items() if not key.startswith("resources.")})
+    own = {key.removeprefix("resources."): value for key, value in given.items() if key.startswith("resources.")}
+    resources: Resources = override(resources, own)
+    check(recipe, resources)
+    if start:
+        starts.same_shape(start, recipe)
+    from vitok.data.corpora import open_corpora
+
+    asked = single.Single(recipe, resources, choice.scale, open_corpora(corpus), given, kept, tracker, name, start)
+    say.line(f"scale {choice.scale}: {choice.reason}")
+    say.line(asked.about())
+    found = single.run(asked, offered if offered is not None else place.connect(slots=0), say)
+    print(json.dumps(found, indent=2) if as_json else "\n".join(f"{key:<9} {_shown(value)}" for key, value in found.items()))
+
+
+def _tokenizer(variant: str | None, channels: int | None, size: int | None, frames: int | None, base: Any) -> Any:
+    """The tokenizer asked for; what is not asked for is the base's."""
+    from vitok import variants
+    from vitok.config import override
+
+    config = base.tokenizer
+    given = {"channels": channels, "size": size, "frames": frames}
+    shape = {key: getattr(config, key) if value is None else value for key, value in given.items()}
+    return override(config, shape) if variant is None else variants.tokenizer(variant, **shape)
+
+
+def _shown(value: Any) -> Any:
+    return f"{value:.4f}" if isinstance(value, float) else value

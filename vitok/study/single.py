@@ -1,0 +1,112 @@
+"""One run outside of a study: the same recipes, the same tracking, the same resume."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vitok import accounting
+from vitok.config import Recipe, Resources, flat
+from vitok.data.corpora import Corpora
+from vitok.errors import VitokError
+from vitok.study import place
+from vitok.study.grid import describe, label
+from vitok.study.panel import Panel
+from vitok.study.plan import duration
+from vitok.study.progress import Progress
+from vitok.study.recorder import Recorder, RecorderSink
+from vitok.study.run import concurrency, enough, tags, warn_rejected
+from vitok.study.start import Start
+from vitok.study.tracking import FOLDER, STUDY, Tracker
+
+STUDY_NAME = "train"  # the experiment in MLflow, and the folder in the storage
+
+
+@dataclass(frozen=True)
+class Single:
+    recipe: Recipe
+    resources: Resources
+    scale: str
+    corpora: Corpora
+    changes: dict[str, str]
+    storage: Path
+    tracker: Tracker
+    name: str  # of the folder; empty: the digest
+    start: Start | None
+
+    @property
+    def digest(self) -> str:
+        return self.recipe.digest(self.corpora.fingerprint)
+
+    @property
+    def folder(self) -> Path:
+        return self.storage / STUDY_NAME / (self.name or self.digest)
+
+    @property
+    def label(self) -> str:
+        return f"{label(self.recipe)} stage {self.recipe.stage}"
+
+    def about(self) -> str:
+        hours = accounting.training_hours(self.recipe, self.resources)
+        return (
+            f"{self.label}: {self.recipe.steps} steps of {self.recipe.batch_size} on {self.resources.workers} worker(s), "
+            f"about {duration(hours)} ({self.resources.tflops:g} TFLOP/s a worker, {self.resources.utilisation:.0%} of it expected)"
+        )
+
+
+def run(asked: Single, offered: dict[str, float], say: Progress) -> dict[str, Any]:
+    """Train, or go on, or only tell what a finished run came to. Needs a connected Ray. Raises `VitokError`."""
+    with place.alone(asked.folder, "run"):
+        done = asked.tracker.finished([asked.digest])
+        if asked.digest in done and (asked.folder / "tokenizer.safetensors").is_file():
+            say.line("finished already; nothing to run")
+            return _summary(asked, done[asked.digest].info.run_id, dict(done[asked.digest].data.metrics))
+        return _train(asked, offered, say)
+
+
+def _train(asked: Single, offered: dict[str, float], say: Progress) -> dict[str, Any]:
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    from vitok.data.stream import prepare
+    from vitok.metrics import weights
+    from vitok.study.trial import finish
+
+    began, recipe, tracker = time.perf_counter(), asked.recipe, asked.tracker
+    enough(asked.corpora, asked.resources)
+    concurrency(asked.resources.model_copy(update={"data_cpus": 0}), offered | {"trial_slot": 1})
+    training, held_out = asked.corpora.counts
+    if asked.start:
+        place.copied(asked.start.weights, asked.folder / "start.safetensors")
+    trunks = {"alexnet"} | ({recipe.loss.lpips_network} if recipe.loss.lpips else set())
+    states = {trunk: weights.resolve(f"lpips-{trunk}")[0] for trunk in sorted(trunks)}
+    say.line(f"laying out {asked.corpora.uri}: {training} samples to train on, {held_out} held out")
+    source = prepare(asked.corpora, recipe.data, recipe.tokenizer.size, recipe.tokenizer.frames)
+    warn_rejected(frozenset(map(str, source.rejected)), say)
+    described = tags(recipe, asked.scale, asked.corpora, asked.changes) | {STUDY: STUDY_NAME, FOLDER: str(asked.folder)}
+    run_id = tracker.child(None, asked.digest, asked.label, described, describe(recipe) | flat(recipe.model_dump(mode="json")))
+    here: Any = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    actor: Any = ray.remote(num_cpus=0, scheduling_strategy=here)(Recorder)
+    recorder = actor.remote(tracker.uri, str(asked.storage), STUDY_NAME)
+    from vitok.train import launch
+
+    job = launch.Job(recipe, asked.resources, source, states, str(asked.folder), RecorderSink(recorder, run_id))
+    with Panel(say).following(recorder, run_id, asked.label, recipe):
+        try:
+            outcome = launch.run(job)
+        except VitokError as error:
+            ray.get(recorder.fail.remote(run_id, str(error)))
+            raise
+    warn_rejected(frozenset(map(str, outcome.rejected)), say)
+    values = finish(outcome, recipe, asked.folder, recorder, run_id, began)
+    return _summary(asked, run_id, values)
+
+
+def _summary(asked: Single, run_id: str, values: dict[str, float]) -> dict[str, Any]:
+    from vitok.metrics.evaluate import METRICS
+
+    values = {key.removeprefix("final/"): value for key, value in values.items()}
+    return {
+        "run": run_id, "name": asked.label, "folder": str(asked.folder), "weights": str(asked.folder / "tokenizer.safetensors"),
+        "steps": asked.recipe.steps, **{name: values[name] for name in METRICS}, "images": int(values["images"]),
+    }  # fmt: skip
