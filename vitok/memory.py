@@ -16,21 +16,24 @@ STAGE0_BUCKET = 500_000_000  # elements of DeepSpeed's all-reduce without ZeRO
 def step_memory(recipe: Recipe, resources: Resources) -> dict[str, float]:
     """Bytes on one device at the peak of a step, by term, and "peak", their sum.
 
-    The peak comes either at the end of the forward pass, when all activations are kept, or when all gradients are there.
+    The peak comes at the end of the forward pass, when LPIPS has its features of both images; or when the backward pass begins,
+    with ZeRO's buckets; or at its end, when all gradients are there.
     """
-    cfg, stage, workers = recipe.tokenizer, resources.zero, resources.workers
-    params = cost(cfg).params
-    samples = recipe.batch_size // (workers * resources.accumulation)
+    params, stage, workers = cost(recipe.tokenizer).params, resources.zero, resources.workers
     kept = _kept(params, stage, workers, resources.offload) | ({"average": FLOAT * params / workers} if recipe.ema else {})
-    forward = {
-        "activations": samples * _activations(recipe, resources.recompute),
-        "lpips": samples * cfg.frames * lpips_bytes(recipe.loss.lpips_network, cfg.size) if recipe.loss.lpips else 0.0,
-        "bf16 weights": HALF * params if recipe.precision == "bf16" else 0.0,
-    }
-    if stage == 3:
-        forward["gathered"] = _gathered(params, workers)
-    backward = {"gradients": _gradients(params, stage, workers)}
-    peak = max((forward, backward), key=lambda terms: sum(terms.values()))
+    samples = recipe.batch_size // (workers * resources.accumulation)
+    # One bucket for what is reduced in float32, one for what is in bf16; ZeRO-3 makes two copies of what it reduces.
+    buckets = FLOAT * bucket(params) * (2 if recipe.precision == "bf16" or stage == 3 else 1) if stage else 0.0
+    moments = [
+        {
+            "activations": samples * (_activations(recipe, resources.recompute) + end),
+            **_weights_in_use(recipe, stage, params),
+            "buckets": more,
+        }
+        for end, more in ((_lpips(recipe, 3), 0.0), (_lpips(recipe, 1), buckets), (_again(recipe, resources.recompute), buckets))
+    ]
+    moments.append({"gradients": _gradients(params, stage, workers, buckets)})
+    peak = max(moments, key=lambda terms: sum(terms.values()))
     terms = kept | {name: value for name, value in peak.items() if value}
     return terms | {"peak": sum(terms.values())}
 
@@ -39,25 +42,31 @@ def _kept(params: int, stage: int, workers: int, offload: bool) -> dict[str, flo
     """From one step to the next. With ZeRO the optimizer has its own copy of the weights."""
     if stage == 0:
         return {"weights": FLOAT * params, "moments": 2 * FLOAT * params}
-    optimizer = 0.0 if offload else 3 * FLOAT * params / workers
-    return {"weights": FLOAT * params / (workers if stage == 3 else 1), "optimizer": optimizer} | (
-        {"gradient buffers": 2 * FLOAT * params / workers} if stage == 3 else {}
-    )
+    terms = {"weights": FLOAT * params / (workers if stage == 3 else 1), "optimizer": 0.0 if offload else 3 * FLOAT * params / workers}
+    return terms | ({"gradient partition": FLOAT * (params / workers + bucket(params))} if stage == 3 else {})
 
 
-def _gradients(params: int, stage: int, workers: int) -> float:
-    """All of them, and the flat copy that is reduced (stage 0) or that the optimizer takes."""
+def _weights_in_use(recipe: Recipe, stage: int, params: int) -> dict[str, float]:
+    """Their bf16 copies, and what ZeRO-3 has gathered of them."""
+    copies = HALF * params if recipe.precision == "bf16" else 0.0
+    return {"bf16 weights": copies, "gathered": FLOAT * min(params, 2 * BUCKET) if stage == 3 else 0.0}
+
+
+def _gradients(params: int, stage: int, workers: int, buckets: float) -> float:
+    """All of them, and a flat copy: the one that is reduced (stage 0), or the one that the optimizer takes."""
+    whole, share = FLOAT * params, FLOAT * params / workers
     if stage == 0:
-        return FLOAT * (params + min(params, STAGE0_BUCKET))
+        return whole + FLOAT * min(params, STAGE0_BUCKET)
     if stage == 1:
-        return FLOAT * (params + params / workers)
-    bucket = FLOAT * min(params, BUCKET)
-    return bucket + 2 * FLOAT * params / workers if stage == 2 else bucket + _gathered(params, workers)
+        return whole + max(share, buckets)
+    if stage == 2:
+        return share + max(share, buckets + (FLOAT * bucket(params) if workers > 1 else 0.0))
+    return share + FLOAT * min(params, 2 * BUCKET)
 
 
-def _gathered(params: int, workers: int) -> float:
-    """Weights of ZeRO-3 that are whole for a while."""
-    return FLOAT * min(params, 2 * BUCKET)
+def bucket(params: int) -> int:
+    """Elements of ZeRO's collectives: not more than there are, and an even number."""
+    return min(params + params % 2, BUCKET)
 
 
 def _activations(recipe: Recipe, recompute: float) -> float:
@@ -73,7 +82,7 @@ def _tower(tower: Tower, tokens: int, half: bool, recompute: float) -> float:
     again = round(tower.blocks * recompute)
     block = _block(tower, half)
     kept = (tower.blocks - again) * block + again * FLOAT * tower.width
-    return tokens * (kept + (block if again else 0) + (FLOAT + (HALF if half else FLOAT)) * tower.width)
+    return tokens * (kept + (FLOAT + (HALF if half else FLOAT)) * tower.width)
 
 
 def _block(tower: Tower, half: bool) -> float:
@@ -84,13 +93,20 @@ def _block(tower: Tower, half: bool) -> float:
     return FLOAT * stream + (HALF if half else FLOAT) * inner + FLOAT * (4 + tower.heads)
 
 
-def lpips_bytes(trunk: str, size: int) -> float:
-    """Of one image: every convolution's output after its ReLU, the places of the maxima; at each tap the normalised features of
-    both images and their difference."""
-    total, channels, side = 0.0, 3, size
-    for layer in variants.PERCEPTUAL[trunk]:
+def _again(recipe: Recipe, recompute: float) -> float:
+    """A block whose activations are computed again."""
+    return recipe.tokenizer.tokens * _block(recipe.tokenizer.decoder, recipe.precision == "bf16") if recompute else 0.0
+
+
+def _lpips(recipe: Recipe, features: int) -> float:
+    """Of one sample: every convolution's output after its ReLU, the places of the maxima; at each tap so many of: the difference
+    of the normalised features, those of the one image, those of the other."""
+    if not recipe.loss.lpips:
+        return 0.0
+    total, channels, side = 0.0, 3, recipe.tokenizer.size
+    for layer in variants.PERCEPTUAL[recipe.loss.lpips_network]:
         if isinstance(layer, str):
-            total += 3 * FLOAT * channels * side * side
+            total += features * FLOAT * channels * side * side
         elif len(layer) == 2:
             side = (side - layer[0]) // layer[1] + 1
             total += (FLOAT + INDEX) * channels * side * side
@@ -98,4 +114,4 @@ def lpips_bytes(trunk: str, size: int) -> float:
             channels, kernel, stride, padding = layer
             side = (side + 2 * padding - kernel) // stride + 1
             total += FLOAT * channels * side * side
-    return total
+    return recipe.tokenizer.frames * total

@@ -10,6 +10,7 @@ import argparse
 import socket
 import subprocess
 import sys
+from itertools import accumulate
 from typing import Any
 
 from vitok import memory
@@ -28,26 +29,23 @@ def setting(options: Any) -> tuple[Recipe, Resources]:
     return recipe, Resources(workers=options.workers, tflops=1, utilisation=1)
 
 
-def measure(options: Any, rank: int, port: int, case: int) -> float:
-    """Bytes, on this rank."""
+def measure(recipe: Recipe, resources: Resources, place: Any) -> int:
+    """Most bytes of tensors on this rank at once, in two steps. Every rank must call it."""
+    import gc
+
     import torch
-    import torch.distributed as dist
     from torch.profiler import ProfilerActivity, profile
 
     from vitok import losses
     from vitok.metrics import weights
     from vitok.models.blocks import prepare
     from vitok.models.tokenizer import Tokenizer
-    from vitok.train.engine import Engine, Place, connect
+    from vitok.train.engine import Engine, connect
 
-    recipe, resources = setting(options)
-    resources = override(resources, CASES[case])
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=options.workers)
-    torch.set_num_threads(1)
-    place = Place(rank, options.workers)
     connect(place)
     perceptual = weights.lpips(recipe.loss.lpips_network) if recipe.loss.lpips else None
-    cfg, local = recipe.tokenizer, recipe.batch_size // options.workers
+    cfg, local = recipe.tokenizer, recipe.batch_size // resources.workers
+    gc.collect()  # what an engine before this one leaves would count as released
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         model = Tokenizer(cfg)
         prepare(model, resources.recompute, compiled=False)
@@ -56,12 +54,21 @@ def measure(options: Any, rank: int, port: int, case: int) -> float:
             pixels, noise = torch.rand(local, 3, cfg.size, cfg.size) * 2 - 1, torch.randn(local, cfg.tokens, cfg.channels)
             engine.backward(losses.stage1(engine(pixels, noise), pixels, recipe.loss, perceptual)["loss"])
             engine.step(1e-4)
-    assert record.profiler is not None
-    total, most = 0, 0
-    for event in sorted((e for e in record.profiler.kineto_results.events() if e.name() == "[memory]"), key=lambda e: e.start_ns()):  # pyright: ignore[reportOptionalMemberAccess]
-        total += event.nbytes()
-        most = max(most, total)
-    return most
+    results: Any = record.profiler
+    events = [event for event in results.kineto_results.events() if event.name() == "[memory]"]
+    return max(accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())))
+
+
+def rank(options: Any) -> int:
+    import torch
+    import torch.distributed as dist
+
+    from vitok.train.engine import Place
+
+    recipe, resources = setting(options)
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{options.port}", rank=options.rank, world_size=options.workers)
+    torch.set_num_threads(1)
+    return measure(recipe, override(resources, CASES[options.case]), Place(options.rank, options.workers))
 
 
 def main() -> None:
@@ -78,7 +85,7 @@ def main() -> None:
     parser.add_argument("--case", type=int)
     options = parser.parse_args()
     if options.rank is not None:
-        print(f"peak {measure(options, options.rank, options.port, options.case):.0f}")
+        print(f"peak {rank(options)}")
         return
     recipe, resources = setting(options)
     print(f"{options.variant} at {options.size} pixels, {options.batch} samples on {options.workers} workers, {options.precision}, MB")

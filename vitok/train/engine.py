@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from vitok.config import Optimizer, Recipe, Resources
-from vitok.memory import BUCKET
+from vitok.memory import bucket
 from vitok.train.parts import MOMENTS, parts
 from vitok.train.saved import Saved
 
@@ -43,7 +43,7 @@ class Engine:
             [p for p in model.to(place.device).parameters() if p.requires_grad], lr=0.0, betas=(optimizer.beta1, optimizer.beta2),
             weight_decay=optimizer.weight_decay, fused=True,
         )  # fmt: skip
-        self.config = settings(recipe, resources, optimizer)
+        self.config = settings(recipe, resources, optimizer, sum(p.numel() for p in self._trained()))
         self._engine, *_ = deepspeed.initialize(model=model, optimizer=self._adam, config=self.config)
         self.parts = parts(self._engine, place.rank, place.world)
         for keeper in {id(part.keeper): part.keeper for part in self.parts}.values():
@@ -126,12 +126,13 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
-def settings(recipe: Recipe, resources: Resources, optimizer: Optimizer) -> dict[str, Any]:
-    """The JSON that DeepSpeed gets."""
+def settings(recipe: Recipe, resources: Resources, optimizer: Optimizer, params: int) -> dict[str, Any]:
+    """The JSON that DeepSpeed gets for a model of so many trained parameters."""
+    size = bucket(params)
     # Buffers of 100 MB, not DeepSpeed's two of 2 GB; of ZeRO-3 at most a block or two are whole at a time.
-    zero: dict[str, Any] = {"stage": resources.zero, "reduce_bucket_size": BUCKET, "allgather_bucket_size": BUCKET}
+    zero: dict[str, Any] = {"stage": resources.zero, "reduce_bucket_size": size, "allgather_bucket_size": size}
     if resources.zero == 3:
-        zero |= {"stage3_prefetch_bucket_size": BUCKET, "stage3_max_live_parameters": 2 * BUCKET, "stage3_max_reuse_distance": 2 * BUCKET}
+        zero |= {"stage3_prefetch_bucket_size": size, "stage3_max_live_parameters": 2 * size, "stage3_max_reuse_distance": 2 * size}
     if resources.offload:
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": bool(resources.gpus_per_worker)}
     return {

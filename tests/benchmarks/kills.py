@@ -1,0 +1,123 @@
+"""A run of two workers that is killed at random moments beside one that is not: do the curves and the weights differ in a bit?
+
+    python -m tests.benchmarks.kills [--kills 10] [--steps 600] [--zero 1] [--seed 0]
+
+A Ray cluster of three nodes on this machine. In turn a worker, the driver and a node that holds workers are killed (SIGKILL), at
+a random moment after the last start; a driver is started again with the same command, a node is replaced.
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+KINDS = ("worker", "driver", "node")
+
+
+def command(storage: Path, options: Any) -> list[str]:
+    code = "from vitok.cli import main; main()"
+    changes = {
+        "resources.checkpoint_every": "20", "resources.log_every": "1", "resources.zero": str(options.zero), "batch_size": "16",
+        "data.pool": "0", "loss.lpips": "0",
+    }  # fmt: skip
+    given = [part for key, value in changes.items() for part in ("--set", f"{key}={value}")]
+    run = ["train", "tokenizer", "--workers", "2", "--steps", str(options.steps), "--name", "run", "--storage", str(storage), "--json"]
+    return [sys.executable, "-c", code, *run, *given]
+
+
+def curve(storage: Path) -> dict[int, float]:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{storage / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("train")
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id])
+    return {point.step: point.value for point in client.get_metric_history(run.info.run_id, "train/loss")}
+
+
+def beats(storage: Path, since: float) -> list[dict[str, Any]]:
+    """Of ranks that have started after a moment."""
+    found = []
+    for path in (storage / "train" / "run" / "ranks").glob("*.json"):
+        try:
+            beat = json.loads(path.read_text())
+        except (OSError, ValueError):
+            continue
+        if beat["at"] > since:
+            found.append(beat)
+    return found
+
+
+def steps(storage: Path) -> int:
+    return max((int(p.name[5:]) for p in (storage / "train" / "run" / "checkpoints").glob("step_*") if not p.suffix), default=0)
+
+
+def start(storage: Path, options: Any, address: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command(storage, options), env=os.environ | {"RAY_ADDRESS": address}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+
+
+def disturbed(storage: Path, options: Any, cluster: Any, nodes: list[Any]) -> dict[str, Any]:
+    chance, began, last = random.Random(options.seed), time.time(), time.time()
+    driver = start(storage, options, cluster.address)
+    for number in range(options.kills):
+        while len(beats(storage, last)) < 2:
+            if driver.poll() is not None:
+                print(f"finished before kill {number + 1}: take more steps")
+                return json.loads(driver.communicate()[0])
+            time.sleep(0.05)
+        time.sleep(chance.uniform(0, 8))
+        kind, last = KINDS[number % 3], time.time()
+        print(f"{last - began:6.1f} s: kill -9 of a {kind}; the last checkpoint is of step {steps(storage)}", flush=True)
+        if kind == "worker":
+            os.kill(chance.choice(beats(storage, 0))["pid"], signal.SIGKILL)
+        elif kind == "driver":
+            driver.kill()
+            driver.wait()
+            driver = start(storage, options, cluster.address)
+        else:
+            cluster.remove_node(nodes.pop(), allow_graceful=False)
+            nodes.append(cluster.add_node(num_cpus=2))
+    return json.loads(driver.communicate()[0])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--zero", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    from ray.cluster_utils import Cluster
+    from safetensors.torch import load_file
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": True})
+    nodes = [cluster.add_node(num_cpus=2) for _ in range(2)]
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            whole, cut = Path(folder, "whole"), Path(folder, "cut")
+            began = time.time()
+            first = json.loads(start(whole, options, cluster.address).communicate()[0])
+            print(f"undisturbed: {time.time() - began:.0f} s, rPSNR {first['rPSNR']:.4f}", flush=True)
+            began = time.time()
+            second = disturbed(cut, options, cluster, nodes)
+            print(f"killed {options.kills} times: {time.time() - began:.0f} s, rPSNR {second['rPSNR']:.4f}")
+            ours, theirs = curve(cut), curve(whole)
+            different = [step for step in theirs if ours.get(step) != theirs[step]]
+            print(f"points of the curve: {len(theirs)}, of them different: {len(different)} {different[:3] or ''}")
+            a, b = (load_file(result["weights"]) for result in (first, second))
+            print(f"weights: {len(a)} tensors, of them different: {sum(not a[name].equal(b[name]) for name in a)}")
+    finally:
+        cluster.shutdown()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""The predicted peak of a step against torch's own record of every tensor's allocation and release."""
+
+import pytest
+
+from tests.benchmarks.memory import measure
+from tests.recipes import RESOURCES
+from vitok.config import Loss, Recipe, Tokenizer, Tower, override
+from vitok.memory import step_memory
+from vitok.train.engine import Place
+from vitok.variants import tokenizer
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+# Weights that count (7 M at 16 tokens), and activations that do (0.6 M at 64 tokens, many samples).
+TOWER = Tower(width=384, blocks=2, heads=6)
+LARGE = Recipe(
+    tokenizer=Tokenizer(encoder=TOWER, decoder=TOWER, patch=16, channels=16, size=64),
+    batch_size=2, loss=Loss(lpips=0), precision="fp32",
+)  # fmt: skip
+LONG = Recipe(tokenizer=tokenizer("T-M/8", channels=16, size=64), batch_size=32, loss=Loss(lpips_network="alexnet"))
+
+
+@pytest.mark.parametrize("recompute", [0.0, 1.0])
+@pytest.mark.parametrize("zero", [1, 2])
+def test_activations_are_predicted(zero: int, recompute: float) -> None:
+    resources = override(RESOURCES, {"zero": zero, "recompute": recompute})
+    for recipe in (LONG, override(LONG, {"precision": "fp32", "loss.lpips": 0})):
+        assert step_memory(recipe, resources)["peak"] == pytest.approx(measure(recipe, resources, Place()), rel=0.15)
+
+
+@pytest.mark.parametrize("zero", [0, 1, 2])
+def test_weights_are_predicted(zero: int) -> None:
+    resources = override(RESOURCES, {"zero": zero})
+    assert step_memory(LARGE, resources)["peak"] == pytest.approx(measure(LARGE, resources, Place()), rel=0.15)
+
+
+def test_what_each_setting_saves() -> None:
+    """At paper scale: the cut over workers, what is computed again, the CPU's memory."""
+    paper = Recipe(tokenizer=tokenizer("S-L/16", channels=16, size=256))
+    peaks = {
+        name: step_memory(paper, override(RESOURCES, {"workers": 8} | changes))["peak"]
+        for name, changes in {
+            "zero 0": {}, "zero 1": {"zero": 1}, "offload": {"zero": 1, "offload": True}, "half": {"zero": 1, "recompute": 0.5},
+            "all": {"zero": 1, "recompute": 1.0}, "micro": {"zero": 1, "accumulation": 4},
+        }.items()
+    }  # fmt: skip
+    assert peaks["zero 0"] > peaks["zero 1"] > peaks["offload"]
+    assert peaks["zero 1"] > peaks["half"] > peaks["all"] > peaks["micro"]
