@@ -4,7 +4,10 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from vitok import accounting, variants
+from tests.recipes import tiny
+from vitok import accounting, losses, variants
+from vitok.config import Recipe
+from vitok.models.discriminator import Discriminator
 from vitok.models.perceptual import LPIPS
 from vitok.models.tokenizer import Tokenizer
 from vitok.study import scales
@@ -66,3 +69,25 @@ def test_the_papers_hours_come_out() -> None:
     """Appendix: stage 1 of S-B/16 at 256p takes 6 to 12 hours on eight H100s."""
     scale = scales.paper({})
     assert 6 <= accounting.training_hours(scale.base, scale.resources) <= 12
+
+
+@pytest.mark.parametrize("tuned", [None, "decoder", "all"])
+def test_a_steps_flops_are_those_that_torch_counts(tuned: str | None) -> None:
+    """Forward and backward of both stages, beside torch's own counter of products; LayerNorm, which it leaves out, is small here."""
+    recipe = tiny(tokenizer__size=32, loss__lpips=1.0, loss__lpips_network="alexnet", batch_size=2)
+    if tuned:
+        recipe = Recipe.model_validate(recipe.model_dump() | {"gan": {"tuned": tuned, "base_channels": 128}, "start": "0"})
+    model, perceptual, judge = Tokenizer(recipe.tokenizer), LPIPS("alexnet"), Discriminator(32, 128)
+    model.encoder.requires_grad_(tuned != "decoder")
+    pixels = torch.rand(2, 3, 32, 32)
+    with FlopCounterMode(display=False) as counter:
+        output = model(pixels)
+        loss = losses.stage1(output, pixels, recipe.loss, perceptual)["loss"]
+        if tuned:
+            judge.requires_grad_(False)
+            loss = loss + losses.hinge_generator(judge(output.pixels)[0])
+            judge.requires_grad_(True)
+        loss.backward()
+        if tuned:
+            losses.hinge_real_and_fake(*judge(pixels, output.pixels.detach())).backward()
+    assert counter.get_total_flops() == pytest.approx(accounting.step_flops(recipe), rel=0.05)

@@ -1,85 +1,117 @@
-"""What the engine costs over the same step in plain torch, at laptop scale.
+"""What a training step costs over the same step in plain torch, with the compute floor by term.
 
-    python -m tests.benchmarks.engine [--steps 60]
+    python -m tests.benchmarks.engine laptop [--pairs 60]     the laptop's recipe, one thread
+    python -m tests.benchmarks.engine paper [--pairs 4]       S-B/16 at 256 pixels in bf16, beside torch's DDP, all threads
 
-Both train the same model on the same batches in one process, in turn (A B A B ...), so that a drift of the machine's speed
+Both train the same modules on the same batches in one process, in turn (A B A B ...), so that a drift of the machine's speed
 meets both. The floor is the step's FLOPs (accounting) over the rate of a matrix product measured in the same run.
 """
 
 import statistics
 import sys
 import time
+from collections.abc import Callable
 
 import numpy as np
 import torch
+from torch.nn.parallel import DistributedDataParallel
 
 from vitok import accounting, losses
-from vitok.config import Recipe, override
+from vitok.config import Loss, Recipe, Resources, override
 from vitok.data.stream import Batch
 from vitok.metrics import weights
+from vitok.models.perceptual import LPIPS
 from vitok.models.tokenizer import Tokenizer
 from vitok.study import scales
-from vitok.train.engine import Engine, Place
+from vitok.train.clock import peak
+from vitok.train.engine import Place, autocast, connect
 from vitok.train.tokenizer import Stage1
+from vitok.variants import tokenizer
 
 
-def matmul_rate() -> float:
-    """FLOP/s of float32 products of 1024 x 1024 on the threads in use."""
-    a = torch.randn(1024, 1024)
-    times = []
-    for _ in range(12):
-        began = time.perf_counter()
-        a @ a
-        times.append(time.perf_counter() - began)
-    return 2 * 1024**3 / min(times)
+def ours(recipe: Recipe, resources: Resources, batch: Batch, perceptual: LPIPS) -> Callable[[int], None]:
+    """The step of the training loop: forward, backward, clipping, AdamW, under DeepSpeed."""
+    source: object = None
+    task = Stage1(recipe, resources, Place(), source, perceptual, perceptual, None, None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    inputs = task.prepare(batch, 0)
+
+    def step(number: int) -> None:
+        float(task.backward(inputs, number)["loss"])
+        task.engine.step(1e-4)
+
+    return step
 
 
-def compare(recipe: Recipe, steps: int) -> tuple[float, float, float]:
-    """Median seconds of a step with the engine and in plain torch, and the median of their ratio pair by pair."""
-    scale = scales.laptop({})
-    perceptual = weights.lpips(recipe.loss.lpips_network)
-    task = Stage1(recipe, Place(), perceptual)
-    engine = Engine(task.model, recipe, scale.resources, Place())
-    plain = Tokenizer(recipe.tokenizer)
-    optimizer = torch.optim.AdamW(plain.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=1e-4, fused=True)
-    side = recipe.tokenizer.size
-    images = np.random.default_rng(0).integers(0, 256, (recipe.batch_size, side, side, 3), dtype=np.uint8)
-    batch = Batch(images, frozenset())
+def plain(recipe: Recipe, batch: Batch, perceptual: LPIPS, distributed: bool) -> Callable[[int], None]:
+    """What a user would write instead."""
+    model: torch.nn.Module = Tokenizer(recipe.tokenizer)
+    model = DistributedDataParallel(model) if distributed else model
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.9, 0.95), weight_decay=1e-4, fused=True)
+    images = torch.from_numpy(batch.images)
 
-    def with_engine(step: int) -> None:
-        engine.update(task.terms(engine, batch, step)["loss"], 1e-3)
-
-    def in_plain_torch(step: int) -> None:
-        pixels = losses.to_pixels(torch.from_numpy(images))
-        losses.stage1(plain(pixels), pixels, recipe.loss, perceptual)["loss"].backward()
-        torch.nn.utils.clip_grad_norm_(plain.parameters(), recipe.optimizer.clip).item()
+    def step(_: int) -> None:
+        pixels = losses.to_pixels(images)
+        with autocast(torch.device("cpu"), recipe.precision):
+            output = model(pixels)
+        loss = losses.stage1(output, pixels, recipe.loss, perceptual)["loss"]
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.optimizer.clip).item()
         optimizer.step()
         optimizer.zero_grad()
+        loss.item()
 
-    pairs: list[tuple[float, float]] = []
-    for step in range(steps + 5):
-        times: list[float] = []
-        for run in (with_engine, in_plain_torch) if step % 2 else (in_plain_torch, with_engine):
+    return step
+
+
+def compare(recipe: Recipe, resources: Resources, pairs: int, distributed: bool) -> tuple[float, float, float]:
+    """Median seconds of a step of ours and of plain torch, and the median of their ratio pair by pair."""
+    perceptual = weights.lpips(recipe.loss.lpips_network)
+    side = recipe.tokenizer.size
+    batch = Batch(np.random.default_rng(0).integers(0, 256, (recipe.batch_size, side, side, 3), dtype=np.uint8), frozenset())
+    steps = (ours(recipe, resources, batch, perceptual), plain(recipe, batch, perceptual, distributed))
+    found: list[tuple[float, float]] = []
+    warm = 1 if pairs < 10 else 5
+    for number in range(pairs + warm):
+        times = [0.0, 0.0]
+        for which in (0, 1) if number % 2 else (1, 0):
             began = time.perf_counter()
-            run(step)
-            times.append(time.perf_counter() - began)
-        if step >= 5:
-            pairs.append((times[0], times[1]) if step % 2 else (times[1], times[0]))
-    ours, theirs = zip(*pairs, strict=True)
-    return statistics.median(ours), statistics.median(theirs), statistics.median(a / b for a, b in pairs)
+            steps[which](number)
+            times[which] = time.perf_counter() - began
+        if number >= warm:
+            found.append((times[0], times[1]))
+    mine, theirs = zip(*found, strict=True)
+    return statistics.median(mine), statistics.median(theirs), statistics.median(a / b for a, b in found)
+
+
+def terms(recipe: Recipe, rate: float) -> str:
+    """Seconds of the floor by term."""
+    macs = accounting.step_macs(recipe)
+    return ", ".join(
+        f"{name} {2 * value * recipe.batch_size / 1e9:.0f} GFLOP {2 * value * recipe.batch_size / rate:.3g} s"
+        for name, value in macs.items()
+    )
 
 
 def main() -> None:
-    steps = int(sys.argv[sys.argv.index("--steps") + 1]) if "--steps" in sys.argv else 60
-    torch.set_num_threads(1)
-    rate = matmul_rate()
-    print(f"one thread, {rate / 1e9:.0f} GFLOP/s in a matrix product; {steps} pairs of steps")
-    print("cell        engine ms  plain ms  ratio  floor ms  of the floor")
-    for patch in (8, 4):
-        recipe = override(scales.laptop({}).base, {"tokenizer.patch": patch})
-        ours, theirs, ratio = compare(recipe, steps)
-        floor = accounting.training_flops(recipe) / recipe.steps / rate
-        print(f"T-M/{patch} c=16  {ours * 1e3:9.1f}  {theirs * 1e3:8.1f}  {ratio:5.3f}  {floor * 1e3:8.1f}  {floor / ours:11.0%}")
+    which = sys.argv[1] if len(sys.argv) > 1 and not sys.argv[1].startswith("-") else "laptop"
+    pairs = int(sys.argv[sys.argv.index("--pairs") + 1]) if "--pairs" in sys.argv else {"laptop": 60, "paper": 4}[which]
+    if which == "laptop":
+        torch.set_num_threads(1)
+        cases = {f"T-M/{p} c=16": override(scales.laptop({}).base, {"tokenizer.patch": p}) for p in (8, 4)}
+        settings = {"zero 0": scales.laptop({}).resources}
+    else:
+        cases = {"S-B/16 c=16": Recipe(tokenizer=tokenizer("S-B/16", channels=16, size=256), batch_size=1, loss=Loss())}
+        settings = {f"zero {stage}": Resources(zero=stage, tflops=1, utilisation=1) for stage in (0, 1)}
+    connect(Place())
+    rate = peak(torch.device("cpu"), "fp32")
+    print(f"{torch.get_num_threads()} thread(s), {rate / 1e9:.0f} GFLOP/s in a float32 matrix product; {pairs} pairs of steps")
+    print("cell         setting  ours s  plain s  ratio  floor s  of the floor")
+    for name, recipe in cases.items():
+        for setting, resources in settings.items():
+            a, b, ratio = compare(recipe, resources, pairs, which == "paper")
+            floor = accounting.step_flops(recipe) / rate
+            print(f"{name:12} {setting}  {a:7.4f}  {b:7.4f}  {ratio:5.3f}  {floor:7.4f}  {floor / a:12.0%}", flush=True)
+        print(f"  {terms(recipe, rate)}")
 
 
 if __name__ == "__main__":

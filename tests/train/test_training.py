@@ -13,7 +13,7 @@ from tests.recipes import RESOURCES, tiny
 from tests.train.conftest import Curve, Run
 from vitok.config import Recipe, override
 from vitok.data.stream import Source
-from vitok.errors import UsageError, VitokError
+from vitok.errors import UsageError
 from vitok.metrics import weights
 from vitok.models.tokenizer import Tokenizer
 from vitok.study.tracking import Tracker
@@ -130,12 +130,6 @@ def test_blocks_compile_once_whatever_the_depth(monkeypatch: pytest.MonkeyPatch)
 def test_what_cannot_run_is_refused(run: Run, tmp_path: Path, changes: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         run(tmp_path / "run", resources=override(RESOURCES, changes))
-
-
-def test_a_group_that_fails_for_good_passes_on_why(run: Run, tmp_path: Path) -> None:
-    """A real Ray Train group of two workers, which would start again after any other end."""
-    with pytest.raises(VitokError, match=r"the loss became (nan|inf).*optimizer\.lr"):
-        run(tmp_path / "run", recipe=tiny(optimizer__lr=1e30), resources=override(RESOURCES, {"workers": 2}))
 
 
 def test_a_trial_loads_neither_mlflow_nor_the_compiler(source: Source, states: dict[str, weights.State], tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ class Recorder:
         self.seen: dict[str, int] = {}
         self.latest: dict[str, tuple[int, dict[str, float]]] = {}
         self.told: list[tuple[str, int, str]] = []
+        self.unwritten: dict[str, list[str]] = {}
 
     def log(self, run_id: str, step: int, values: dict[str, float]) -> None:
         """A point of each curve. Points that an interrupted attempt has logged already are not logged twice."""
@@ -32,21 +33,25 @@ class Recorder:
     def say(self, run_id: str, step: int, text: str) -> None:
         """News of a run: to the terminal, and to stay with it."""
         self.told.append((run_id, step, text))
-        self.tracker.say(run_id, step, text)
+        self.unwritten.setdefault(run_id, []).append(f"step {step}: {text}\n")
 
     def news(self, since: int) -> list[tuple[str, int, str]]:
         return self.told[since:]
 
     def flush(self) -> None:
         """Returns when all that was sent before is stored: calls are answered in order."""
+        for run_id in list(self.unwritten):  # here, not with each line: a server takes a second for an artifact
+            self.tracker.add_news(run_id, "".join(self.unwritten.pop(run_id)))
 
     def progress(self) -> dict[str, tuple[int, dict[str, float]]]:
         return self.latest
 
     def finish(self, run_id: str, values: dict[str, float], step: int, artifacts: dict[str, bytes]) -> None:
+        self.flush()
         self.tracker.finish(run_id, values, step, artifacts)
 
     def fail(self, run_id: str, reason: str) -> None:
+        self.flush()
         self.tracker.fail(run_id, reason)
 
 

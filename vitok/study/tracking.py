@@ -126,10 +126,11 @@ class Tracker:
         now = int(time.time() * 1000)
         self.client.log_batch(run_id, metrics=[Metric(key, value, now, step) for key, value in values.items()])
 
-    def say(self, run_id: str, step: int, text: str) -> None:
-        """A line of the run's artifact news.txt."""
-        before = (self.artifact(run_id, "news.txt") or b"").decode()
-        self.client.log_text(run_id, f"{before}step {step}: {text}\n", "news.txt")
+    def add_news(self, run_id: str, lines: str) -> None:
+        """To the run's artifact news.txt."""
+        there = {item.path for item in self.client.list_artifacts(run_id)}  # to ask for one that is not there takes its retries
+        before = (self.artifact(run_id, "news.txt") or b"") if "news.txt" in there else b""
+        self.client.log_text(run_id, before.decode() + lines, "news.txt")
 
     def begin(self, run_id: str) -> None:
         self.client.update_run(run_id, status="RUNNING")
