@@ -16,7 +16,7 @@ from tests.conftest import STUDY
 from vitok.study.tracking import CELL
 
 SMALL = {
-    "steps": "60", "batch_size": "4", "data.pool": "64", "data.validation_crops": "8", "grid.tokenizer.channels": "4,16",
+    "steps": "40", "batch_size": "4", "data.pool": "64", "data.validation_crops": "8", "grid.tokenizer.channels": "4,16",
     "resources.checkpoint_every": "10", "resources.log_every": "5",
 }  # fmt: skip
 
@@ -78,10 +78,10 @@ def test_a_killed_sweep_continues(killed: tuple[Path, set[str]], finished: tuple
     assert len(runs) == 4 and {run.info.status for run in runs} == {"FINISHED"}
     assert killed[1] <= {run.info.run_id for run in runs}, "the runs that were begun are continued, not begun again"
     attempts = [run.data.metrics["final/steps_this_attempt"] for run in runs]
-    assert min(attempts) < 60, "a cell that had a checkpoint goes on from it"
+    assert min(attempts) < 40, "a cell that had a checkpoint goes on from it"
     for run in runs:
         steps = [point.step for point in client(storage).get_metric_history(run.info.run_id, "train/loss")]
-        assert steps == list(range(5, 61, 5)), "no point of a curve is missing or logged twice"
+        assert steps == list(range(5, 41, 5)), "no point of a curve is missing or logged twice"
 
 
 def test_bad_files_are_counted_and_reported(finished: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
@@ -106,7 +106,7 @@ def test_mlflow_holds_everything(finished: tuple[Path, subprocess.CompletedProce
     parent = client(storage).get_run(run.data.tags["mlflow.parentRunId"])
     assert parent.info.status == "FINISHED"
     assert {"vitok.cell", "vitok.commit", "vitok.corpus", "vitok.scale", "vitok.protocol", "vitok.version"} <= set(run.data.tags)
-    assert run.data.params["steps"] == "60" and run.data.params["loss.kl"] == "0.001" and "E" in run.data.params
+    assert run.data.params["steps"] == "40" and run.data.params["loss.kl"] == "0.001" and "E" in run.data.params
     names = {item.path for item in client(storage).list_artifacts(run.info.run_id)}
     assert names == {"reconstructions.png", "per_image.json", "recipe.json", "deepspeed.json", "rejected.txt"}
     assert run.data.metrics["final/images"] == 8  # one held-out photograph, eight views

@@ -41,17 +41,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     process.wait(timeout=30)
 
 
-def test_groups_of_workers_report_to_a_server(server: str, cluster: str, photos: Path, tmp_path: Path) -> None:
-    """Two cells at once. One diverges: its group, which would start again after any other end, passes on why."""
-    grid = ("--set", "grid.tokenizer.channels=4", "--set", "grid.tokenizer.patch=8", "--set", "grid.optimizer.lr=0.032,1e30")
-    group = ("--set", "steps=12", "--set", "resources.workers=2", "--set", "resources.zero=1")
-    result = call(command("run", tmp_path, photos, *grid, *group), cluster, MLFLOW_TRACKING_URI=server)
+def test_a_group_of_workers_reports_to_a_server(server: str, cluster: str, photos: Path, tmp_path: Path) -> None:
+    one = ("--set", "grid.tokenizer.channels=4", "--set", "grid.tokenizer.patch=8", "--set", "steps=12")
+    group = ("--set", "resources.workers=2", "--set", "resources.zero=1")
+    result = call(command("run", tmp_path, photos, *one, *group), cluster, MLFLOW_TRACKING_URI=server)
+    assert result.returncode == 0, result.stderr
     client = MlflowClient(server)
     experiment = client.get_experiment_by_name("e_sweep")
     assert experiment is not None
-    runs = client.search_runs([experiment.experiment_id], "tags.`vitok.cell` != ''")
-    assert sorted(run.info.status for run in runs) == ["FAILED", "FINISHED"], result.stderr
-    run, failed = sorted(runs, key=lambda run: run.info.status, reverse=True)
+    (run,) = client.search_runs([experiment.experiment_id], "tags.`vitok.cell` != ''")
+    assert run.info.status == "FINISHED"
     assert run.data.metrics["final/steps_this_attempt"] == 12 and run.data.metrics["final/rPSNR"] > 5
     assert [point.step for point in client.get_metric_history(run.info.run_id, "train/loss")] == [5, 10, 12]
     assert "reconstructions.png" in {item.path for item in client.list_artifacts(run.info.run_id)}
@@ -59,10 +58,18 @@ def test_groups_of_workers_report_to_a_server(server: str, cluster: str, photos:
     settings = json.loads((Path(run.data.tags["vitok.folder"]) / "deepspeed.json").read_text())
     assert settings["tokenizer"]["train_micro_batch_size_per_gpu"] == 2
 
-    reason = failed.data.tags["vitok.error"]
-    assert "after 3 returns to step 0, 3 steps in a row were not finite" in reason and "lower optimizer.lr (1e+30)" in reason
-    assert (
-        result.returncode == 1 and "1 of 2 cells failed" in result.stderr and reason in result.stderr and "Traceback" not in result.stderr
-    )
-    news = client.download_artifacts(failed.info.run_id, "news.txt", str(tmp_path))
-    assert "step 2 skipped: the loss became" in Path(news).read_text()
+
+def test_news_reaches_the_server(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)  # MLflow sets it for the processes that this one will start: here undone
+    from vitok.study.recorder import Recorder
+    from vitok.study.tracking import Tracker
+
+    tracker = Tracker(server, tmp_path, "news")
+    run_id = tracker.child(None, "cell", "cell", {}, {})
+    for lines in (("step 2 skipped", "step 3 skipped"), ("step 9 spike",)):  # a second recorder goes on where one ended
+        recorder = Recorder(server, str(tmp_path), "news")
+        for line in lines:
+            recorder.say(run_id, 1, line)
+        recorder.fail(run_id, "too bad")
+    news = tracker.client.download_artifacts(run_id, "news.txt", str(tmp_path))
+    assert Path(news).read_text() == "step 1: step 2 skipped\nstep 1: step 3 skipped\nstep 1: step 9 spike\n"

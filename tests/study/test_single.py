@@ -68,8 +68,17 @@ def test_the_same_command_goes_on(trained: tuple[Path, dict, str], cluster: str,
     assert [point.step for point in client(storage).get_metric_history(result["run"], "validation/rPSNR")] == list(range(20, 200, 20))
     assert "step 200/200: loss" in shown and "waiting for data" in shown
     assert {"train/mfu", "latent/active_channels", "time/data", "memory/peak_gb"} <= set(run.data.metrics)
-    again = call(command(storage, photos, "--steps", "200"), cluster)
-    assert "finished already" in again.stderr and json.loads(again.stdout) == result
+
+
+def test_a_finished_run_is_not_run_again(
+    trained: tuple[Path, dict, str], photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    storage, result, _ = trained
+    monkeypatch.setattr("vitok.study.place.connect", lambda slots: {"CPU": 2.0})  # this process is connected already
+    monkeypatch.setattr(sys, "argv", ["vitok", *command(storage, photos, "--steps", "200")[3:]])
+    cli.main()
+    shown = capsys.readouterr()
+    assert "finished already" in shown.err and json.loads(shown.out) == result
 
 
 def test_stage_2_starts_from_a_run_of_mlflow(trained: tuple[Path, dict, str], cluster: str, photos: Path) -> None:

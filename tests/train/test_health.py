@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,8 @@ from tests.recipes import RESOURCES, tiny
 from tests.train.conftest import Curve, Run
 from vitok.config import override
 from vitok.errors import VitokError
-from vitok.train import inputs, tokenizer
+from vitok.train import inputs, launch, tokenizer
+from vitok.train.engine import Place
 from vitok.train.health import SETTLED, Health
 from vitok.train.notice import Notice
 from vitok.train.watch import blame
@@ -85,6 +87,26 @@ def test_a_run_that_never_recovers_ends_with_the_way_out(run: Run, tmp_path: Pat
         run(tmp_path / "run", recipe=tiny(optimizer__lr=1e30), resources=override(RESOURCES, {"zero": zero}))
 
 
+def test_a_group_that_would_only_fail_again_passes_on_why(source: Any, states: Any, tmp_path: Path) -> None:
+    """What a worker of a group does: Ray Train starts it again whatever ended it."""
+    job = launch.Job(tiny(optimizer__lr=1e30), RESOURCES, source, states, str(tmp_path), Curve())
+    with pytest.raises(VitokError, match=r"lower optimizer\.lr"):
+        launch.attempt(job, Place())
+    passed_on = launch.attempt(job, Place())
+    assert isinstance(passed_on, VitokError) and "lower optimizer.lr" in str(passed_on)
+
+
+def test_a_group_that_dies_again_and_again_without_getting_on_is_given_up(source: Any, states: Any, tmp_path: Path) -> None:
+    def attempt(crash_at: int | None) -> Any:
+        return launch.attempt(launch.Job(tiny(), RESOURCES, source, states, str(tmp_path), Curve(crash_at)), Place())
+
+    for crash_at in (2, 2, 6, 6, 6, 6):  # before and after the checkpoint of step 4
+        with pytest.raises(KeyboardInterrupt):
+            attempt(crash_at)
+    with pytest.raises(VitokError, match="the workers have died 3 times at step_00000004"):
+        attempt(None)
+
+
 def test_spikes_are_told_from_noise() -> None:
     rng, health = np.random.default_rng(0), Health()
     calm = [health.judge(float(loss), {}) for loss in 1 + 0.1 * rng.standard_normal(2000)]
@@ -127,7 +149,6 @@ with clock("data"):
     assert ended.returncode == 75
     assert "hung: rank 0" in ended.stderr and "step 5, data" in ended.stderr and "File" in ended.stderr  # the stack
     from vitok.train.clock import Clock
-    from vitok.train.engine import Place
     from vitok.train.watch import Watch
 
     watch = Watch(tmp_path, Place(), Clock(), 10)
@@ -178,13 +199,13 @@ def test_the_clouds_notice_is_seen(
         answers[path] = no
     notice = Notice(cloud)
     time.sleep(0.3)
-    assert not notice.given
+    assert not notice.take()
     answers[path] = yes
     ends = time.monotonic() + 10
-    while not notice.given and time.monotonic() < ends:
+    while not notice.reason and time.monotonic() < ends:
         time.sleep(0.02)
     notice.close()
-    assert notice.given and notice.reason
+    assert notice.take() and not notice.take() and not notice.stop
 
 
 def test_a_run_that_must_go_leaves_a_checkpoint(run: Run, tmp_path: Path) -> None:
@@ -199,7 +220,7 @@ def test_a_run_that_must_go_leaves_a_checkpoint(run: Run, tmp_path: Path) -> Non
     whole, leaving, after = Curve(), Leaving(), Curve()
     resources = override(RESOURCES, {"log_every": 1, "checkpoint_every": 1000})
     run(tmp_path / "whole", whole, resources=resources)
-    with pytest.raises(VitokError, match=r"taken away \(SIGTERM\): stopped at step 7, with a checkpoint of it"):
+    with pytest.raises(VitokError, match=r"asked to stop \(SIGTERM\) at step 7; the same command goes on"):
         run(tmp_path / "cut", leaving, resources=resources)
     assert run(tmp_path / "cut", after, resources=resources).steps == 1
     assert {**leaving.losses(), **after.losses()} == whole.losses()

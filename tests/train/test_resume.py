@@ -16,7 +16,7 @@ from tests.train.conftest import Curve, Run
 from tests.train.test_training import far
 from vitok.config import override
 from vitok.errors import VitokError
-from vitok.train import saved
+from vitok.train import launch, saved
 from vitok.train.saved import load
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -137,13 +137,20 @@ def test_a_full_disk_ends_no_run(run: Run, tmp_path: Path, monkeypatch: pytest.M
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step_00000004"]
 
 
+@pytest.fixture(scope="module")
+def plain(source: Any, states: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("plain")
+    launch.run(launch.Job(tiny(ema=0.9), RESOURCES, source, states, str(folder), Curve()))
+    return folder
+
+
 @pytest.mark.parametrize(
     ("there", "here"), [((1, 0), (2, 3)), ((1, 3), (2, 1)), ((2, 1), (1, 0)), ((2, 3), (1, 2)), ((2, 2), (2, 0))], ids=str
 )
 def test_any_number_of_workers_continues_a_checkpoint(
-    run: Run, two_ranks: Callable[..., Any], tmp_path: Path, there: tuple[int, int], here: tuple[int, int]
+    run: Run, plain: Path, two_ranks: Callable[..., Any], tmp_path: Path, there: tuple[int, int], here: tuple[int, int]
 ) -> None:
-    """Steps 1 to 4 in one cut, 5 to 8 in another; the same weights come out, up to the rounding of sums."""
+    """Steps 1 to 4 in one cut, 5 to 8 in another; the same weights come out, up to the rounding of sums, amplified by AdamW."""
 
     def go(folder: str, cut: tuple[int, int]) -> tuple[int, Curve]:
         resources, curve = override(RESOURCES, {"zero": cut[1]}), Curve()
@@ -152,15 +159,14 @@ def test_any_number_of_workers_continues_a_checkpoint(
         outcome, curve = two_ranks(tmp_path / folder, tiny(ema=0.9), resources)
         return outcome.steps, curve
 
-    go("plain", (1, 0))
     go("cut", there)
     shutil.rmtree(tmp_path / "cut" / "checkpoints" / "step_00000008")
-    exact = load(tmp_path / "cut" / "checkpoints" / "step_00000004")
     steps, curve = go("cut", here)
     assert steps == 4
     assert f"step 4 was saved by {there[0]} worker(s) at ZeRO {there[1]}, goes on with {here[0]} at {here[1]}" in curve.told()
-    assert far(tmp_path / "plain", tmp_path / "cut") < 2e-3
-    assert exact.state["world"] == there[0]
+    distance = far(plain, tmp_path / "cut")
+    print(f"{there[0]} at ZeRO {there[1]}, then {here[0]} at {here[1]}: weights differ by {distance:.1e} of their norm")
+    assert distance < 1e-4
 
 
 def test_any_slice_is_read_from_any_cut(tmp_path: Path) -> None:

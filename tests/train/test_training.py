@@ -17,6 +17,7 @@ from vitok.errors import UsageError
 from vitok.metrics import weights
 from vitok.models.tokenizer import Tokenizer
 from vitok.study.tracking import Tracker
+from vitok.train import launch
 from vitok.train.loop import learning_rate
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -27,6 +28,14 @@ def far(one: Path, other: Path) -> float:
     ours, theirs = (load_file(folder / "tokenizer.safetensors") for folder in (one, other))
     difference = torch.cat([(ours[key] - theirs[key]).flatten() for key in ours]).norm()
     return float(difference / torch.cat([ours[key].flatten() for key in ours]).norm())
+
+
+@pytest.fixture(scope="module")
+def plain(source: Source, states: dict[str, weights.State], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Curve]:
+    """One worker without ZeRO: what everything else is held against."""
+    folder, curve = tmp_path_factory.mktemp("plain"), Curve()
+    launch.run(launch.Job(tiny(), RESOURCES, source, states, str(folder), curve))
+    return folder, curve
 
 
 def test_what_is_exported_is_what_was_evaluated(run: Run, source: Source, tmp_path: Path) -> None:
@@ -44,12 +53,12 @@ def test_what_is_exported_is_what_was_evaluated(run: Run, source: Source, tmp_pa
 def test_training_learns_and_shows_what_it_does(run: Run, tmp_path: Path) -> None:
     """With LPIPS and bf16, as at paper scale."""
     curve = Curve()
-    recipe = tiny(steps=40, loss__lpips=0.1, precision="bf16")
-    run(tmp_path / "run", curve, recipe, override(RESOURCES, {"zero": 1, "evaluate_every": 20}))
-    assert curve.losses()[40] < 0.5 * curve.losses()[2]
-    last = curve.points[40]
+    recipe = tiny(steps=24, loss__lpips=0.1, precision="bf16")
+    run(tmp_path / "run", curve, recipe, override(RESOURCES, {"zero": 1, "evaluate_every": 12}))
+    assert curve.losses()[24] < 0.6 * curve.losses()[2]
+    last = curve.points[24]
     assert {"train/l2", "train/kl", "train/lpips", "train/grad_norm/tokenizer", "train/lr/tokenizer"} <= set(last)
-    assert {"validation/rPSNR", "train/loss"} <= set(curve.points[20])
+    assert {"validation/rPSNR", "train/loss"} <= set(curve.points[12])
     split = sum(last[f"time/{phase}"] for phase in ("data", "compute", "logging", "checkpoint", "evaluation") if f"time/{phase}" in last)
     assert 0.9 * last["time/step"] < split <= last["time/step"]
     assert last["train/images_per_s"] == pytest.approx(8 / last["time/step"])
@@ -60,15 +69,16 @@ def test_training_learns_and_shows_what_it_does(run: Run, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("zero", [1, 2, 3])
-def test_two_ranks_train_as_one(run: Run, two_ranks: Callable[..., Any], tmp_path: Path, zero: int) -> None:
+def test_two_ranks_train_as_one(run: Run, plain: tuple[Path, Curve], two_ranks: Callable[..., Any], tmp_path: Path, zero: int) -> None:
     """Same global batches, same noise. What is left is the rounding of sums in float32, amplified by eight AdamW steps."""
-    alone, together = Curve(), Curve()
-    first = run(tmp_path / "one", alone)
+    first = run(plain[0])
     second, together = two_ranks(tmp_path / "two", tiny(), override(RESOURCES, {"zero": zero}))
     assert second.evaluation.metrics == pytest.approx(first.evaluation.metrics, rel=2e-3)
     assert second.evaluation.per_image.keys() == first.evaluation.per_image.keys()
-    assert together.losses() == pytest.approx(alone.losses(), rel=1e-4)
-    assert far(tmp_path / "one", tmp_path / "two") < 2e-3
+    assert together.losses() == pytest.approx(plain[1].losses(), rel=1e-4)
+    distance = far(plain[0], tmp_path / "two")
+    print(f"two workers at ZeRO {zero}, beside one without: weights differ by {distance:.1e} of their norm")
+    assert distance < 1e-4
 
 
 @pytest.mark.parametrize(
@@ -77,12 +87,11 @@ def test_two_ranks_train_as_one(run: Run, two_ranks: Callable[..., Any], tmp_pat
      {"accumulation": 2, "zero": 2}, {"recompute": 0.5}, {"recompute": 1.0, "zero": 3}],
     ids=str,
 )  # fmt: skip
-def test_resources_do_not_change_the_curve(run: Run, tmp_path: Path, changes: dict[str, Any]) -> None:
-    plain, other = Curve(), Curve()
-    run(tmp_path / "plain", plain)
+def test_resources_do_not_change_the_curve(run: Run, plain: tuple[Path, Curve], tmp_path: Path, changes: dict[str, Any]) -> None:
+    other = Curve()
     run(tmp_path / "other", other, resources=override(RESOURCES, changes))
-    assert other.losses() == pytest.approx(plain.losses(), rel=1e-5)
-    assert far(tmp_path / "plain", tmp_path / "other") < 2e-3
+    assert other.losses() == pytest.approx(plain[1].losses(), rel=1e-5)
+    assert far(plain[0], tmp_path / "other") < 1e-4
 
 
 def test_the_average_is_what_it_should_be(run: Run, tmp_path: Path) -> None:

@@ -67,14 +67,14 @@ def run(job: Job) -> Outcome:
     return _group(job)
 
 
-def work(job: Job, place: Place) -> Outcome:
-    """What each worker does."""
+def work(job: Job, place: Place, group: bool = False) -> Outcome:
+    """What each worker does; `group`: as one of Ray Train's."""
     began = time.perf_counter()
     recipe, resources = job.recipe, job.resources
     if place.device.type == "cpu":
         torch.set_num_threads(resources.cpus_per_worker)
     connect(place)
-    folder, clock, notice = Path(job.folder), Clock(), Notice(resources.spot)
+    folder, clock, notice = Path(job.folder), Clock(), Notice(resources.spot, group)
     sink = job.sink if place.rank == 0 else _Silent()
     watch = Watch(folder, place, clock, resources.hang_minutes)
     try:
@@ -159,24 +159,13 @@ def _group(job: Job) -> Outcome:
     from ray.train import FailureConfig, RunConfig, ScalingConfig, get_context
     from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
-    resources, folder = job.resources, Path(job.folder)
-    refusal = folder / "refusal.txt"
-    refusal.unlink(missing_ok=True)
-    (folder / "starts.json").unlink(missing_ok=True)
+    resources = job.resources
+    for left in ("refusal.txt", "starts.json"):
+        Path(job.folder, left).unlink(missing_ok=True)
 
     def worker() -> Outcome | VitokError:
-        # A group is started again whatever ended it: what would end it again is kept, and only passed on.
-        if refusal.exists():
-            return VitokError(refusal.read_text())
         context = get_context()
-        place = Place(context.get_world_rank(), context.get_world_size(), get_device())
-        try:
-            if place.rank == 0:
-                _count_start(folder)
-            return work(job, place)
-        except VitokError as error:
-            refusal.write_text(str(error))
-            raise
+        return attempt(job, Place(context.get_world_rank(), context.get_world_size(), get_device()))
 
     trainer = TorchTrainer(
         worker,
@@ -192,6 +181,22 @@ def _group(job: Job) -> Outcome:
     if isinstance(outcome, VitokError):
         raise outcome
     return outcome
+
+
+def attempt(job: Job, place: Place) -> Outcome | VitokError:
+    """What a worker of a group does. The group is started again whatever ended it: what would end it again is raised once, kept,
+    and from then on only passed on."""
+    folder = Path(job.folder)
+    refusal = folder / "refusal.txt"
+    if refusal.exists():
+        return VitokError(refusal.read_text())
+    try:
+        if place.rank == 0:
+            _count_start(folder)
+        return work(job, place, group=True)
+    except VitokError as error:
+        refusal.write_text(str(error))
+        raise
 
 
 def _count_start(folder: Path) -> None:

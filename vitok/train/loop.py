@@ -122,7 +122,7 @@ def train(task: Task, run: Run, checkpoints: Checkpoints, at: Position) -> Train
             rates = task.rates(step)
             norms = {engine.name: engine.step(lr) for engine, lr in zip(task.engines, rates, strict=True)}
             old = place.rank == 0 and time.monotonic() - saved_at > 60 * resources.checkpoint_minutes
-            values, (leaving, due) = _agreed(terms, (run.notice.given, old), place)
+            values, (noticed, stop, due) = _agreed(terms, (run.notice.take(), run.notice.stop, old), place)
         values |= {f"grad_norm/{name}": norm for name, norm in norms.items()}
         values |= {f"lr/{engine.name}": lr for engine, lr in zip(task.engines, rates, strict=True)}
 
@@ -154,13 +154,18 @@ def train(task: Task, run: Run, checkpoints: Checkpoints, at: Position) -> Train
         if point:
             with clock("logging"):
                 sink.log(at.step, point)
-        if at.step % resources.checkpoint_every == 0 or last or due or leaving:
+        if at.step % resources.checkpoint_every == 0 or last or due or noticed or stop:
             with clock("checkpoint"):
                 checkpoints.save(task.engines, at.step, at.state())
+                if noticed or stop:
+                    checkpoints.finish()  # the node may go before the next step
             saved_at = time.monotonic()
-        if leaving and not last:
-            checkpoints.finish()
-            raise VitokError(f"this machine will be taken away ({run.notice.reason}): stopped at step {at.step}, with a checkpoint of it")
+        if noticed and not stop:
+            sink.say(
+                at.step, f"a machine will be taken away ({run.notice.reason or 'of another rank'}): there is a checkpoint of step {at.step}"
+            )
+        if stop and not last:
+            raise VitokError(f"asked to stop ({run.notice.reason}) at step {at.step}; the same command goes on from there")
     checkpoints.finish()
     return Trained(recipe.steps - first, time.monotonic() - began, frozenset(rejected.found.values()))
 

@@ -1,4 +1,4 @@
-"""Notice that this machine will be taken away: a signal, or what the cloud says of a spot node."""
+"""Notice that this machine will be taken away: a signal, or what the cloud or Ray says of a spot node."""
 
 import os
 import signal
@@ -11,36 +11,53 @@ EVERY = 2.0  # seconds; AWS gives notice two minutes ahead, Google 30 s
 
 
 class Notice:
-    """`given` becomes true once, and stays. With `spot`, "aws" or "gcp", that cloud's metadata service is asked."""
+    """What has been said so far. A signal asks this process to stop; of a node that will go, a checkpoint is taken, and training
+    goes on until it does: Ray Train then starts the group again elsewhere."""
 
-    def __init__(self, spot: str) -> None:
+    def __init__(self, spot: str, group: bool = False) -> None:
+        """`spot`, "aws" or "gcp": ask that cloud's metadata service. `group`: ask Ray, as a worker of Ray Train's."""
+        self.stop = False
         self.reason = ""
+        self._told = False
         self._ended = threading.Event()
         if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGTERM, lambda *_: self._give("SIGTERM"))
-        if spot:
-            threading.Thread(target=self._watch, args=(CLOUDS[spot],), name="notice", daemon=True).start()
+            self._before = signal.signal(signal.SIGTERM, self._asked_to_stop)
+        sources = ([CLOUDS[spot]] if spot else []) + ([_ray] if group else [])
+        if sources:
+            threading.Thread(target=self._watch, args=(sources,), name="notice", daemon=True).start()
 
-    @property
-    def given(self) -> bool:
-        return bool(self.reason)
+    def take(self) -> bool:
+        """Whether there is a notice that has not been taken."""
+        taken, self._told = bool(self.reason) and not self._told, bool(self.reason)
+        return taken
 
     def close(self) -> None:
         self._ended.set()
         if hasattr(self, "_before"):
             signal.signal(signal.SIGTERM, self._before)
 
-    def _give(self, reason: str) -> None:
-        self.reason = reason
+    def _asked_to_stop(self, *_: object) -> None:
+        self.stop, self.reason = True, "SIGTERM"
 
-    def _watch(self, asked: Callable[[], str]) -> None:
+    def _watch(self, sources: list[Callable[[], str]]) -> None:
         while not self._ended.wait(EVERY):
-            try:
-                if said := asked():
-                    self._give(said)
+            for ask in sources:
+                try:
+                    said = ask()
+                except (URLError, OSError):  # 404 is "no notice"; a service that is down says nothing either
+                    continue
+                if said:
+                    self.reason = said
                     return
-            except (URLError, OSError):  # 404 is "no notice"; a service that is down says nothing either
-                continue
+
+
+def _ray() -> str:
+    """Ray drains a node: its autoscaler before the node goes, or `ray drain-node`. Read where Ray Train's own call reads it, which
+    is a barrier over all workers and so too slow for every step."""
+    from ray.train.v2._internal.execution.context import get_train_context
+
+    info = get_train_context().preemption_context.preemption_info
+    return f"Ray drains the node of rank {', '.join(map(str, info.preempted_ranks))}" if info else ""
 
 
 def _aws() -> str:
