@@ -74,7 +74,7 @@ def disturbed(storage: Path, options: Any, cluster: Any, nodes: list[Any]) -> di
                 print(f"finished before kill {number + 1}: take more steps")
                 return json.loads(driver.communicate()[0])
             time.sleep(0.05)
-        time.sleep(chance.uniform(0, 8))
+        time.sleep(chance.uniform(0, 20))
         kind, last = KINDS[number % 3], time.time()
         print(f"{last - began:6.1f} s: kill -9 of a {kind}; the last checkpoint is of step {steps(storage)}", flush=True)
         if kind == "worker":

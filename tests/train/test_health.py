@@ -96,14 +96,18 @@ def test_a_group_that_would_only_fail_again_passes_on_why(source: Any, states: A
     assert isinstance(passed_on, VitokError) and "lower optimizer.lr" in str(passed_on)
 
 
-def test_a_group_that_dies_again_and_again_without_getting_on_is_given_up(source: Any, states: Any, tmp_path: Path) -> None:
+def test_a_group_that_dies_again_and_again_without_getting_on_is_given_up(
+    source: Any, states: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "STUCK", 3)
+
     def attempt(crash_at: int | None) -> Any:
         return launch.attempt(launch.Job(tiny(), RESOURCES, source, states, str(tmp_path), Curve(crash_at)), Place())
 
     for crash_at in (2, 2, 6, 6, 6, 6):  # before and after the checkpoint of step 4
         with pytest.raises(KeyboardInterrupt):
             attempt(crash_at)
-    with pytest.raises(VitokError, match="the workers have died 3 times at step_00000004"):
+    with pytest.raises(VitokError, match="the workers were started 3 times at step_00000004"):
         attempt(None)
 
 

@@ -26,7 +26,7 @@ from vitok.train.notice import Notice
 from vitok.train.tokenizer import Stage1
 from vitok.train.watch import Watch
 
-STUCK = 3  # ends of a worker group at one checkpoint, after which it is not started again
+STUCK = 10  # starts of a worker group at one checkpoint; spot nodes may well go several times in a row
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,9 @@ def _count_start(folder: Path) -> None:
     starts = {at: starts.get(at, 0) + 1}
     path.write_text(json.dumps(starts))
     if starts[at] > STUCK:
-        raise VitokError(f"the workers have died {STUCK} times at {at}, each time before the next checkpoint: see Ray's logs of this run")
+        raise VitokError(
+            f"the workers were started {STUCK} times at {at} and ended each time before the next checkpoint: see Ray's logs of this run"
+        )
 
 
 def _lpips(job: Job, trunk: str, place: Place) -> LPIPS:
