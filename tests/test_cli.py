@@ -5,10 +5,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.conftest import STUDY
+from vitok import cli
 
 VITOK = [sys.executable, "-c", "from vitok.cli import main; main()"]
 E_SWEEP = [sys.executable, str(STUDY)]
@@ -18,15 +20,21 @@ def call(arguments: list[str], **environment: str) -> subprocess.CompletedProces
     return subprocess.run(arguments, capture_output=True, text=True, env=os.environ | environment, timeout=120)
 
 
-def test_info_prints_the_papers_figures() -> None:
-    row = json.loads(call([*VITOK, "info", "S-B/16", "--channels", "16", "--size", "256", "--json"]).stdout)
+def info(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
+    monkeypatch.setattr(sys, "argv", ["vitok", "info", *arguments, "--json"])
+    cli.main()
+    return json.loads(capsys.readouterr().out)
+
+
+def test_info_prints_the_papers_figures(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    row = info(monkeypatch, capsys, "S-B/16", "--channels", "16", "--size", "256")
     assert (row["tokens"], row["E"], row["compression"], row["params_m"], row["gmacs"]) == (256, 4096, 48.0, 128.976, 34.776)
-    video = json.loads(call([*VITOK, "info", "S-B/4x8", "--channels", "16", "--size", "128", "--frames", "16", "--json"]).stdout)
+    video = info(monkeypatch, capsys, "S-B/4x8", "--channels", "16", "--size", "128", "--frames", "16")
     assert (video["tokens"], video["gmacs"]) == (1024, 160.846)
 
 
-def test_the_size_table() -> None:
-    rows = {row["name"]: row for row in json.loads(call([*VITOK, "info", "--sizes", "--json"]).stdout)}
+def test_the_size_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = {row["name"]: row for row in info(monkeypatch, capsys, "--sizes")}
     assert rows["L"] == {"name": "L", "width": 1152, "blocks": 24, "heads": 16, "params_m": 383.702, "gmacs": 101.767}
 
 

@@ -22,14 +22,13 @@ LARGE = Recipe(
 LONG = Recipe(tokenizer=tokenizer("T-M/8", channels=16, size=64), batch_size=16, loss=Loss(lpips_network="alexnet"))
 
 
-@pytest.mark.parametrize("recompute", [0.0, 1.0])
-@pytest.mark.parametrize(("zero", "changes"), [(1, {}), (2, {"precision": "fp32", "loss.lpips": 0})], ids=str)
+@pytest.mark.parametrize(("zero", "changes", "recompute"), [(1, {}, 1.0), (2, {"precision": "fp32", "loss.lpips": 0}, 0.0)], ids=str)
 def test_activations_are_predicted(zero: int, changes: dict[str, Any], recompute: float) -> None:
     resources, recipe = override(RESOURCES, {"zero": zero, "recompute": recompute}), override(LONG, changes)
     assert step_memory(recipe, resources)["peak"] == pytest.approx(measure(recipe, resources, Place()), rel=0.15)
 
 
-@pytest.mark.parametrize("zero", [0, 1, 2])
+@pytest.mark.parametrize("zero", [0, 2])
 def test_weights_are_predicted(zero: int) -> None:
     resources = override(RESOURCES, {"zero": zero})
     assert step_memory(LARGE, resources)["peak"] == pytest.approx(measure(LARGE, resources, Place()), rel=0.15)

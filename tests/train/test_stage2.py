@@ -57,7 +57,7 @@ def stage2(stage1: Path, gan: Gan = GAN, **changes: Any) -> Recipe:
     return Recipe.model_validate(recipe.model_dump() | {"gan": gan.model_dump(), "start": digest(load_file(stage1))})
 
 
-@pytest.mark.parametrize("zero", [0, 1, 2, 3])
+@pytest.mark.parametrize("zero", [1, 3])
 def test_the_encoder_stays_and_the_decoder_learns(tune: Any, stage1: Path, tmp_path: Path, zero: int) -> None:
     _, curve = tune("run", resources=override(RESOURCES, {"zero": zero, "log_every": 1}))
     before, after = load_file(stage1), load_file(tmp_path / "run" / "tokenizer.safetensors")
@@ -114,7 +114,7 @@ def test_every_stage_of_zero_gives_one_curve(tune: Any, tmp_path: Path) -> None:
     assert all(far(tmp_path / "zero-0", tmp_path / f"zero-{zero}") < 2e-3 for zero in (1, 2, 3))
 
 
-@pytest.mark.parametrize("zero", [0, 2, 3])
+@pytest.mark.parametrize("zero", [2, 3])
 def test_it_resumes_bit_by_bit(tune: Any, tmp_path: Path, zero: int) -> None:
     resources, gan = override(RESOURCES, {"zero": zero}), GAN.model_copy(update={"r1": 1.0, "r1_every": 3})
     whole = tune("whole", gan, resources)[1]
