@@ -14,6 +14,13 @@ os.environ.pop("RAY_ADDRESS", None)
 STUDY = Path(__file__).parent.parent / "studies" / "e_sweep.py"
 
 
+@pytest.fixture(autouse=True)
+def _own_tracking() -> Iterator[None]:
+    """MLflow exports the store that a test has used to every process that a later one starts."""
+    yield
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[str]:
     """More logical CPUs than cores: the tests run many small workers. Gives the address."""

@@ -7,7 +7,8 @@ import pytest
 from tests.benchmarks.memory import measure
 from tests.recipes import RESOURCES
 from vitok.config import Loss, Recipe, Tokenizer, Tower, override
-from vitok.memory import step_memory
+from vitok.memory import shortage, step_memory
+from vitok.study import scales
 from vitok.train.engine import Place
 from vitok.variants import tokenizer
 
@@ -46,3 +47,11 @@ def test_what_each_setting_saves() -> None:
     }  # fmt: skip
     assert peaks["zero 0"] > peaks["zero 1"] > peaks["offload"]
     assert peaks["zero 1"] > peaks["half"] > peaks["all"] > peaks["micro"]
+
+
+def test_a_step_that_will_not_fit_is_told_before_it_starts() -> None:
+    fine = Recipe(tokenizer=tokenizer("S-B/8", channels=16, size=256))
+    whole = override(scales.paper({}).resources, {"accumulation": 1})
+    assert "needs about 113 GB of the 80 GB of a device: raise resources.accumulation" in (shortage(fine, whole) or "")
+    assert shortage(fine, scales.paper({}).resources) is None
+    assert shortage(fine, override(whole, {"device_gb": 0})) is None

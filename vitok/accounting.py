@@ -7,10 +7,11 @@ that a LayerNorm touches. With that, Table 1 to 4 come out to the printed digit.
 A test holds them equal.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from vitok import variants
 from vitok.config import Recipe, Resources, Tokenizer, Tower
@@ -101,17 +102,28 @@ def measure(model: "nn.Module", *inputs: object) -> Cost:
 
 def perceptual_macs(trunk: str, size: int) -> int:
     """Multiply-adds of one image of size x size through the convolutions of LPIPS (its heads are below a thousandth)."""
-    total, channels, side = 0, 3, size
+    return sum(layer.macs for layer in perceptual_layers(trunk, size))
+
+
+class PerceptualLayer(NamedTuple):
+    """One of the trunk of LPIPS, on one image: a convolution with its ReLU, a pooling, or a tap of the features there."""
+
+    kind: Literal["convolution", "pooling", "tap"]
+    values: int  # channels x side x side of its output
+    macs: int
+
+
+def perceptual_layers(trunk: str, size: int) -> Iterator[PerceptualLayer]:
+    channels, side = 3, size
     for layer in variants.PERCEPTUAL[trunk]:
-        if isinstance(layer, str):
-            continue
-        if len(layer) == 2:
-            side = (side - layer[0]) // layer[1] + 1
-            continue
-        out, kernel, stride, padding = layer
-        side = (side + 2 * padding - kernel) // stride + 1
-        total, channels = total + side * side * out * channels * kernel * kernel, out
-    return total
+        macs, kind = 0, "tap"
+        if not isinstance(layer, str) and len(layer) == 2:
+            kind, side = "pooling", (side - layer[0]) // layer[1] + 1
+        elif not isinstance(layer, str):
+            out, kernel, stride, padding = layer
+            kind, side = "convolution", (side + 2 * padding - kernel) // stride + 1
+            macs, channels = side * side * out * channels * kernel * kernel, out
+        yield PerceptualLayer(kind, channels * side * side, macs)
 
 
 def discriminator_macs(size: int, base: int, frames: int = 1, together: bool = False) -> int:

@@ -188,7 +188,7 @@ class Resources(Frozen):
     workers: int = Field(default=1, gt=0, description="processes; the batch is shared among them")
     gpus_per_worker: int = Field(default=0, ge=0, le=1)
     cpus_per_worker: int = Field(default=1, gt=0, description="also the threads that torch may use without a GPU")
-    data_cpus: int = Field(default=0, ge=0, description="CPUs of a trial left to Ray Data for decoding")
+    data_cpus: int = Field(default=0, ge=0, description="CPUs left to Ray Data for decoding, for each of several runs at once")
     zero: int = Field(default=0, ge=0, le=3, description="DeepSpeed ZeRO stage")
     offload: bool = Field(default=False, description="optimizer state in the memory of the CPU (needs zero >= 1)")
     accumulation: int = Field(default=1, gt=0, description="micro-batches that a worker's share of the batch is cut into")
@@ -203,8 +203,24 @@ class Resources(Frozen):
     bad_steps: int = Field(default=3, gt=0, description="non-finite steps in a row that lead back to the last checkpoint, with other data")
     spot: Literal["", "aws", "gcp"] = Field(default="", description="ask this cloud whether the node will be taken away")
     hang_minutes: float = Field(default=15.0, gt=0, description="a step that takes longer is taken for hung, and its ranks are named")
+    device_gb: float = Field(default=0.0, ge=0, description="memory of one worker's device; for a warning before the start; 0: unknown")
     tflops: float = Field(gt=0, description="peak of one worker, TFLOP/s at the recipe's precision; for the estimate of hours only")
     utilisation: float = Field(gt=0, le=1, description="expected share of that peak; for the estimate of hours only")
+
+    def need(self, data: Data) -> dict[str, int]:
+        """What a cluster must offer to one run: the workers' share, and a CPU to decode with where every crop is fresh."""
+        cpus = self.workers * self.cpus_per_worker + (0 if data.pool else 1)
+        return {"CPU": cpus, "GPU": self.workers * self.gpus_per_worker}
+
+    def want(self, data: Data) -> dict[str, int]:
+        """What one of several at once should have, so that none waits for another's data."""
+        need = self.need(data)
+        return need | {"CPU": max(need["CPU"], self.workers * self.cpus_per_worker + self.data_cpus)}
+
+
+def recomputed(number: int, share: float) -> bool:
+    """Whether block `number` is one of the share that `Resources.recompute` names, evenly spread over the depth."""
+    return int((number + 1) * share + 1e-6) > int(number * share + 1e-6)
 
 
 def check(recipe: Recipe, resources: Resources) -> None:

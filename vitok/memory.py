@@ -4,9 +4,8 @@ All weights, gradients and moments are float32 (2.3: bf16 is autocast); ZeRO cut
 torch keeps less than is counted here; CUDA's own context (about 0.5 GB) and its libraries' workspaces come on top.
 """
 
-from vitok import variants
-from vitok.accounting import cost
-from vitok.config import Recipe, Resources, Tower
+from vitok.accounting import cost, perceptual_layers
+from vitok.config import Recipe, Resources, Tower, recomputed
 
 FLOAT, HALF, INDEX = 4, 2, 8  # bytes
 BUCKET = 25_000_000  # elements of ZeRO's collectives: an all-reduce of 100 MB runs at the speed of the links
@@ -36,6 +35,17 @@ def step_memory(recipe: Recipe, resources: Resources) -> dict[str, float]:
     peak = max(moments, key=lambda terms: sum(terms.values()))
     terms = kept | {name: value for name, value in peak.items() if value}
     return terms | {"peak": sum(terms.values())}
+
+
+def shortage(recipe: Recipe, resources: Resources) -> str | None:
+    """What to tell a user whose step will not fit a worker's device; None where it does, or where that is not known."""
+    peak = step_memory(recipe, resources)["peak"] / 1e9
+    if not resources.device_gb or peak < resources.device_gb or recipe.stage == 2:
+        return None
+    return (
+        f"a step needs about {peak:.0f} GB of the {resources.device_gb:g} GB of a device: raise resources.accumulation "
+        f"({resources.accumulation}) or resources.recompute ({resources.recompute:g})"
+    )
 
 
 def _kept(params: int, stage: int, workers: int, offload: bool) -> dict[str, float]:
@@ -79,7 +89,7 @@ def _activations(recipe: Recipe, recompute: float) -> float:
 
 
 def _tower(tower: Tower, tokens: int, half: bool, recompute: float) -> float:
-    again = round(tower.blocks * recompute)
+    again = sum(recomputed(number, recompute) for number in range(tower.blocks))
     block = _block(tower, half)
     kept = (tower.blocks - again) * block + again * FLOAT * tower.width
     return tokens * (kept + (FLOAT + (HALF if half else FLOAT)) * tower.width)
@@ -103,15 +113,6 @@ def _lpips(recipe: Recipe, features: int) -> float:
     of the normalised features, those of the one image, those of the other."""
     if not recipe.loss.lpips:
         return 0.0
-    total, channels, side = 0.0, 3, recipe.tokenizer.size
-    for layer in variants.PERCEPTUAL[recipe.loss.lpips_network]:
-        if isinstance(layer, str):
-            total += features * FLOAT * channels * side * side
-        elif len(layer) == 2:
-            side = (side - layer[0]) // layer[1] + 1
-            total += (FLOAT + INDEX) * channels * side * side
-        else:
-            channels, kernel, stride, padding = layer
-            side = (side + 2 * padding - kernel) // stride + 1
-            total += FLOAT * channels * side * side
-    return recipe.tokenizer.frames * total
+    each = {"convolution": FLOAT, "pooling": FLOAT + INDEX, "tap": features * FLOAT}
+    layers = perceptual_layers(recipe.loss.lpips_network, recipe.tokenizer.size)
+    return recipe.tokenizer.frames * sum(each[layer.kind] * layer.values for layer in layers)

@@ -11,6 +11,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,14 +26,14 @@ from vitok.models.tokenizer import Tokenizer
 from vitok.study import scales
 from vitok.train.clock import peak
 from vitok.train.engine import Place, autocast, connect
-from vitok.train.tokenizer import Stage1
+from vitok.train.stage1 import Stage1
 from vitok.variants import tokenizer
 
 
 def ours(recipe: Recipe, resources: Resources, batch: Batch, perceptual: LPIPS) -> Callable[[int], None]:
     """The step of the training loop: forward, backward, clipping, AdamW, under DeepSpeed."""
-    source: object = None
-    task = Stage1(recipe, resources, Place(), source, perceptual, perceptual, None, None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    source: Any = None  # nothing is evaluated
+    task = Stage1(recipe, resources, Place(), source, perceptual, perceptual, None, None)
     inputs = task.prepare(batch, 0)
 
     def step(number: int) -> None:

@@ -60,9 +60,20 @@ def steps(storage: Path) -> int:
 
 
 def start(storage: Path, options: Any, address: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        command(storage, options), env=os.environ | {"RAY_ADDRESS": address}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
+    storage.mkdir(exist_ok=True)
+    with (storage / "stderr.txt").open("a") as errors:
+        return subprocess.Popen(
+            command(storage, options), env=os.environ | {"RAY_ADDRESS": address}, stdout=subprocess.PIPE, stderr=errors, text=True
+        )
+
+
+def result(storage: Path, driver: subprocess.Popen[str]) -> dict[str, Any]:
+    printed = driver.communicate()[0]
+    try:
+        return json.loads(printed)
+    except ValueError:
+        errors = (storage / "stderr.txt").read_text()[-4000:]
+        raise SystemExit(f"the run ended with {driver.returncode}; it printed\n{printed}\nand said\n{errors}") from None
 
 
 def disturbed(storage: Path, options: Any, cluster: Any, nodes: list[Any]) -> dict[str, Any]:
@@ -72,7 +83,7 @@ def disturbed(storage: Path, options: Any, cluster: Any, nodes: list[Any]) -> di
         while len(beats(storage, last)) < 2:
             if driver.poll() is not None:
                 print(f"finished before kill {number + 1}: take more steps")
-                return json.loads(driver.communicate()[0])
+                return result(storage, driver)
             time.sleep(0.05)
         time.sleep(chance.uniform(0, 20))
         kind, last = KINDS[number % 3], time.time()
@@ -86,7 +97,7 @@ def disturbed(storage: Path, options: Any, cluster: Any, nodes: list[Any]) -> di
         else:
             cluster.remove_node(nodes.pop(), allow_graceful=False)
             nodes.append(cluster.add_node(num_cpus=2))
-    return json.loads(driver.communicate()[0])
+    return result(storage, driver)
 
 
 def main() -> None:
@@ -105,7 +116,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             whole, cut = Path(folder, "whole"), Path(folder, "cut")
             began = time.time()
-            first = json.loads(start(whole, options, cluster.address).communicate()[0])
+            first = result(whole, start(whole, options, cluster.address))
             print(f"undisturbed: {time.time() - began:.0f} s, rPSNR {first['rPSNR']:.4f}", flush=True)
             began = time.time()
             second = disturbed(cut, options, cluster, nodes)

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from tests.recipes import RESOURCES
 from vitok import cli
-from vitok.config import override
+from vitok.config import Data, override
 from vitok.data.corpora import open_corpora
 from vitok.errors import UsageError, VitokError
 from vitok.study.panel import frame, sentence
@@ -128,9 +128,16 @@ def test_another_tokenizer_than_the_first_stages_is_refused(
 
 
 def test_what_the_cluster_cannot_carry_is_refused(photos: Path) -> None:
-    offered = {"CPU": 6.0}
-    with pytest.raises(VitokError, match="a trial needs 1 GPU, the cluster offers 0"):
-        concurrency(override(RESOURCES, {"gpus_per_worker": 1, "cpus_per_worker": 9}), offered)
+    offered = {"CPU": 6.0, "trial_slot": 2.0}
+    pooled, fresh = Data(pool=64), Data()
+    with pytest.raises(VitokError, match="one run needs 1 GPU, the cluster offers 0"):
+        concurrency(override(RESOURCES, {"gpus_per_worker": 1}), pooled, offered)
+    two = override(RESOURCES, {"workers": 2, "cpus_per_worker": 3})
+    assert concurrency(two, pooled, offered) == 1
+    with pytest.raises(VitokError, match=r"one run needs 7 CPU, the cluster offers 6 .*one to decode with"):
+        concurrency(two, fresh, offered)
+    assert concurrency(override(RESOURCES, {"data_cpus": 64}), fresh, offered) == 1, "fewer than wished for, enough for one"
+    assert concurrency(override(RESOURCES, {"data_cpus": 1}), fresh, offered) == 3
     with pytest.raises(UsageError, match="has 11 samples to train on, fewer than the 13 workers"):
         enough(open_corpora(str(photos)), override(RESOURCES, {"workers": 13}))
 

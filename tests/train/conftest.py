@@ -31,6 +31,9 @@ class Curve:
     def say(self, step: int, text: str) -> None:
         self.news.append((step, text))
 
+    def back(self, step: int) -> None:
+        self.points = {at: values for at, values in self.points.items() if at <= step}
+
     def flush(self) -> None:
         pass
 

@@ -21,7 +21,7 @@ from vitok.errors import UsageError, VitokError
 from vitok.metrics.weights import digest
 from vitok.models.tokenizer import Tokenizer
 from vitok.train import launch
-from vitok.train.adversarial import encoder_digest
+from vitok.train.stage2 import encoder_digest
 
 pytestmark = pytest.mark.usefixtures("cluster")
 

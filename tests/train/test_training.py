@@ -60,7 +60,7 @@ def test_training_learns_and_shows_what_it_does(run: Run, tmp_path: Path) -> Non
     assert {"train/l2", "train/kl", "train/lpips", "train/grad_norm/tokenizer", "train/lr/tokenizer"} <= set(last)
     assert {"validation/rPSNR", "train/loss"} <= set(curve.points[12])
     split = sum(last[f"time/{phase}"] for phase in ("data", "compute", "logging", "checkpoint", "evaluation") if f"time/{phase}" in last)
-    assert 0.9 * last["time/step"] < split <= last["time/step"]
+    assert 0.9 * last["time/step"] < split <= last["time/step"] * (1 + 1e-9)  # sums in two orders
     assert last["train/images_per_s"] == pytest.approx(8 / last["time/step"])
     assert 0 < last["train/mfu"] < 1 and last["memory/peak_gb"] > 0.1
     kl = [last[f"latent_kl/{channel:03d}"] for channel in range(16)]

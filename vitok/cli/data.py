@@ -57,7 +57,7 @@ def ingest(
         part_samples or (64 if video else 1000), max_rejected,
     )  # fmt: skip
     place.connect(slots=0)
-    with _progress() as progress:
+    with place.results_apart(), _progress() as progress:
         manifest = ingestion.ingest(corpus, target, options, progress)
     if as_json:
         print(json.dumps(manifest, indent=1))

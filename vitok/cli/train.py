@@ -78,7 +78,8 @@ def tokenizer(
     asked = single.Single(recipe, resources, choice.scale, open_corpora(corpus), given, kept, tracker, name, start)
     say.line(f"scale {choice.scale}: {choice.reason}")
     say.line(asked.about())
-    found = single.run(asked, offered if offered is not None else place.connect(slots=0), say)
+    with place.results_apart():
+        found = single.run(asked, offered if offered is not None else place.connect(slots=0), say)
     print(json.dumps(found, indent=2) if as_json else "\n".join(f"{key:<9} {_shown(value)}" for key, value in found.items()))
 
 

@@ -61,16 +61,11 @@ class Transformer(nn.Module):
     def forward(self, x: Tensor, grid: tuple[int, int, int]) -> Tensor:
         cos, sin = rotation(grid, self.head_width, x.device)
         for number, block in enumerate(self.blocks):
-            if torch.is_grad_enabled() and recomputed(number, self.recompute):
+            if torch.is_grad_enabled() and config.recomputed(number, self.recompute):
                 x = checkpoint(block, x, cos, sin, use_reentrant=False)
             else:
                 x = block(x, cos, sin)
         return self.norm(x)
-
-
-def recomputed(number: int, share: float) -> bool:
-    """Whether block `number` is one of the share, evenly spread over the depth."""
-    return int((number + 1) * share + 1e-6) > int(number * share + 1e-6)
 
 
 def prepare(model: nn.Module, recompute: float, compiled: bool) -> None:

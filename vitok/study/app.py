@@ -137,8 +137,11 @@ def _run(study: Study, options: Options) -> None:
     if len(done) < len(asked.cells):
         planned = plan(asked.cells, asked.scale, asked.choice.scale, asked.choice.reason, asked.corpora.uri)
         say.line(planned.summary())
+        for warning in planned.warnings:
+            say.line(f"warning: {warning}")
         say.line(f"{len(done)} of them are finished")
-        run(sweep, offered if offered is not None else place.connect(slots=64), say)
+        with place.results_apart():
+            run(sweep, offered if offered is not None else place.connect(slots=64), say)
     else:
         say.line(f"all {len(done)} cells are finished; nothing to run")
         tracker.close(tracker.sweep(asked.key, sweep.tags(), [cell.digest for cell in asked.cells]), finished=True)
@@ -180,10 +183,12 @@ def _report(study: Study, options: Readable) -> None:
 def _show_plan(study: Study, planned: Plan) -> None:
     from vitok.study.tables import show
 
-    columns = ("variant", "c", "L", "E", "compression", "params_m", "gmacs", "seed", "steps", "training_flops", "time")
+    columns = ("variant", "c", "L", "E", "compression", "params_m", "gmacs", "seed", "steps", "worker_gb", "training_flops", "time")
     rows = [row | {"time": duration(row["hours"])} for row in planned.rows]
     show(f"{study.name} at scale {planned.scale} ({planned.reason}), corpus {planned.corpus}", columns, rows)
     print(f"{planned.summary()}; {planned.workers} worker(s) a trial")
+    for warning in planned.warnings:
+        print(f"warning: {warning}")
 
 
 def _show_report(summary: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from vitok.config import Recipe
-from vitok.study.progress import EVERY, Progress, latest, news
+from vitok.study.progress import EVERY, Progress, beside, latest
 
 PHASES = ("data", "compute", "evaluation", "logging", "checkpoint")
 
@@ -26,15 +26,8 @@ class Panel:
     @contextmanager
     def following(self, recorder: Any, run_id: str, name: str, recipe: Recipe) -> Iterator[None]:
         """Show where the run stands until the block ends."""
-        ended = threading.Event()
-        show = self._live if self.say.console.is_terminal else self._plain
-        thread = threading.Thread(target=show, args=(recorder, run_id, name, recipe, ended), daemon=True)
-        thread.start()
-        try:
+        with beside(self._live if self.say.console.is_terminal else self._plain, recorder, run_id, name, recipe):
             yield
-        finally:
-            ended.set()
-            thread.join(timeout=10)
 
     def _live(self, recorder: Any, run_id: str, name: str, recipe: Recipe, ended: threading.Event) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
@@ -43,7 +36,7 @@ class Panel:
         with Live(console=self.say.console, refresh_per_second=4) as live:
             while True:
                 over = ended.wait(0.5)
-                told = self._tell(recorder, told)
+                told = self.say.news(recorder, told, {run_id: ""})
                 step, values = latest(recorder).get(run_id, (0, {}))
                 bars.update(bar, completed=step)
                 live.update(Group(bars, frame(values)) if values else bars)
@@ -54,20 +47,13 @@ class Panel:
         told, shown, next_line = 0, 0, time.monotonic() + EVERY
         while True:
             over = ended.wait(0.5)
-            told = self._tell(recorder, told)
+            told = self.say.news(recorder, told, {run_id: ""})
             step, values = latest(recorder).get(run_id, (0, {}))
             if (over or time.monotonic() >= next_line) and step > shown:
                 next_line, shown = time.monotonic() + EVERY, step
                 self.say.line(f"[{self.say.clock()}] step {step}/{recipe.steps}: {sentence(values)}")
             if over:
                 return
-
-    def _tell(self, recorder: Any, told: int) -> int:
-        """News, each once."""
-        found = news(recorder, told)
-        for _, _, text in found:
-            self.say.line(f"[{self.say.clock()}] {text}")
-        return told + len(found)
 
 
 def sentence(values: dict[str, float]) -> str:

@@ -3,8 +3,9 @@
 import fcntl
 import os
 import shutil
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,6 +88,24 @@ def connect(slots: int) -> dict[str, float]:
         first = str(error).strip().splitlines()[0]
         raise VitokError(f"Ray could not be reached or started: {first}") from None
     return {name: float(amount) for name, amount in ray.cluster_resources().items()}
+
+
+@contextmanager
+def results_apart() -> Iterator[None]:
+    """Ray prints what it has to say of nodes and workers that die to stdout, which is for results: to stderr with it."""
+    with redirect_stdout(sys.stderr):
+        yield
+
+
+def require(need: dict[str, int], offered: dict[str, float]) -> None:
+    """Raises `VitokError` for what a cluster does not have."""
+    for name, amount in need.items():
+        if amount > offered.get(name, 0):
+            hint = {"trial_slot": """; start a node with --resources='{"trial_slot": 4}'""", "CPU": _CPUS}.get(name, "")
+            raise VitokError(f"one run needs {amount} {name}, the cluster offers {offered.get(name, 0):g}{hint}")
+
+
+_CPUS = " (resources.workers x resources.cpus_per_worker, and one to decode with unless data.pool is set)"
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from vitok import accounting
+from vitok import accounting, memory
 from vitok.study.grid import Cell, describe
 from vitok.study.study import Scale
 
@@ -18,6 +18,7 @@ class Plan:
     device: str
     workers: int
     at_once: int | None  # trials that this machine runs side by side; None where a cluster decides
+    warnings: list[str]  # cells that will not fit their devices
 
     @property
     def hours(self) -> float:
@@ -31,7 +32,7 @@ class Plan:
     def json(self) -> dict[str, Any]:
         return {
             "scale": self.scale, "reason": self.reason, "corpus": self.corpus, "device": self.device, "workers_per_trial": self.workers,
-            "at_once": self.at_once,
+            "at_once": self.at_once, "warnings": self.warnings,
             "cells": self.rows, "trial_hours": self.hours, "worker_hours": self.hours * self.workers,
             "training_flops": sum(row["training_flops"] for row in self.rows),
         }  # fmt: skip
@@ -48,13 +49,15 @@ def plan(cells: list[Cell], scale: Scale, name: str, reason: str, corpus: str) -
             "batch_size": cell.recipe.batch_size,
             "training_flops": accounting.training_flops(cell.recipe),
             "hours": accounting.training_hours(cell.recipe, resources),
+            "worker_gb": memory.step_memory(cell.recipe, resources)["peak"] / 1e9,
             "cell": cell.digest,
         }
         for cell in cells
     ]
-    cores = (os.cpu_count() or 1) // (resources.workers * resources.cpus_per_worker + resources.data_cpus)
+    cores = (os.cpu_count() or 1) // resources.want(scale.base.data)["CPU"]
     at_once = None if resources.gpus_per_worker else max(1, min(cores, len(rows)))
-    return Plan(name, reason, corpus, rows, device, resources.workers, at_once)
+    short = [f"{cell.label}: {lack}" for cell in cells if (lack := memory.shortage(cell.recipe, resources))]
+    return Plan(name, reason, corpus, rows, device, resources.workers, at_once, short)
 
 
 def duration(hours: float) -> str:

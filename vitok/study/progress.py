@@ -3,7 +3,7 @@
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -32,15 +32,15 @@ class Progress:
     @contextmanager
     def following(self, recorder: Any, cells: dict[str, Cell]) -> Iterator[None]:
         """Show the steps of every running cell until the block ends. `cells` by MLflow run."""
-        ended = threading.Event()
-        show = self._bars if sys.stderr.isatty() else self._lines
-        thread = threading.Thread(target=show, args=(recorder, cells, ended), daemon=True)
-        thread.start()
-        try:
+        with beside(self._bars if sys.stderr.isatty() else self._lines, recorder, cells):
             yield
-        finally:
-            ended.set()
-            thread.join(timeout=10)
+
+    def news(self, recorder: Any, told: int, labels: dict[str, str]) -> int:
+        """What runs had to say since so many were told, each once. `labels` by MLflow run. How many are told now."""
+        found = asked(recorder.news, [], told)
+        for run, _, text in found:
+            self.line(f"[{self.clock()}] {labels[run]}{text}")
+        return told + len(found)
 
     def _bars(self, recorder: Any, cells: dict[str, Cell], ended: threading.Event) -> None:
         columns = (
@@ -54,9 +54,9 @@ class Progress:
         with Bars(*columns, console=self.console) as bars:
             whole = bars.add_task(f"{len(cells)} cells, all steps", total=total, note="")
             tasks: dict[str, Any] = {}
-            told = 0
+            told, labels = 0, {run: f"{cell.label}: " for run, cell in cells.items()}
             while not ended.wait(1.0):
-                told = self._tell(recorder, cells, told)
+                told = self.news(recorder, told, labels)
                 points = latest(recorder)
                 for run, (step, values) in points.items():
                     if run not in tasks:
@@ -69,9 +69,9 @@ class Progress:
     def _lines(self, recorder: Any, cells: dict[str, Cell], ended: threading.Event) -> None:
         shown: set[str] = set()
         next_line = time.monotonic() + EVERY
-        told = 0
+        told, labels = 0, {run: f"{cell.label}: " for run, cell in cells.items()}
         while not ended.wait(0.5):
-            told = self._tell(recorder, cells, told)
+            told = self.news(recorder, told, labels)
             points = latest(recorder)
             for run, (step, values) in points.items():
                 if step == cells[run].recipe.steps and run not in shown:
@@ -81,12 +81,6 @@ class Progress:
                 next_line += EVERY
                 running = [f"{cells[run].label} {step}/{cells[run].recipe.steps}" for run, (step, _) in points.items() if run not in shown]
                 self.line(f"[{self.clock()}] {'; '.join(running) or 'starting'}")
-
-    def _tell(self, recorder: Any, cells: dict[str, Cell], told: int) -> int:
-        found = news(recorder, told)
-        for run, _, text in found:
-            self.line(f"[{self.clock()}] {cells[run].label}: {text}")
-        return told + len(found)
 
     def clock(self) -> str:
         seconds = int(time.monotonic() - self.began)
@@ -99,16 +93,25 @@ def _note(values: dict[str, float]) -> str:
     return ", ".join(shown + ([f"{values['train/images_per_s']:.0f} images/s"] if "train/images_per_s" in values else []))
 
 
+@contextmanager
+def beside(show: Callable[..., None], *arguments: Any) -> Iterator[None]:
+    """`show(*arguments, ended)` in a thread, until the block has ended and it has shown the end."""
+    ended = threading.Event()
+    thread = threading.Thread(target=show, args=(*arguments, ended), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(timeout=10)
+
+
 def latest(recorder: Any) -> dict[str, tuple[int, dict[str, float]]]:
-    return _asked(recorder.progress, {})
+    """By MLflow run: the last step that was logged, and the last of each value."""
+    return asked(recorder.progress, {})
 
 
-def news(recorder: Any, since: int) -> list[tuple[str, int, str]]:
-    """What runs had to say: (run, step, text)."""
-    return _asked(recorder.news, [], since)
-
-
-def _asked(method: Any, nothing: Any, *arguments: Any) -> Any:
+def asked(method: Any, nothing: Any, *arguments: Any) -> Any:
     import ray
     from ray.exceptions import RayError
 

@@ -35,6 +35,10 @@ class Recorder:
         self.told.append((run_id, step, text))
         self.unwritten.setdefault(run_id, []).append(f"step {step}: {text}\n")
 
+    def back(self, run_id: str, step: int) -> None:
+        """Points after this step are logged again; MLflow keeps both, in the order of time."""
+        self.seen[run_id] = min(step, self.seen.get(run_id, step))
+
     def news(self, since: int) -> list[tuple[str, int, str]]:
         return self.told[since:]
 
@@ -66,6 +70,9 @@ class RecorderSink:
 
     def say(self, step: int, text: str) -> None:
         self.recorder.say.remote(self.run_id, step, text)
+
+    def back(self, step: int) -> None:
+        self.recorder.back.remote(self.run_id, step)
 
     def flush(self) -> None:
         import ray

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import vitok
-from vitok.config import Recipe, Resources, flat
+from vitok.config import Data, Recipe, Resources, flat
 from vitok.data.corpora import Corpora
 from vitok.errors import UsageError, VitokError
 from vitok.study import place
@@ -75,7 +75,7 @@ def run(sweep: Sweep, offered: dict[str, float], say: Progress) -> None:
         done = sweep.tracker.finished(cell.digest for cell in sweep.cells)
         pending = [cell for cell in reversed(sweep.cells) if cell.digest not in done]  # the longest first: none runs alone at the end
         enough(sweep.corpora, sweep.scale.resources)
-        atonce = concurrency(sweep.scale.resources, offered)
+        atonce = concurrency(sweep.scale.resources, sweep.scale.base.data, offered)
         here: Any = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         recorder = ray.remote(num_cpus=0, scheduling_strategy=here)(Recorder).remote(
             sweep.tracker.uri, str(sweep.storage), sweep.study.name
@@ -120,18 +120,11 @@ def enough(corpora: Corpora, resources: Resources) -> None:
         raise UsageError(f"{corpora.uri} has {corpora.counts[0]} samples to train on, fewer than the {resources.workers} workers of a run")
 
 
-def concurrency(resources: Resources, offered: dict[str, float]) -> int:
+def concurrency(resources: Resources, data: Data, offered: dict[str, float]) -> int:
     """How many trials the cluster holds at once, each with the CPUs that it leaves to Ray Data. Raises if not even one."""
-    need = {
-        "GPU": resources.workers * resources.gpus_per_worker,
-        "CPU": resources.workers * resources.cpus_per_worker + resources.data_cpus,
-        "trial_slot": 1 if resources.workers > 1 else 0,
-    }
-    for name, amount in need.items():
-        if amount > offered.get(name, 0):
-            hint = """; start a node with --resources='{"trial_slot": 4}'""" if name == "trial_slot" else ""
-            raise VitokError(f"a trial needs {amount} {name}, the cluster offers {offered.get(name, 0):g}{hint}")
-    return min(int(offered[name] // amount) for name, amount in need.items() if amount)
+    slots = {"trial_slot": 1} if resources.workers > 1 else {}
+    place.require(resources.need(data) | slots, offered)
+    return max(1, min(int(offered[name] // amount) for name, amount in (resources.want(data) | slots).items() if amount))
 
 
 def _schedule(

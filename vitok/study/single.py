@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vitok import accounting
+from vitok import accounting, memory
 from vitok.config import Recipe, Resources, flat
 from vitok.data.corpora import Corpora
 from vitok.errors import VitokError
@@ -15,7 +15,7 @@ from vitok.study.panel import Panel
 from vitok.study.plan import duration
 from vitok.study.progress import Progress
 from vitok.study.recorder import Recorder, RecorderSink
-from vitok.study.run import concurrency, enough, tags, warn_rejected
+from vitok.study.run import enough, tags, warn_rejected
 from vitok.study.start import Start
 from vitok.study.tracking import FOLDER, STUDY, Tracker
 
@@ -48,10 +48,15 @@ class Single:
 
     def about(self) -> str:
         hours = accounting.training_hours(self.recipe, self.resources)
-        return (
+        text = (
             f"{self.label}: {self.recipe.steps} steps of {self.recipe.batch_size} on {self.resources.workers} worker(s), "
             f"about {duration(hours)} ({self.resources.tflops:g} TFLOP/s a worker, {self.resources.utilisation:.0%} of it expected)"
         )
+        if self.recipe.stage == 2:  # its memory is not modelled
+            return text
+        peak = memory.step_memory(self.recipe, self.resources)["peak"]
+        lack = memory.shortage(self.recipe, self.resources)
+        return f"{text}, {peak / 1e9:.2g} GB of tensors on each" + (f"\nwarning: {lack}" if lack else "")
 
 
 def run(asked: Single, offered: dict[str, float], say: Progress) -> dict[str, Any]:
@@ -74,7 +79,8 @@ def _train(asked: Single, offered: dict[str, float], say: Progress) -> dict[str,
 
     began, recipe, tracker = time.perf_counter(), asked.recipe, asked.tracker
     enough(asked.corpora, asked.resources)
-    concurrency(asked.resources.model_copy(update={"data_cpus": 0}), offered | {"trial_slot": 1})
+    if asked.resources.workers > 1:  # one alone is this process, and takes nothing from the cluster
+        place.require(asked.resources.need(recipe.data), offered)
     training, held_out = asked.corpora.counts
     if asked.start:
         place.copied(asked.start.weights, asked.folder / "start.safetensors")

@@ -24,6 +24,7 @@ from vitok.train.engine import Engine, Place
 from vitok.train.saved import Saved, damage, load, write
 
 PATIENCE = 600.0  # seconds that rank 0 waits for the files of the others
+CLOSING = 30.0  # seconds for what is being written when a run ends early; ranks may be gone then
 PARTIAL, DAMAGED = ".partial", ".damaged"
 
 
@@ -37,6 +38,7 @@ class Checkpoints:
         self.folder, self.place, self.recipe, self.resources = folder, place, recipe, resources
         self.before, self.say = before, say
         self.writer: threading.Thread | None = None
+        self.error: Exception | None = None  # of the writer, other than a disk's
         self.memory: dict[str, Tensor] = {}  # what is being written, reused from one checkpoint to the next
         folder.mkdir(parents=True, exist_ok=True)
         if place.rank == 0:
@@ -96,10 +98,18 @@ class Checkpoints:
         self.writer.start()
 
     def finish(self) -> None:
-        """Wait for what is being written."""
+        """Wait for what is being written. Raises what ended the writer, unless it was the disk."""
         if self.writer:
             self.writer.join()
             self.writer = None
+        if self.error:
+            error, self.error = self.error, None
+            raise error
+
+    def close(self) -> None:
+        """However a run ends: what is nearly written is not lost."""
+        if self.writer:
+            self.writer.join(timeout=CLOSING)
 
     def path(self, step: int) -> Path:
         return self.folder / f"step_{step:08d}"
@@ -130,6 +140,8 @@ class Checkpoints:
                 f"checkpoint of step {step} could not be written: {error}. Training goes on; "
                 + (f"the last good one is of step {good[-1]}" if good else "there is none yet")
             )
+        except Exception as error:  # a thread would end without a word
+            self.error = error
 
     def _entry(self, partial: Path, rank: int) -> dict[str, Any]:
         """What a rank says of its file, when it is on the disk."""

@@ -21,26 +21,29 @@ class Clock:
     def __init__(self) -> None:
         self.spent: dict[str, float] = defaultdict(float)
         self.phase, self.since, self.step = "start", time.time(), 0
-        self._began = time.perf_counter()
+        self._entered = time.perf_counter()
 
     @contextmanager
     def __call__(self, phase: str) -> Iterator[None]:
-        began, outer = time.perf_counter(), self.phase
-        self.phase, self.since = phase, time.time()
+        outer = self.phase
+        self._enter(phase)
         try:
             yield
         finally:
-            self.spent[phase] += time.perf_counter() - began
-            self.phase, self.since = outer, time.time()
+            self._enter(outer)
 
     def split(self, steps: int) -> dict[str, float]:
-        """Seconds a step since the last call, by phase, and all of them as "step"."""
-        now = time.perf_counter()
-        values = {f"time/{phase}": seconds / steps for phase, seconds in self.spent.items()}
-        values["time/step"] = (now - self._began) / steps
+        """Seconds a step since the last call, by phase, and with what lies between the phases as "step"."""
+        self._enter(self.phase)
+        values = {f"time/{phase}": seconds / steps for phase, seconds in self.spent.items() if phase != "start"}
+        values["time/step"] = sum(self.spent.values()) / steps
         self.spent.clear()
-        self._began = now
         return values
+
+    def _enter(self, phase: str) -> None:
+        now = time.perf_counter()
+        self.spent[self.phase] += now - self._entered
+        self.phase, self.since, self._entered = phase, time.time(), now
 
 
 def peak(device: torch.device, precision: str) -> float:

@@ -16,14 +16,14 @@ from vitok.data.stream import Source
 from vitok.errors import UsageError, VitokError
 from vitok.metrics.evaluate import Evaluation
 from vitok.models.perceptual import LPIPS
-from vitok.train.adversarial import Stage2
 from vitok.train.checkpoint import Checkpoints
 from vitok.train.clock import Clock, peak
 from vitok.train.engine import Engine, Place, connect
 from vitok.train.health import RETREATS, BackToCheckpointError
 from vitok.train.loop import Position, Run, Sink, Trained, train
 from vitok.train.notice import Notice
-from vitok.train.tokenizer import Stage1
+from vitok.train.stage1 import Stage1
+from vitok.train.stage2 import Stage2
 from vitok.train.watch import Watch
 
 STUCK = 10  # starts of a worker group at one checkpoint; spot nodes may well go several times in a row
@@ -53,6 +53,7 @@ class Outcome:
 class _Silent:
     def log(self, step: int, values: dict[str, float]) -> None: ...
     def say(self, step: int, text: str) -> None: ...
+    def back(self, step: int) -> None: ...
     def flush(self) -> None: ...
 
 
@@ -77,8 +78,8 @@ def work(job: Job, place: Place, group: bool = False) -> Outcome:
     folder, clock, notice = Path(job.folder), Clock(), Notice(resources.spot, group)
     sink = job.sink if place.rank == 0 else _Silent()
     watch = Watch(folder, place, clock, resources.hang_minutes)
+    checkpoints = Checkpoints(folder / "checkpoints", place, recipe, resources, sink.flush, lambda text: sink.say(clock.step, text))
     try:
-        checkpoints = Checkpoints(folder / "checkpoints", place, recipe, resources, sink.flush, lambda text: sink.say(clock.step, text))
         if news := watch.earlier():
             sink.say(0, f"the attempt before this one ended: {news}")
         speed = peak(place.device, recipe.precision)
@@ -86,9 +87,11 @@ def work(job: Job, place: Place, group: bool = False) -> Outcome:
         ready = time.perf_counter()
         task, trained = _trained(job, running, checkpoints)
         done = time.perf_counter()
-        evaluation = task.evaluate()
-        state = task.weights()
+        with clock("evaluation"):
+            state = task.weights()
+            evaluation = task.evaluate(state)
     finally:
+        checkpoints.close()
         watch.close()
         notice.close()
     if place.rank == 0:
@@ -113,6 +116,7 @@ def _trained(job: Job, run: Run, checkpoints: Checkpoints) -> tuple[Stage1 | Sta
             at.shift = lost.batch + 1 - at.step  # the next batches are those after the bad one
             at.health.retreats, at.health.in_a_row = at.health.retreats + retreats, 0
             run.sink.say(lost.step + 1, f"{lost.reason}. Back to step {at.step}, with other data")
+            run.sink.back(at.step)
         elif saved:
             _say_how_it_goes_on(run, saved.state)
         task = _task(job, run.place, saved)

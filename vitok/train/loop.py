@@ -30,6 +30,10 @@ class Sink(Protocol):
 
     def say(self, step: int, text: str) -> None: ...
 
+    def back(self, step: int) -> None:
+        """The points after this step are of a way that was left: they come again."""
+        ...
+
     def flush(self) -> None: ...
 
 
@@ -56,7 +60,11 @@ class Task(Protocol):
         """More values of the last step. A collective."""
         ...
 
-    def evaluate(self) -> Evaluation:
+    def weights(self) -> dict[str, torch.Tensor]:
+        """What is evaluated and kept, on every rank's CPU. A collective."""
+        ...
+
+    def evaluate(self, weights: dict[str, torch.Tensor]) -> Evaluation:
         """On the held-out samples. A collective."""
         ...
 
@@ -112,6 +120,7 @@ def train(task: Task, run: Run, checkpoints: Checkpoints, at: Position) -> Train
     rejected = Rejected(recipe.data.max_rejected, run.source.rejected)
     began = saved_at = time.monotonic()
     first = logged = at.step
+    clock.split(1)  # what was before is of no step
     for step in range(first, recipe.steps):
         clock.step = step
         with clock("data"):
@@ -142,7 +151,7 @@ def train(task: Task, run: Run, checkpoints: Checkpoints, at: Position) -> Train
         point: dict[str, float] = {}
         if resources.evaluate_every and at.step % resources.evaluate_every == 0 and not last:
             with clock("evaluation"):
-                metrics = task.evaluate().metrics
+                metrics = task.evaluate(task.weights()).metrics
             point = {f"validation/{name}": value for name, value in metrics.items()}
             name, more = task.goal
             if at.best is None or (metrics[name] > at.best[1]) == more:

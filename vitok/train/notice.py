@@ -5,6 +5,7 @@ import signal
 import threading
 import urllib.request
 from collections.abc import Callable
+from typing import Any
 from urllib.error import URLError
 
 EVERY = 2.0  # seconds; AWS gives notice two minutes ahead, Google 30 s
@@ -20,8 +21,9 @@ class Notice:
         self.reason = ""
         self._told = False
         self._ended = threading.Event()
+        self._before: Any = None
         if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGTERM, self._asked_to_stop)
+            self._before = signal.signal(signal.SIGTERM, self._asked_to_stop) or signal.SIG_DFL  # None: set by C code
         sources = ([CLOUDS[spot]] if spot else []) + ([_ray] if group else [])
         if sources:
             threading.Thread(target=self._watch, args=(sources,), name="notice", daemon=True).start()
@@ -33,7 +35,7 @@ class Notice:
 
     def close(self) -> None:
         self._ended.set()
-        if hasattr(self, "_before"):
+        if self._before is not None:
             signal.signal(signal.SIGTERM, self._before)
 
     def _asked_to_stop(self, *_: object) -> None:

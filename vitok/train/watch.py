@@ -11,6 +11,7 @@ import socket
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,26 +52,29 @@ class Watch:
         while not self._ended.wait(self.limit / BEATS):
             self._beat()
             if self.clock.phase != "start" and time.time() - self.clock.since > self.limit:
-                text = blame([json.loads(path.read_text()) for path in sorted(self.folder.glob("*.json"))], self.limit, time.time())
-                partial = self.news.with_name(f"hang-{self.place.rank}.new")
-                partial.write_text(text)
-                partial.replace(self.news)
-                print(f"rank {self.place.rank}: {text}", file=sys.stderr, flush=True)
-                faulthandler.dump_traceback(all_threads=True)
-                os._exit(EXIT)
+                try:
+                    beats = [json.loads(path.read_text()) for path in sorted(self.folder.glob("*.json"))]
+                    text = blame(beats, self.limit, time.time())
+                    print(f"rank {self.place.rank}: {text}", file=sys.stderr, flush=True)
+                    faulthandler.dump_traceback(all_threads=True)
+                    _put(self.news, text, self.place.rank)
+                finally:  # whatever could not be told
+                    os._exit(EXIT)
 
     def _beat(self) -> None:
         beat = {
             "rank": self.place.rank, "host": socket.gethostname(), "pid": os.getpid(), "step": self.clock.step,
             "phase": self.clock.phase, "since": self.clock.since, "at": time.time(),
         }  # fmt: skip
-        path = self.folder / f"{self.place.rank}.json"
-        partial = path.with_suffix(".new")
-        try:
-            partial.write_text(json.dumps(beat))
-            partial.replace(path)
-        except OSError:  # a full disk stops no run
-            pass
+        _put(self.folder / f"{self.place.rank}.json", json.dumps(beat), self.place.rank)
+
+
+def _put(path: Path, text: str, rank: int) -> None:
+    """A file that is whole when it is there. A full disk stops no run, and keeps no hung one alive."""
+    partial = path.with_name(f"{path.stem}-{rank}.new")
+    with suppress(OSError):
+        partial.write_text(text)
+        partial.replace(path)
 
 
 def blame(beats: list[dict[str, Any]], limit: float, now: float) -> str:

@@ -3,28 +3,22 @@
 import torch
 from torch import Tensor
 
-from vitok import accounting, losses
-from vitok.config import Recipe, Resources
-from vitok.data.stream import Batch, Source
+from vitok import losses
 from vitok.errors import VitokError
-from vitok.metrics.evaluate import Evaluation
 from vitok.metrics.weights import digest
 from vitok.models.blocks import prepare
-from vitok.models.bottleneck import Posterior
 from vitok.models.discriminator import Discriminator
-from vitok.models.perceptual import LPIPS
 from vitok.models.tokenizer import Reconstruction, Tokenizer
-from vitok.train.engine import Engine, Place
-from vitok.train.inputs import Inputs, draw, mean_terms
-from vitok.train.latents import statistics
+from vitok.train.engine import Engine
+from vitok.train.inputs import Inputs, mean_terms
 from vitok.train.loop import learning_rate, schedule
 from vitok.train.saved import Saved
-from vitok.train.tokenizer import load_weights, validate
+from vitok.train.tokenizer import TokenizerTask, load_weights
 
 LARGEST = 1e4  # of the adaptive weight (Esser et al. 2021)
 
 
-class Stage2:
+class Stage2(TokenizerTask):
     """Two engines, each with its own cut: the decoder (of `tuned` "all", the whole tokenizer), and the discriminator.
 
     The generator's step goes through the discriminator's module without gradients for its weights; the discriminator's step
@@ -33,40 +27,23 @@ class Stage2:
 
     goal: tuple[str, bool] = ("LPIPS", False)
 
-    def __init__(
-        self, recipe: Recipe, resources: Resources, place: Place, source: Source, perceptual: LPIPS | None, metric: LPIPS,
-        start: dict[str, Tensor], saved: Saved | None,
-    ) -> None:  # fmt: skip
-        assert recipe.gan is not None
-        torch.manual_seed(recipe.seed)
-        self.recipe, self.resources, self.place, self.source, self.gan = recipe, resources, place, source, recipe.gan
-        self.perceptual, self.metric = perceptual, metric
+    def build(self, start: dict[str, Tensor] | None, saved: Saved | None) -> list[Engine]:
+        recipe, resources = self.recipe, self.resources
+        assert recipe.gan is not None and start is not None
+        self.gan, self.whole, self.frozen = recipe.gan, recipe.gan.tuned == "all", encoder_digest(start)
         self.model = Tokenizer(recipe.tokenizer)
         self.model.load_state_dict(start)
-        self.whole = recipe.gan.tuned == "all"
         if not self.whole:
-            self.model.encoder.requires_grad_(False).to(place.device)
-        self.frozen = encoder_digest(start)
+            self.model.encoder.requires_grad_(False).to(self.place.device)
         trained = self.model if self.whole else self.model.decoder
         if saved:
             load_weights(trained, saved, "tokenizer")
         prepare(self.model, resources.recompute, resources.compile)
-        if recipe.gan.adaptive:
+        if self.gan.adaptive:
             self.model.decoder.unembed.register_forward_pre_hook(self._keep_last_tokens)
-        self.engine = Engine("tokenizer", trained, recipe.optimizer, recipe, resources, place, recipe.ema)
-        self.engines = [self.engine]
-        self.judge: Engine | None = None
-        if recipe.gan.weight:
-            self.judge = self._discriminator(saved)
-            self.engines.append(self.judge)
-        if saved:
-            for engine in self.engines:
-                engine.resume(saved)
-        self.flops = accounting.step_flops(recipe)
-        self.posterior: Posterior | None = None
-
-    def prepare(self, batch: Batch, position: int) -> Inputs:
-        return draw(batch, position, self.recipe, self.place)
+        self.engine = Engine("tokenizer", trained, recipe.optimizer, recipe, resources, self.place, recipe.ema)
+        self.judge = self._discriminator(saved) if self.gan.weight else None
+        return [self.engine, *([self.judge] if self.judge else [])]
 
     def backward(self, inputs: Inputs, step: int) -> dict[str, Tensor]:
         count, each = self.resources.accumulation, list[dict[str, Tensor]]()
@@ -92,10 +69,6 @@ class Stage2:
         rates = [learning_rate(recipe.optimizer, recipe.batch_size, step, recipe.steps)]
         return rates + ([self.gan.lr * schedule(recipe.optimizer.warmup, step, recipe.steps)] if self.judge else [])
 
-    def watch(self) -> dict[str, float]:
-        assert self.posterior is not None
-        return statistics(self.posterior, self.place)
-
     def weights(self) -> dict[str, Tensor]:
         tuned = self.engine.weights(averaged=True)
         if self.whole:
@@ -105,9 +78,6 @@ class Stage2:
         if encoder_digest(weights) != self.frozen:
             raise VitokError("the frozen encoder has changed")
         return weights
-
-    def evaluate(self) -> Evaluation:
-        return validate(self.weights(), self.source, self.recipe, self.metric, self.place)
 
     def _discriminator(self, saved: Saved | None) -> Engine:
         recipe, cfg = self.recipe, self.recipe.tokenizer
