@@ -1,9 +1,11 @@
 """A run of two workers that is killed at random moments beside one that is not: do the curves and the weights differ in a bit?
 
-    python -m tests.benchmarks.kills [--kills 10] [--steps 600] [--zero 1] [--seed 0]
+    python -m tests.benchmarks.kills [--kills 10] [--steps 400] [--kinds worker driver node drain hang] [--zero 1] [--seed 0]
 
-A Ray cluster of three nodes on this machine. In turn a worker, the driver and a node that holds workers are killed (SIGKILL), at
-a random moment after the last start; a driver is started again with the same command, a node is replaced.
+A Ray cluster on this machine: a head, on which only the driver is, and two nodes. In turn, at a random moment after the last
+start: a worker, the driver, the node that holds the workers (SIGKILL); a driver is started again with the same command, a node is
+replaced. And, where asked for: that node is drained as an autoscaler does it, and killed ten seconds later; a worker is
+stopped (SIGSTOP) and so holds up the other.
 """
 
 import argparse
@@ -18,14 +20,17 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 KINDS = ("worker", "driver", "node")
+NOTICE = 10  # seconds between a drain and the end of its node
 
 
 def command(storage: Path, options: Any) -> list[str]:
     code = "from vitok.cli import main; main()"
     changes = {
         "resources.checkpoint_every": "20", "resources.log_every": "1", "resources.zero": str(options.zero), "batch_size": "16",
-        "data.pool": "0", "loss.lpips": "0",
+        "data.pool": "0", "loss.lpips": "0", "resources.hang_minutes": "0.25",
     }  # fmt: skip
     given = [part for key, value in changes.items() for part in ("--set", f"{key}={value}")]
     run = ["train", "tokenizer", "--workers", "2", "--steps", str(options.steps), "--name", "run", "--storage", str(storage), "--json"]
@@ -86,31 +91,45 @@ def disturbed(storage: Path, options: Any, cluster: Any, nodes: list[Any]) -> di
                 return result(storage, driver)
             time.sleep(0.05)
         time.sleep(chance.uniform(0, 20))
-        kind, last = KINDS[number % 3], time.time()
-        print(f"{last - began:6.1f} s: kill -9 of a {kind}; the last checkpoint is of step {steps(storage)}", flush=True)
-        if kind == "worker":
-            os.kill(chance.choice(beats(storage, 0))["pid"], signal.SIGKILL)
+        kind, last = options.kinds[number % len(options.kinds)], time.time()
+        ranks = {beat["rank"]: beat for beat in beats(storage, 0)}
+        where = f"in step {min(beat['step'] for beat in ranks.values()) + 1}, the last checkpoint is of step {steps(storage)}"
+        print(f"{last - began:6.1f} s: {kind}, {where}", flush=True)
+        if kind in ("worker", "hang"):
+            os.kill(chance.choice(list(ranks.values()))["pid"], signal.SIGKILL if kind == "worker" else signal.SIGSTOP)
         elif kind == "driver":
             driver.kill()
             driver.wait()
             driver = start(storage, options, cluster.address)
         else:
-            cluster.remove_node(nodes.pop(), allow_graceful=False)
-            nodes.append(cluster.add_node(num_cpus=2))
+            replace(cluster, nodes, ranks[0]["pid"], drained=kind == "drain")
     return result(storage, driver)
+
+
+def replace(cluster: Any, nodes: list[Any], pid: int, drained: bool) -> None:
+    """End the node that holds a process, and give the cluster another."""
+    raylet = psutil.Process(pid).ppid()
+    (node,) = (node for node in nodes if node.all_processes["raylet"][0].process.pid == raylet)
+    if drained:
+        reason = ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot", "--deadline-remaining-seconds", str(NOTICE)]
+        subprocess.run(["ray", "drain-node", "--address", cluster.address, "--node-id", node.node_id, *reason], check=True)
+        time.sleep(NOTICE)
+    cluster.remove_node(node, allow_graceful=False)
+    nodes[nodes.index(node)] = cluster.add_node(num_cpus=2)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--kills", type=int, default=10)
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--kinds", nargs="+", choices=(*KINDS, "drain", "hang"), default=KINDS)
     parser.add_argument("--zero", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     from ray.cluster_utils import Cluster
     from safetensors.torch import load_file
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": True})
+    cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": True})
     nodes = [cluster.add_node(num_cpus=2) for _ in range(2)]
     try:
         with tempfile.TemporaryDirectory() as folder:
@@ -125,6 +144,7 @@ def main() -> None:
             different = [step for step in theirs if ours.get(step) != theirs[step]]
             print(f"points of the curve: {len(theirs)}, of them different: {len(different)} {different[:3] or ''}")
             a, b = (load_file(result["weights"]) for result in (first, second))
+            print((cut / "stderr.txt").read_text())
             print(f"weights: {len(a)} tensors, of them different: {sum(not a[name].equal(b[name]) for name in a)}")
     finally:
         cluster.shutdown()

@@ -73,3 +73,19 @@ def test_news_reaches_the_server(server: str, tmp_path: Path, monkeypatch: pytes
         recorder.fail(run_id, "too bad")
     news = tracker.client.download_artifacts(run_id, "news.txt", str(tmp_path))
     assert Path(news).read_text() == "step 1: step 2 skipped\nstep 1: step 3 skipped\nstep 1: step 9 spike\n"
+
+
+def test_the_way_after_a_return_is_logged_again(tmp_path: Path) -> None:
+    from vitok.study.recorder import Recorder
+    from vitok.study.tracking import Tracker, address
+
+    tracker = Tracker(address(tmp_path), tmp_path, "returns")
+    run_id = tracker.child(None, "cell", "cell", {}, {})
+    recorder = Recorder(address(tmp_path), str(tmp_path), "returns")
+    for step, loss in ((1, 0.5), (2, 0.4), (2, 9.0), (3, 0.3)):  # the second of step 2 is from an interrupted attempt
+        recorder.log(run_id, step, {"train/loss": loss})
+    recorder.back(run_id, 1)
+    for step, loss in ((2, 0.41), (3, 0.31)):
+        recorder.log(run_id, step, {"train/loss": loss})
+    points = sorted(tracker.client.get_metric_history(run_id, "train/loss"), key=lambda point: (point.step, point.timestamp))
+    assert [(point.step, point.value) for point in points] == [(1, 0.5), (2, 0.4), (2, 0.41), (3, 0.3), (3, 0.31)]

@@ -137,6 +137,17 @@ def test_a_full_disk_ends_no_run(run: Run, tmp_path: Path, monkeypatch: pytest.M
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step_00000004"]
 
 
+def test_what_else_ends_the_writer_ends_the_run(run: Run, tmp_path: Path) -> None:
+    """Not only the thread, without a word."""
+
+    class Lost(Curve):
+        def flush(self) -> None:
+            raise KeyError("the recorder has lost the run")
+
+    with pytest.raises(KeyError, match="lost the run"):
+        run(tmp_path / "run", Lost())
+
+
 @pytest.fixture(scope="module")
 def plain(source: Any, states: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("plain")
