@@ -1,6 +1,6 @@
 """A run of two workers that is killed at random moments beside one that is not: do the curves and the weights differ in a bit?
 
-    python -m tests.benchmarks.kills [--kills 10] [--steps 400] [--kinds worker driver node drain hang] [--zero 1] [--seed 0]
+    python -m tests.benchmarks.kills [--kills 10] [--steps 1000] [--kinds worker driver node drain hang] [--zero 1] [--seed 0]
 
 A Ray cluster on this machine: a head, on which only the driver is, and two nodes. In turn, at a random moment after the last
 start: a worker, the driver, the node that holds the workers (SIGKILL); a driver is started again with the same command, a node is
@@ -87,10 +87,12 @@ def disturbed(storage: Path, options: Any, cluster: Any, nodes: list[Any]) -> di
     for number in range(options.kills):
         while len(beats(storage, last)) < 2:
             if driver.poll() is not None:
-                print(f"finished before kill {number + 1}: take more steps")
                 return result(storage, driver)
             time.sleep(0.05)
         time.sleep(chance.uniform(0, 20))
+        if steps(storage) == options.steps:
+            print(f"trained before disturbance {number + 1}: take more steps")
+            return result(storage, driver)
         kind, last = options.kinds[number % len(options.kinds)], time.time()
         ranks = {beat["rank"]: beat for beat in beats(storage, 0)}
         where = f"in step {min(beat['step'] for beat in ranks.values()) + 1}, the last checkpoint is of step {steps(storage)}"
@@ -121,7 +123,7 @@ def replace(cluster: Any, nodes: list[Any], pid: int, drained: bool) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--kills", type=int, default=10)
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--kinds", nargs="+", choices=(*KINDS, "drain", "hang"), default=KINDS)
     parser.add_argument("--zero", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)

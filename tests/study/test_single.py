@@ -103,12 +103,14 @@ def test_stage_2_starts_from_a_run_of_mlflow(trained: tuple[Path, dict, str], cl
      (("--set", "tokenizer.patch=5"), 2, "size 32 is not divisible by the patch 5"),
      (("--variant", "X-B/16"), 2, "unknown variant 'X-B/16'"),
      (("--channels", "0"), 2, "channels"),
+     (("--set", "resources.gpus_per_worker=1"), 1, "one run needs 1 GPU, the cluster offers 0"),
      (("--name", "../up"), 2, "--name '../up'"),
      (("--corpus", "nowhere"), 2, "nowhere")],
 )  # fmt: skip
 def test_what_cannot_be_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], code: int, words: str
 ) -> None:
+    monkeypatch.setattr("vitok.study.place.connect", lambda slots: {"CPU": 2.0})  # this process is connected already
     monkeypatch.setattr(sys, "argv", ["vitok", "train", "tokenizer", "--storage", str(tmp_path), *arguments])
     with pytest.raises(SystemExit) as ended:
         cli.main()

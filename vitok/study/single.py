@@ -79,8 +79,10 @@ def _train(asked: Single, offered: dict[str, float], say: Progress) -> dict[str,
 
     began, recipe, tracker = time.perf_counter(), asked.recipe, asked.tracker
     enough(asked.corpora, asked.resources)
-    if asked.resources.workers > 1:  # one alone is this process, and takes nothing from the cluster
-        place.require(asked.resources.need(recipe.data), offered)
+    need = asked.resources.need(recipe.data)
+    elsewhere = place.in_cluster() and need["GPU"] > 0  # this process may well be on a node without one
+    alone = asked.resources.workers == 1 and not elsewhere  # in this process, which takes no CPU from the cluster
+    place.require({"GPU": need["GPU"]} if alone else need, offered)
     training, held_out = asked.corpora.counts
     if asked.start:
         place.copied(asked.start.weights, asked.folder / "start.safetensors")
@@ -99,7 +101,7 @@ def _train(asked: Single, offered: dict[str, float], say: Progress) -> dict[str,
     job = launch.Job(recipe, asked.resources, source, states, str(asked.folder), RecorderSink(recorder, run_id))
     with Panel(say).following(recorder, run_id, asked.label, recipe):
         try:
-            outcome = launch.run(job)
+            outcome = launch.run(job, elsewhere)
         except VitokError as error:
             ray.get(recorder.fail.remote(run_id, str(error)))
             raise

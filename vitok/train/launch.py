@@ -57,15 +57,21 @@ class _Silent:
     def flush(self) -> None: ...
 
 
-def run(job: Job) -> Outcome:
-    """Train and evaluate; continue from the job's folder if it was begun before."""
+def run(job: Job, elsewhere: bool = False) -> Outcome:
+    """Train and evaluate; continue from the job's folder if it was begun before. `elsewhere`: a lone worker too is one of Ray's, on
+    whatever node has what it needs."""
     check(job.recipe, job.resources)
-    if job.resources.workers == 1:
-        if job.resources.gpus_per_worker and not torch.cuda.is_available():
-            raise UsageError("resources.gpus_per_worker = 1, but this machine has no usable GPU: set it to 0")
-        device = torch.device("cuda", 0) if job.resources.gpus_per_worker else torch.device("cpu")
-        return work(job, Place(device=device))
-    return _group(job)
+    if job.resources.workers > 1 or elsewhere:
+        return _group(job)
+    return work(job, Place(device=_device(job.resources)))
+
+
+def _device(resources: Resources) -> torch.device:
+    if not resources.gpus_per_worker:
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise UsageError("resources.gpus_per_worker = 1, but torch finds no usable GPU here: set it to 0")
+    return torch.device("cuda", 0)
 
 
 def work(job: Job, place: Place, group: bool = False) -> Outcome:
@@ -169,7 +175,8 @@ def _group(job: Job) -> Outcome:
 
     def worker() -> Outcome | VitokError:
         context = get_context()
-        return attempt(job, Place(context.get_world_rank(), context.get_world_size(), get_device()))
+        device = get_device() if resources.gpus_per_worker else torch.device("cpu")
+        return attempt(job, Place(context.get_world_rank(), context.get_world_size(), device))
 
     trainer = TorchTrainer(
         worker,
