@@ -1,14 +1,14 @@
 """What a training step costs over the same step in plain torch, with the compute floor by term.
 
     python -m tests.benchmarks.engine laptop [--pairs 60]     the laptop's recipe, one thread
-    python -m tests.benchmarks.engine paper [--pairs 4]       S-B/16 at 256 pixels in bf16, beside torch's DDP, all threads
+    python -m tests.benchmarks.engine paper [--pairs 8]       S-B/16 at 256 pixels in bf16, beside torch's DDP, all threads
 
 Both train the same modules on the same batches in one process, in turn (A B A B ...), so that a drift of the machine's speed
 meets both. The floor is the step's FLOPs (accounting) over the rate of a matrix product measured in the same run.
 """
 
+import argparse
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -94,18 +94,22 @@ def terms(recipe: Recipe, rate: float) -> str:
 
 
 def main() -> None:
-    which = sys.argv[1] if len(sys.argv) > 1 and not sys.argv[1].startswith("-") else "laptop"
-    pairs = int(sys.argv[sys.argv.index("--pairs") + 1]) if "--pairs" in sys.argv else {"laptop": 60, "paper": 4}[which]
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("which", nargs="?", choices=("laptop", "paper"), default="laptop")
+    parser.add_argument("--pairs", type=int, help="of steps, in turn; 60 on a laptop, 8 of the paper's")
+    parser.add_argument("--batch", type=int, default=4, help="samples a step of the paper's; the laptop has 16")
+    options = parser.parse_args()
+    which, pairs = options.which, options.pairs or {"laptop": 60, "paper": 8}[options.which]
     if which == "laptop":
         torch.set_num_threads(1)
         cases = {f"T-M/{p} c=16": override(scales.laptop({}).base, {"tokenizer.patch": p}) for p in (8, 4)}
         settings = {"zero 0": scales.laptop({}).resources}
     else:
-        cases = {"S-B/16 c=16": Recipe(tokenizer=tokenizer("S-B/16", channels=16, size=256), batch_size=1, loss=Loss())}
+        cases = {"S-B/16 c=16": Recipe(tokenizer=tokenizer("S-B/16", channels=16, size=256), batch_size=options.batch, loss=Loss())}
         settings = {f"zero {stage}": Resources(zero=stage, tflops=1, utilisation=1) for stage in (0, 1)}
     connect(Place())
-    rate = peak(torch.device("cpu"), "fp32")
-    print(f"{torch.get_num_threads()} thread(s), {rate / 1e9:.0f} GFLOP/s in a float32 matrix product; {pairs} pairs of steps")
+    rate = peak(torch.device("cpu"), next(iter(cases.values())).precision)
+    print(f"{torch.get_num_threads()} thread(s), {rate / 1e9:.0f} GFLOP/s in a matrix product; {pairs} pairs of steps")
     print("cell         setting  ours s  plain s  ratio  floor s  of the floor")
     for name, recipe in cases.items():
         for setting, resources in settings.items():

@@ -131,7 +131,7 @@ def train(task: Task, run: Run, checkpoints: Checkpoints, at: Position) -> Train
             rates = task.rates(step)
             norms = {engine.name: engine.step(lr) for engine, lr in zip(task.engines, rates, strict=True)}
             old = place.rank == 0 and time.monotonic() - saved_at > 60 * resources.checkpoint_minutes
-            values, (noticed, stop, due) = _agreed(terms, (run.notice.take(), run.notice.stop, old), place)
+            values, (noticed, stop, due) = _agreed(terms, (run.notice.new, run.notice.stop, old), place)
         values |= {f"grad_norm/{name}": norm for name, norm in norms.items()}
         values |= {f"lr/{engine.name}": lr for engine, lr in zip(task.engines, rates, strict=True)}
 
@@ -169,6 +169,8 @@ def train(task: Task, run: Run, checkpoints: Checkpoints, at: Position) -> Train
                 if noticed or stop:
                     checkpoints.finish()  # the node may go before the next step
             saved_at = time.monotonic()
+        if noticed:
+            run.notice.take()
         if noticed and not stop:
             sink.say(
                 at.step, f"a machine will be taken away ({run.notice.reason or 'of another rank'}): there is a checkpoint of step {at.step}"

@@ -19,7 +19,7 @@ class Notice:
         """`spot`, "aws" or "gcp": ask that cloud's metadata service. `group`: ask Ray, as a worker of Ray Train's."""
         self.stop = False
         self.reason = ""
-        self._told = False
+        self._taken = False
         self._ended = threading.Event()
         self._before: Any = None
         if threading.current_thread() is threading.main_thread():
@@ -28,10 +28,14 @@ class Notice:
         if sources:
             threading.Thread(target=self._watch, args=(sources,), name="notice", daemon=True).start()
 
-    def take(self) -> bool:
+    @property
+    def new(self) -> bool:
         """Whether there is a notice that has not been taken."""
-        taken, self._told = bool(self.reason) and not self._told, bool(self.reason)
-        return taken
+        return bool(self.reason) and not self._taken
+
+    def take(self) -> None:
+        """One of the ranks has had notice: what the others hear of it later is the same."""
+        self._taken = True
 
     def close(self) -> None:
         self._ended.set()
