@@ -62,6 +62,7 @@ def test_the_encoder_stays_and_the_decoder_learns(tune: Any, stage1: Path, tmp_p
     _, curve = tune("run", resources=override(RESOURCES, {"zero": zero, "log_every": 1}))
     before, after = load_file(stage1), load_file(tmp_path / "run" / "tokenizer.safetensors")
     assert encoder_digest(before) == encoder_digest(after)
+    assert f"the encoder is as it was: SHA-256 {encoder_digest(before)} before, {encoder_digest(after)} after" in curve.told()
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert moved == {name for name in before if name.startswith("decoder.")}
     weights = [values["train/gan/weight"] for values in curve.points.values()]
@@ -150,9 +151,10 @@ def test_the_ablations_of_figure_13(tune: Any, stage1: Path, tmp_path: Path) -> 
     assert encoder_digest(load_file(tmp_path / "no GAN" / "tokenizer.safetensors")) == encoder_digest(before)
     _, slow = tune("lr", GAN.model_copy(update={"lr": 1e-5, "weight": 0.1}))
     assert slow.points[8]["train/gan/weight"] == pytest.approx(0.1)
-    tune("all", GAN.model_copy(update={"tuned": "all"}), override(RESOURCES, {"zero": 1}))
+    _, tuned = tune("all", GAN.model_copy(update={"tuned": "all"}), override(RESOURCES, {"zero": 1}))
     after = load_file(tmp_path / "all" / "tokenizer.safetensors")
     assert encoder_digest(after) != encoder_digest(before)
+    assert f"SHA-256 {encoder_digest(before)} before, {encoder_digest(after)} after" in tuned.told()
 
 
 @pytest.mark.parametrize("frames", ["each", "together"])

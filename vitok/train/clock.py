@@ -37,7 +37,7 @@ class Clock:
         self._enter(self.phase)
         values = {f"time/{phase}": seconds / steps for phase, seconds in self.spent.items() if phase != "start"}
         values["time/step"] = sum(self.spent.values()) / steps
-        self.spent.clear()
+        self.spent.update(dict.fromkeys(self.spent, 0.0))  # a phase that was once there is told, also as nothing
         return values
 
     def _enter(self, phase: str) -> None:

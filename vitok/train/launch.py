@@ -96,6 +96,8 @@ def work(job: Job, place: Place, group: bool = False) -> Outcome:
         with clock("evaluation"):
             state = task.weights()
             evaluation = task.evaluate(state)
+        if remark := task.remark(state):
+            sink.say(recipe.steps, remark)
     finally:
         checkpoints.close()
         watch.close()

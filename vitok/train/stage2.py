@@ -79,6 +79,11 @@ class Stage2(TokenizerTask):
             raise VitokError("the frozen encoder has changed")
         return weights
 
+    def remark(self, weights: dict[str, Tensor]) -> str:
+        if self.whole:
+            return f"the encoder was tuned too: SHA-256 {self.frozen} before, {encoder_digest(weights)} after"
+        return f"the encoder is as it was: SHA-256 {self.frozen} before, {encoder_digest(weights)} after"
+
     def _discriminator(self, saved: Saved | None) -> Engine:
         recipe, cfg = self.recipe, self.recipe.tokenizer
         together = self.gan.frames == "together" and cfg.frames > 1

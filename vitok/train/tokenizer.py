@@ -42,6 +42,10 @@ class TokenizerTask:
     def weights(self) -> dict[str, Tensor]:
         raise NotImplementedError
 
+    def remark(self, weights: dict[str, Tensor]) -> str:
+        """What is to be said of the trained weights; empty: nothing."""
+        return ""
+
     def prepare(self, batch: Batch, position: int) -> Inputs:
         return draw(batch, position, self.recipe, self.place)
 
