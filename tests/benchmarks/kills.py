@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -144,9 +145,10 @@ def main() -> None:
             print(f"killed {options.kills} times: {time.time() - began:.0f} s, rPSNR {second['rPSNR']:.4f}")
             ours, theirs = curve(cut), curve(whole)
             different = [step for step in theirs if ours.get(step) != theirs[step]]
+            told = re.findall(r"^\[\d+:\d+\] (?!step \d+/)(.*)", (cut / "stderr.txt").read_text(), re.MULTILINE)
+            print("".join(f"  {news}\n" for news in told), end="")
             print(f"points of the curve: {len(theirs)}, of them different: {len(different)} {different[:3] or ''}")
             a, b = (load_file(result["weights"]) for result in (first, second))
-            print((cut / "stderr.txt").read_text())
             print(f"weights: {len(a)} tensors, of them different: {sum(not a[name].equal(b[name]) for name in a)}")
     finally:
         cluster.shutdown()

@@ -89,7 +89,7 @@ def test_stage_2_starts_from_a_run_of_mlflow(trained: tuple[Path, dict, str], cl
     assert result.returncode == 0, result.stderr
     second = json.loads(result.stdout)
     run = client(storage).get_run(second["run"])
-    assert run.data.params["gan.weight"] == "0.05" and "train/gan/accuracy_fake" in run.data.metrics
+    assert run.data.params["gan.weight"] == "0.02" and "train/gan/accuracy_fake" in run.data.metrics
     assert (Path(second["folder"]) / "start.safetensors").read_bytes() == Path(first["weights"]).read_bytes()
 
 
