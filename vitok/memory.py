@@ -66,7 +66,7 @@ def _gradients(params: int, stage: int, workers: int, buckets: float) -> float:
     """All of them, and a flat copy: the one that is reduced (stage 0), or the one that the optimizer takes."""
     whole, share = FLOAT * params, FLOAT * params / workers
     if stage == 0:
-        return whole + FLOAT * min(params, STAGE0_BUCKET)
+        return whole + (FLOAT * min(params, STAGE0_BUCKET) if workers > 1 else 0.0)
     if stage == 1:
         return whole + max(share, buckets)
     if stage == 2:

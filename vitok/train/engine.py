@@ -45,6 +45,8 @@ class Engine:
         )  # fmt: skip
         self.config = settings(recipe, resources, optimizer, sum(p.numel() for p in self._trained()))
         self._engine, *_ = deepspeed.initialize(model=model, optimizer=self._adam, config=self.config)
+        if self.zero == 0 and place.world == 1:
+            self._engine.enable_backward_allreduce = False  # which copies all gradients there and back also when they are alone
         self.parts = parts(self._engine, place.rank, place.world)
         for keeper in {id(part.keeper): part.keeper for part in self.parts}.values():
             device = keeper.device if keeper.device.type == "cuda" else "cpu"
