@@ -160,6 +160,16 @@ with clock("data"):
     watch.close()
 
 
+def test_a_long_evaluation_is_no_hang(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of its batches is a sign of life."""
+    from vitok.train.clock import Clock
+
+    signs: list[str] = []
+    monkeypatch.setattr(Clock, "alive", lambda self: signs.append(self.phase))
+    run(tmp_path / "run", recipe=tiny(batch_size=1), resources=override(RESOURCES, {"evaluate_every": 4}))
+    assert signs == ["evaluation"] * 4  # two held-out views, one by one, twice
+
+
 @pytest.fixture
 def metadata() -> Iterator[tuple[str, dict[str, str]]]:
     """A cloud's metadata service: answers what it is told to."""

@@ -40,6 +40,10 @@ class Clock:
         self.spent.update(dict.fromkeys(self.spent, 0.0))  # a phase that was once there is told, also as nothing
         return values
 
+    def alive(self) -> None:
+        """Within a phase that may take long: it goes on."""
+        self.since = time.time()
+
     def _enter(self, phase: str) -> None:
         now = time.perf_counter()
         self.spent[self.phase] += now - self._entered

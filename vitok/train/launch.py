@@ -95,7 +95,7 @@ def work(job: Job, place: Place, group: bool = False) -> Outcome:
         done = time.perf_counter()
         with clock("evaluation"):
             state = task.weights()
-            evaluation = task.evaluate(state)
+            evaluation = task.evaluate(state, clock.alive)
         if remark := task.remark(state):
             sink.say(recipe.steps, remark)
     finally:

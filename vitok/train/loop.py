@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -64,8 +64,8 @@ class Task(Protocol):
         """What is evaluated and kept, on every rank's CPU. A collective."""
         ...
 
-    def evaluate(self, weights: dict[str, torch.Tensor]) -> Evaluation:
-        """On the held-out samples. A collective."""
+    def evaluate(self, weights: dict[str, torch.Tensor], alive: Callable[[], None]) -> Evaluation:
+        """On the held-out samples, with a call of `alive` for each batch. A collective."""
         ...
 
 
@@ -151,7 +151,7 @@ def train(task: Task, run: Run, checkpoints: Checkpoints, at: Position) -> Train
         point: dict[str, float] = {}
         if resources.evaluate_every and at.step % resources.evaluate_every == 0 and not last:
             with clock("evaluation"):
-                metrics = task.evaluate(task.weights()).metrics
+                metrics = task.evaluate(task.weights(), clock.alive).metrics
             point = {f"validation/{name}": value for name, value in metrics.items()}
             name, more = task.goal
             if at.best is None or (metrics[name] > at.best[1]) == more:

@@ -1,5 +1,6 @@
 """What the two stages of a tokenizer's training have in common."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -53,7 +54,7 @@ class TokenizerTask:
         assert self.posterior is not None
         return statistics(self.posterior, self.place)
 
-    def evaluate(self, weights: dict[str, Tensor]) -> Evaluation:
+    def evaluate(self, weights: dict[str, Tensor], alive: Callable[[], None]) -> Evaluation:
         """From the posterior's mean, in a model of its own: no gather of ZeRO in it."""
         model = Tokenizer(self.recipe.tokenizer)
         model.load_state_dict(weights)
@@ -61,6 +62,7 @@ class TokenizerTask:
         size = max(1, min(64, self.recipe.batch_size // self.place.world))
 
         def reconstruct(pixels: Tensor) -> Tensor:
+            alive()
             with autocast(self.place.device, self.recipe.precision):
                 return model(pixels, sample=False).pixels
 
