@@ -51,17 +51,12 @@ def evaluate(
     """
     mine: list[Measured] = []
     rejected: set[Rejection] = set()
-    batches = source.validation_batches(batch_size, rank, world)
-    idle = torch.zeros(1, 3, *source.held_out.shape[:-1], device=device)
     with torch.no_grad():
-        for turn in range(-(-source.views // (batch_size * world))):
-            batch = next(batches, None)
-            rejected |= batch.rejected if batch else set()
-            if batch is None or not len(batch.images):
-                reconstruct(idle)  # under ZeRO-3 a forward is a collective: every rank must run as many
-                continue
-            pixels = to_pixels(batch.tensor().to(device))
-            mine.append(_measure(turn * world + rank, reconstruct, pixels, perceptual))
+        for turn, batch in enumerate(source.validation_batches(batch_size, rank, world)):
+            rejected |= batch.rejected
+            if len(batch.images):
+                pixels = to_pixels(batch.tensor().to(device))
+                mine.append(_measure(turn * world + rank, reconstruct, pixels, perceptual))
     everything = [(mine, rejected)] * world
     if world > 1:
         dist.all_gather_object(everything, (mine, rejected))
