@@ -19,6 +19,7 @@ from vitok.config import Data, override
 from vitok.data.corpora import open_corpora
 from vitok.errors import UsageError, VitokError
 from vitok.study.panel import frame, sentence
+from vitok.study.place import results_apart
 from vitok.study.run import concurrency, enough
 
 SMALL = {
@@ -164,3 +165,12 @@ def test_the_panel_shows_all_that_is_watched(trained: tuple[Path, dict, str]) ->
     ):
         assert words in shown
     assert sentence(values).startswith("loss 0.") and "rPSNR" in sentence(values)
+
+
+def test_what_ray_prints_is_not_among_the_results(capsys: pytest.CaptureFixture[str]) -> None:
+    """It prints to stdout when a node dies."""
+    with results_apart():
+        print("a node died")
+    print("{}")
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("{}\n", "a node died\n")
