@@ -1,8 +1,9 @@
 """What a training step costs over the same step in plain torch, with the compute floor by term.
 
-    python -m tests.benchmarks.engine laptop [--pairs 60]     the laptop's recipe, one thread
-    python -m tests.benchmarks.engine paper [--pairs 8]       S-B/16 at 256 pixels in bf16, beside torch's DDP, all threads
+    python -m tests.benchmarks.engine laptop [--pairs 60]
+    python -m tests.benchmarks.engine paper [--pairs 8] [--batch 4] [--device cuda]
 
+`laptop` is the laptop's recipe on one thread; `paper` S-B/16 at 256 pixels in bf16, beside torch's DDP, on all threads or a GPU.
 Both train the same modules on the same batches in one process, in turn (A B A B ...), so that a drift of the machine's speed
 meets both. The floor is the step's FLOPs (accounting) over the rate of a matrix product measured in the same run.
 """
@@ -21,6 +22,7 @@ from vitok import accounting, losses
 from vitok.config import Loss, Recipe, Resources, override
 from vitok.data.stream import Batch
 from vitok.metrics import weights
+from vitok.models.blocks import prepare
 from vitok.models.perceptual import LPIPS
 from vitok.models.tokenizer import Tokenizer
 from vitok.study import scales
@@ -30,10 +32,10 @@ from vitok.train.stage1 import Stage1
 from vitok.variants import tokenizer
 
 
-def ours(recipe: Recipe, resources: Resources, batch: Batch, perceptual: LPIPS) -> Callable[[int], None]:
+def ours(recipe: Recipe, resources: Resources, batch: Batch, perceptual: LPIPS, place: Place) -> Callable[[int], None]:
     """The step of the training loop: forward, backward, clipping, AdamW, under DeepSpeed."""
     source: Any = None  # nothing is evaluated
-    task = Stage1(recipe, resources, Place(), source, perceptual, perceptual, None, None)
+    task = Stage1(recipe, resources, place, source, perceptual, perceptual, None, None)
     inputs = task.prepare(batch, 0)
 
     def step(number: int) -> None:
@@ -43,16 +45,17 @@ def ours(recipe: Recipe, resources: Resources, batch: Batch, perceptual: LPIPS) 
     return step
 
 
-def plain(recipe: Recipe, batch: Batch, perceptual: LPIPS, distributed: bool) -> Callable[[int], None]:
+def plain(recipe: Recipe, resources: Resources, batch: Batch, perceptual: LPIPS, place: Place, distributed: bool) -> Callable[[int], None]:
     """What a user would write instead."""
-    model: torch.nn.Module = Tokenizer(recipe.tokenizer)
+    model: torch.nn.Module = Tokenizer(recipe.tokenizer).to(place.device)
+    prepare(model, recompute=0.0, compiled=resources.compile)
     model = DistributedDataParallel(model) if distributed else model
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.9, 0.95), weight_decay=1e-4, fused=True)
     images = torch.from_numpy(batch.images)
 
     def step(_: int) -> None:
-        pixels = losses.to_pixels(images)
-        with autocast(torch.device("cpu"), recipe.precision):
+        pixels = losses.to_pixels(images.to(place.device, non_blocking=True))
+        with autocast(place.device, recipe.precision):
             output = model(pixels)
         loss = losses.stage1(output, pixels, recipe.loss, perceptual)["loss"]
         loss.backward()
@@ -64,12 +67,12 @@ def plain(recipe: Recipe, batch: Batch, perceptual: LPIPS, distributed: bool) ->
     return step
 
 
-def compare(recipe: Recipe, resources: Resources, pairs: int, distributed: bool) -> tuple[float, float, float]:
+def compare(recipe: Recipe, resources: Resources, pairs: int, place: Place, distributed: bool) -> tuple[float, float, float]:
     """Median seconds of a step of ours and of plain torch, and the median of their ratio pair by pair."""
-    perceptual = weights.lpips(recipe.loss.lpips_network)
+    perceptual = weights.lpips(recipe.loss.lpips_network).to(place.device)
     side = recipe.tokenizer.size
     batch = Batch(np.random.default_rng(0).integers(0, 256, (recipe.batch_size, side, side, 3), dtype=np.uint8), frozenset())
-    steps = (ours(recipe, resources, batch, perceptual), plain(recipe, batch, perceptual, distributed))
+    steps = (ours(recipe, resources, batch, perceptual, place), plain(recipe, resources, batch, perceptual, place, distributed))
     found: list[tuple[float, float]] = []
     warm = 1 if pairs < 10 else 5
     for number in range(pairs + warm):
@@ -98,6 +101,7 @@ def main() -> None:
     parser.add_argument("which", nargs="?", choices=("laptop", "paper"), default="laptop")
     parser.add_argument("--pairs", type=int, help="of steps, in turn; 60 on a laptop, 8 of the paper's")
     parser.add_argument("--batch", type=int, default=4, help="samples a step of the paper's; the laptop has 16")
+    parser.add_argument("--device", default="cpu", help="cuda: blocks compiled, also in plain torch; the floor is then NVIDIA's peak")
     options = parser.parse_args()
     which, pairs = options.which, options.pairs or {"laptop": 60, "paper": 8}[options.which]
     if which == "laptop":
@@ -107,15 +111,20 @@ def main() -> None:
     else:
         cases = {"S-B/16 c=16": Recipe(tokenizer=tokenizer("S-B/16", channels=16, size=256), batch_size=options.batch, loss=Loss())}
         settings = {f"zero {stage}": Resources(zero=stage, tflops=1, utilisation=1) for stage in (0, 1)}
-    connect(Place())
-    rate = peak(torch.device("cpu"), next(iter(cases.values())).precision)
-    print(f"{torch.get_num_threads()} thread(s), {rate / 1e9:.0f} GFLOP/s in a matrix product; {pairs} pairs of steps")
-    print("cell         setting  ours s  plain s  ratio  floor s  of the floor")
+    place = Place(device=torch.device(options.device))
+    connect(place)
+    rate = peak(place.device, next(iter(cases.values())).precision)
+    print(f"{place.device}, {torch.get_num_threads()} thread(s), peak {rate / 1e9:.0f} GFLOP/s; {pairs} pairs of steps")
+    print("cell         setting  ours s  plain s  ratio  floor s  of the floor  images/s")
     for name, recipe in cases.items():
         for setting, resources in settings.items():
-            a, b, ratio = compare(recipe, resources, pairs, which == "paper")
+            resources = override(resources, {"compile": options.device != "cpu"})
+            a, b, ratio = compare(recipe, resources, pairs, place, which == "paper")
             floor = accounting.step_flops(recipe) / rate
-            print(f"{name:12} {setting}  {a:7.4f}  {b:7.4f}  {ratio:5.3f}  {floor:7.4f}  {floor / a:12.0%}", flush=True)
+            print(
+                f"{name:12} {setting}  {a:7.4f}  {b:7.4f}  {ratio:5.3f}  {floor:7.4f}  {floor / a:12.0%}  {recipe.batch_size / a:8.1f}",
+                flush=True,
+            )
         print(f"  {terms(recipe, rate)}")
 
 
