@@ -48,15 +48,15 @@ def curve(storage: Path) -> dict[int, float]:
     return {point.step: point.value for point in client.get_metric_history(run.info.run_id, "train/loss")}
 
 
-def beats(storage: Path, since: float) -> list[dict[str, Any]]:
-    """Of ranks that have started after a moment."""
+def beats(storage: Path, without: set[int]) -> list[dict[str, Any]]:
+    """Of ranks in other processes than these."""
     found = []
     for path in (storage / "train" / "run" / "ranks").glob("*.json"):
         try:
             beat = json.loads(path.read_text())
         except (OSError, ValueError):
             continue
-        if beat["at"] > since:
+        if beat["pid"] not in without:
             found.append(beat)
     return found
 
@@ -83,10 +83,11 @@ def result(storage: Path, driver: subprocess.Popen[str]) -> dict[str, Any]:
 
 
 def disturbed(storage: Path, options: Any, cluster: Any, nodes: list[Any]) -> dict[str, Any]:
-    chance, began, last = random.Random(options.seed), time.time(), time.time()
+    chance, began = random.Random(options.seed), time.time()
+    before: set[int] = set()
     driver = start(storage, options, cluster.address)
     for number in range(options.kills):
-        while len(beats(storage, last)) < 2:
+        while len(beats(storage, before)) < 2:
             if driver.poll() is not None:
                 return result(storage, driver)
             time.sleep(0.05)
@@ -94,10 +95,11 @@ def disturbed(storage: Path, options: Any, cluster: Any, nodes: list[Any]) -> di
         if steps(storage) == options.steps:
             print(f"trained before disturbance {number + 1}: take more steps")
             return result(storage, driver)
-        kind, last = options.kinds[number % len(options.kinds)], time.time()
-        ranks = {beat["rank"]: beat for beat in beats(storage, 0)}
+        kind = options.kinds[number % len(options.kinds)]
+        ranks = {beat["rank"]: beat for beat in beats(storage, before)}
+        before |= {beat["pid"] for beat in ranks.values()}
         where = f"in step {min(beat['step'] for beat in ranks.values()) + 1}, the last checkpoint is of step {steps(storage)}"
-        print(f"{last - began:6.1f} s: {kind}, {where}", flush=True)
+        print(f"{time.time() - began:6.1f} s: {kind}, {where}", flush=True)
         if kind in ("worker", "hang"):
             os.kill(chance.choice(list(ranks.values()))["pid"], signal.SIGKILL if kind == "worker" else signal.SIGSTOP)
         elif kind == "driver":
