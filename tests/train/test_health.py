@@ -19,7 +19,7 @@ import torch
 from tests.recipes import RESOURCES, tiny
 from tests.train.conftest import Curve, Run
 from vitok.config import override
-from vitok.errors import VitokError
+from vitok.errors import UsageError, VitokError
 from vitok.train import inputs, launch, tokenizer
 from vitok.train.engine import Place
 from vitok.train.health import SETTLED, Health
@@ -96,6 +96,18 @@ def test_a_group_that_would_only_fail_again_passes_on_why(source: Any, states: A
     assert isinstance(passed_on, VitokError) and "lower optimizer.lr" in str(passed_on)
 
 
+def test_no_worker_trains_on_a_cpu_where_a_gpu_was_asked_for(
+    source: Any, states: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither alone nor in a group, which would be started again for ever."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    job = launch.Job(tiny(), override(RESOURCES, {"gpus_per_worker": 1}), source, states, str(tmp_path), Curve())
+    for begin in (launch.run, lambda job: launch.attempt(job, Place())):
+        with pytest.raises(UsageError, match="torch finds no usable GPU here: set it to 0"):
+            begin(job)
+    assert isinstance(launch.attempt(job, Place()), VitokError)
+
+
 def test_a_group_that_dies_again_and_again_without_getting_on_is_given_up(
     source: Any, states: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,6 +170,23 @@ with clock("data"):
     watch = Watch(tmp_path, Place(), Clock(), 10)
     assert "step 5, data" in (watch.earlier() or "") and watch.earlier() is None
     watch.close()
+
+
+def test_the_clock_counts_each_moment_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those of the phase in which it is read."""
+    from vitok.train import clock as module
+
+    now = [0.0]
+    monkeypatch.setattr(module.time, "perf_counter", lambda: now[0])
+    clock = module.Clock()
+    with clock("compute"):
+        now[0] += 2
+    with clock("logging"):
+        now[0] += 1
+        assert clock.split(1) == {"time/compute": 2, "time/logging": 1, "time/step": 3}
+        now[0] += 4
+    now[0] += 8  # between two phases
+    assert clock.split(2) == {"time/compute": 0, "time/logging": 2, "time/step": 6}
 
 
 def test_a_long_evaluation_is_no_hang(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -103,8 +103,10 @@ class Engine:
 
     def resume(self, saved: Saved) -> None:
         """Continue the optimizer of a checkpoint, whatever cut it was written in. Its weights are in the model already."""
-        for kind in self.kept().keys() - {"weight"}:
-            for part, tensor in zip(self.parts, self.kept()[kind], strict=True):
+        kept = self.kept()
+        del kept["weight"]
+        for kind, tensors in kept.items():
+            for part, tensor in zip(self.parts, tensors, strict=True):
                 tensor.copy_(saved.read(self.name, kind, part.name, part.start, part.size))
         for state in self._adam.state.values():
             state["step"].fill_(saved.updates[self.name])

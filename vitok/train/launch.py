@@ -63,28 +63,22 @@ def run(job: Job, elsewhere: bool = False) -> Outcome:
     check(job.recipe, job.resources)
     if job.resources.workers > 1 or elsewhere:
         return _group(job)
-    return work(job, Place(device=_device(job.resources)))
-
-
-def _device(resources: Resources) -> torch.device:
-    if not resources.gpus_per_worker:
-        return torch.device("cpu")
-    if not torch.cuda.is_available():
-        raise UsageError("resources.gpus_per_worker = 1, but torch finds no usable GPU here: set it to 0")
-    return torch.device("cuda", 0)
+    return work(job, Place(device=torch.device("cuda", 0) if job.resources.gpus_per_worker else torch.device("cpu")))
 
 
 def work(job: Job, place: Place, group: bool = False) -> Outcome:
     """What each worker does; `group`: as one of Ray Train's."""
     began = time.perf_counter()
     recipe, resources = job.recipe, job.resources
+    if resources.gpus_per_worker and not torch.cuda.is_available():
+        raise UsageError("resources.gpus_per_worker = 1, but torch finds no usable GPU here: set it to 0")
     if place.device.type == "cpu":
         torch.set_num_threads(resources.cpus_per_worker)
     connect(place)
-    folder, clock, notice = Path(job.folder), Clock(), Notice(resources.spot, group)
+    folder, clock = Path(job.folder), Clock()
     sink = job.sink if place.rank == 0 else _Silent()
-    watch = Watch(folder, place, clock, resources.hang_minutes)
     checkpoints = Checkpoints(folder / "checkpoints", place, recipe, resources, sink.flush, lambda text: sink.say(clock.step, text))
+    watch, notice = Watch(folder, place, clock, resources.hang_minutes), Notice(resources.spot, group)
     try:
         if news := watch.earlier():
             sink.say(0, f"the attempt before this one ended: {news}")

@@ -171,10 +171,9 @@ def train(task: Task, run: Run, checkpoints: Checkpoints, at: Position) -> Train
             saved_at = time.monotonic()
         if noticed:
             run.notice.take()
-        if noticed and not stop:
-            sink.say(
-                at.step, f"a machine will be taken away ({run.notice.reason or 'of another rank'}): there is a checkpoint of step {at.step}"
-            )
+            if not stop:
+                whose = run.notice.reason or "another rank was told"
+                sink.say(at.step, f"a machine will be taken away ({whose}): there is a checkpoint of step {at.step}")
         if stop and not last:
             raise VitokError(f"asked to stop ({run.notice.reason}) at step {at.step}; the same command goes on from there")
     checkpoints.finish()

@@ -1,5 +1,6 @@
 """What the two stages of a tokenizer's training have in common."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +20,7 @@ from vitok.train.latents import statistics
 from vitok.train.saved import Saved
 
 
-class TokenizerTask:
+class TokenizerTask(ABC):
     """A stage says what its engines are, what a step is, and what weights come of it."""
 
     def __init__(
@@ -37,11 +38,11 @@ class TokenizerTask:
             for engine in self.engines:
                 engine.resume(saved)
 
-    def build(self, start: dict[str, Tensor] | None, saved: Saved | None) -> list[Engine]:
-        raise NotImplementedError
+    @abstractmethod
+    def build(self, start: dict[str, Tensor] | None, saved: Saved | None) -> list[Engine]: ...
 
-    def weights(self) -> dict[str, Tensor]:
-        raise NotImplementedError
+    @abstractmethod
+    def weights(self) -> dict[str, Tensor]: ...
 
     def remark(self, weights: dict[str, Tensor]) -> str:
         """What is to be said of the trained weights; empty: nothing."""
