@@ -68,7 +68,7 @@ def test_training_learns_and_shows_what_it_does(run: Run, tmp_path: Path) -> Non
     assert 1 <= last["latent/active_channels"] <= 16 and 0 < last["latent/std"] < 5
 
 
-@pytest.mark.parametrize("zero", [1, 2, 3])
+@pytest.mark.parametrize("zero", [0, 1, 2, 3])
 def test_two_ranks_train_as_one(run: Run, plain: tuple[Path, Curve], two_ranks: Callable[..., Any], tmp_path: Path, zero: int) -> None:
     """Same global batches, same noise. What is left is the rounding of sums in float32, amplified by eight AdamW steps."""
     first = run(plain[0])
@@ -78,7 +78,7 @@ def test_two_ranks_train_as_one(run: Run, plain: tuple[Path, Curve], two_ranks: 
     assert together.losses() == pytest.approx(plain[1].losses(), rel=1e-4)
     distance = far(plain[0], tmp_path / "two")
     print(f"two workers at ZeRO {zero}, beside one without: weights differ by {distance:.1e} of their norm")
-    assert distance < 1e-4
+    assert distance < 1e-6
 
 
 @pytest.mark.parametrize(

@@ -103,11 +103,13 @@ class Engine:
 
     def resume(self, saved: Saved) -> None:
         """Continue the optimizer of a checkpoint, whatever cut it was written in. Its weights are in the model already."""
-        kept = self.kept()
-        del kept["weight"]
-        for kind, tensors in kept.items():
-            for part, tensor in zip(self.parts, tensors, strict=True):
-                tensor.copy_(saved.read(self.name, kind, part.name, part.start, part.size))
+        updated = parts(self._engine, 0, 1) if self.zero == 0 else self.parts  # without ZeRO every rank updates all elements
+        for part in updated:
+            for moment in MOMENTS:
+                part.of(self._adam.state[part.keeper][moment]).copy_(saved.read(self.name, moment, part.name, part.start, part.size))
+        if self.average is not None:
+            for part, average in zip(self.parts, self.average, strict=True):
+                average.copy_(saved.read(self.name, "average", part.name, part.start, part.size))
         for state in self._adam.state.values():
             state["step"].fill_(saved.updates[self.name])
 
