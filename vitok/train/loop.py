@@ -172,7 +172,7 @@ def train(task: Task, run: Run, checkpoints: Checkpoints, at: Position) -> Train
         if noticed:
             run.notice.take()
             if not stop:
-                whose = run.notice.reason or "another rank was told"
+                whose = run.notice.reason or "of another rank"
                 sink.say(at.step, f"a machine will be taken away ({whose}): there is a checkpoint of step {at.step}")
         if stop and not last:
             raise VitokError(f"asked to stop ({run.notice.reason}) at step {at.step}; the same command goes on from there")
