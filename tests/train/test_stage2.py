@@ -18,7 +18,7 @@ from vitok.config import Gan, Recipe, Resources, override
 from vitok.data.corpora import open_corpora
 from vitok.data.stream import prepare
 from vitok.errors import UsageError, VitokError
-from vitok.metrics.weights import digest
+from vitok.models.digest import digest
 from vitok.models.tokenizer import Tokenizer
 from vitok.train import launch
 from vitok.train.stage2 import encoder_digest

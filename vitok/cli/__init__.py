@@ -11,6 +11,7 @@ def main() -> None:
     networks = tyro.extras.SubcommandApp()
     networks.command(name="list")(weights.show)
     networks.command(name="fetch")(weights.fetch)
+    networks.command(name="import")(weights.bring)
     networks.command(name="verify")(weights.verify)
     corpora = tyro.extras.SubcommandApp()
     corpora.command(name="ingest")(data.ingest)

@@ -63,7 +63,7 @@ def tokenizer(
     if start:
         from safetensors.torch import load_file
 
-        from vitok.metrics.weights import digest
+        from vitok.models.digest import digest
 
         sha256 = digest(load_file(start.weights))
         base = scales.stage2(base, choice.scale, sha256) if stage == 2 else base.model_copy(update={"start": sha256})

@@ -1,6 +1,7 @@
 """`vitok weights`: where pretrained networks come from."""
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import tyro
@@ -13,12 +14,16 @@ def show(*, as_json: Annotated[bool, tyro.conf.arg(name="json")] = False) -> Non
         as_json: Print JSON for programs.
     """
     from vitok.metrics import weights
+    from vitok.metrics.networks import NETWORKS
     from vitok.study import tables
 
     rows = [
-        {"name": n.name, "present": weights.present(n) or "no", "used for": n.used_for, "licence": n.licence, "sha256": n.sha256}
-        for n in weights.NETWORKS.values()
-    ]
+        {
+            "name": n.name, "present": str(weights.present(n) or "no"), "used for": n.used_for, "licence": n.licence, "sha256": n.sha256,
+            "sources": [*weights.FOLDERS, *n.sources], "how": n.how,
+        }
+        for n in NETWORKS.values()
+    ]  # fmt: skip
     print(json.dumps(rows, indent=2)) if as_json else tables.show("Networks", ("name", "present", "used for"), rows)
 
 
@@ -30,16 +35,36 @@ def fetch(name: tyro.conf.Positional[str], /) -> None:
     """
     from vitok.metrics import weights
 
-    state, source = weights.resolve(name)
-    size = sum(tensor.numel() * tensor.element_size() for tensor in state.values()) / 1e6
-    print(f"{name}: {len(state)} tensors, {size:.1f} MB, verified, from {source}")
+    payload, source = weights.resolve(name)
+    what, size = "a program", len(payload)
+    if isinstance(payload, dict):
+        what, size = f"{len(payload)} tensors", sum(tensor.numel() * tensor.element_size() for tensor in payload.values())
+    print(f"{name}: {what}, {size / 1e6:.1f} MB, verified, from {source}")
+
+
+def bring(name: tyro.conf.Positional[str], path: tyro.conf.Positional[Path], /) -> None:
+    """Keep a file of weights that you have brought, if it is the right one. Nothing in it is run.
+
+    Args:
+        name: As `vitok weights list` shows it.
+        path: The file, as its authors published it.
+    """
+    from vitok.metrics import weights
+    from vitok.metrics.networks import network
+
+    print(f"{name}: verified, kept as {weights.import_file(network(name), path)}")
 
 
 def verify() -> None:
     """Check every file of weights that is present against its SHA-256. Exit code 1 if one is wrong."""
     from vitok.errors import VitokError
     from vitok.metrics import weights
+    from vitok.metrics.networks import NETWORKS
 
-    wrong = [line for line in map(weights.verify, weights.NETWORKS.values()) if line]
+    wrong: list[str] = []
+    for network in NETWORKS.values():
+        said, bad = weights.verify(network)
+        print("\n".join(said))
+        wrong += bad
     if wrong:
         raise VitokError("; ".join(wrong))

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import vitok
 from vitok.config import Data, Recipe, Resources, flat
 from vitok.data.corpora import Corpora
 from vitok.errors import UsageError, VitokError
+from vitok.metrics.protocol import commit
 from vitok.study import place
 from vitok.study.grid import Cell, describe
 from vitok.study.progress import Progress
@@ -170,18 +170,6 @@ def _schedule(
         last = str(result.error).strip().splitlines()[-1] if result.error else None
         found[digest] = {"error": last} if last else dict(result.metrics or {})
     return found
-
-
-def commit() -> str:
-    """The commit of the code that runs, with "+" if it was changed since; "unknown" outside a checkout."""
-    try:
-        described = subprocess.run(
-            ["git", "-C", str(Path(vitok.__file__).parent), "describe", "--always", "--dirty=+", "--abbrev=12"],
-            capture_output=True, text=True, timeout=10,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired):
-        return "unknown"
-    return described.stdout.strip() or "unknown"
 
 
 def _samples(recipe: Recipe) -> str:

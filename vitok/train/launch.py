@@ -150,7 +150,7 @@ def _task(job: Job, place: Place, saved: Any) -> Stage1 | Stage2:
 
 def start_weights(folder: Path, wanted: str) -> dict[str, Tensor]:
     """Weights that a run begins from. Raises `VitokError` if they are not those that its recipe names."""
-    from vitok.metrics.weights import digest
+    from vitok.models.digest import digest
 
     path = folder / "start.safetensors"
     if not path.is_file():

@@ -5,8 +5,8 @@ from torch import Tensor
 
 from vitok import losses
 from vitok.errors import VitokError
-from vitok.metrics.weights import digest
 from vitok.models.blocks import prepare
+from vitok.models.digest import digest
 from vitok.models.discriminator import Discriminator
 from vitok.models.tokenizer import Reconstruction, Tokenizer
 from vitok.train.engine import Engine

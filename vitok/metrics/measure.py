@@ -1,0 +1,96 @@
+"""All that is measured of one batch: one decode and one reconstruction feed every metric, on one device."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vitok.errors import VitokError
+from vitok.losses import frames
+from vitok.metrics import weights
+from vitok.metrics.names import Metric, networks
+from vitok.metrics.similarity import psnr, ssim, to_uint8
+from vitok.metrics.sources import Payload
+from vitok.models.features import Features
+from vitok.models.i3d import FRAMES
+from vitok.models.perceptual import LPIPS
+
+Columns = dict[str, np.ndarray]  # a row a sample
+TOGETHER = 64  # images that a network sees at once: the frames of a batch of clips are many
+OUTSIDE = "outside"  # the share of a reconstruction's values that lie outside of [-1, 1], before they are cut off
+
+
+class Measurer:
+    """The networks of some metrics, on a device. `payloads` has the weights of each; `both`: of the originals too, whose
+    features nobody has at hand. It is called under any autocast, and measures in float32 without TF32."""
+
+    def __init__(self, metrics: Sequence[Metric], payloads: dict[str, Payload], device: torch.device, both: bool = True) -> None:
+        self.metrics, self.device, self.both = metrics, device, both
+        self.networks = {name: weights.build(name, payloads[name]).to(device) for name in networks(metrics)}
+        self.scored = {metric.network for metric in metrics if metric.statistic == "score"}
+
+    def __call__(self, names: Sequence[str], originals: Tensor, outputs: Tensor | None) -> Columns:
+        """A row for each of the samples `names`. Originals (B, 3, [T,] H, W) uint8; outputs the same in floats, nominally in
+        [-1, 1], or None where there is nothing to compare. Column "<network>/output" is (B, N, D): N frames, or one clip.
+
+        Raises `VitokError` that names the samples for an output of another size, and for one that is not finite."""
+        cudnn = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+        with torch.inference_mode(), torch.autocast(self.device.type, enabled=False), cudnn:
+            if outputs is None:
+                return self._features("original", originals)
+            _check(names, originals, outputs)
+            cut = to_uint8(outputs)
+            columns = self._paired(originals, cut) | {OUTSIDE: outputs.abs().gt(1).flatten(1).float().mean(1).cpu().numpy()}
+            columns |= self._features("output", cut)
+            return columns | (self._features("original", originals) if self.both else {})
+
+    def _paired(self, originals: Tensor, outputs: Tensor) -> Columns:
+        """Per image, and of a clip the mean over its frames."""
+        x, y = frames(outputs), frames(originals)
+        columns: Columns = {}
+        for metric in self.metrics:
+            if metric.statistic == "psnr":
+                value = psnr(x, y)
+            elif metric.statistic == "ssim":
+                value = ssim(x, y)
+            elif metric.statistic == "lpips":
+                network = self.networks[metric.network]
+                assert isinstance(network, LPIPS)
+                pairs = zip(x.split(TOGETHER), y.split(TOGETHER), strict=True)
+                value = torch.cat([network(a.float() / 127.5 - 1, b.float() / 127.5 - 1) for a, b in pairs])
+            else:
+                continue
+            columns[metric.name] = value.view(len(originals), -1).double().mean(1).cpu().numpy()
+        return columns
+
+    def _features(self, side: str, images: Tensor) -> Columns:
+        columns: Columns = {}
+        for name in networks(metric for metric in self.metrics if not metric.paired):
+            pooled, logits = self._looked_at(self.networks[name], images, name == "i3d")
+            columns[f"{name}/{side}"] = pooled.view(len(images), -1, pooled.shape[1]).cpu().numpy()
+            if name in self.scored and side == "output":
+                assert logits is not None
+                columns[f"{name}/logits"] = logits.view(len(images), -1, logits.shape[1]).cpu().numpy()
+        return columns
+
+    def _looked_at(self, network: nn.Module, images: Tensor, clips: bool) -> Features:
+        if clips:
+            return network(images)
+        parts = [network(part) for part in frames(images).split(TOGETHER)]
+        logits = None if parts[0].logits is None else torch.cat([part.logits for part in parts])
+        return Features(torch.cat([part.pooled for part in parts]), logits)
+
+
+def need_frames(metrics: Sequence[Metric], frames: int) -> None:
+    """Raises `VitokError` for metrics of clips on fewer frames than their network takes."""
+    if (clips := [metric.name for metric in metrics if metric.video]) and frames < FRAMES:
+        raise VitokError(f"{', '.join(clips)}: I3D takes clips of {FRAMES} frames at least, not {frames}")
+
+
+def _check(names: Sequence[str], originals: Tensor, outputs: Tensor) -> None:
+    if outputs.shape != originals.shape:
+        raise VitokError(f"{names[0]}: a reconstruction of {tuple(outputs.shape[1:])} for an original of {tuple(originals.shape[1:])}")
+    finite = outputs.isfinite().flatten(1).all(1).tolist()
+    if bad := [name for name, good in zip(names, finite, strict=True) if not good]:
+        raise VitokError(f"the reconstruction holds values that are not finite: {', '.join(bad[:5])}" + " and others" * (len(bad) > 5))

@@ -1,0 +1,64 @@
+"""Mean and covariance of features, as they stream by: in float64, in constant memory, merged in any order (Chan et al. 1983)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vitok.errors import VitokError
+
+ROWS = 512  # are gathered before the covariance is updated: a product of few rows takes as long as one of many
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """What a Fréchet distance needs of a set of samples."""
+
+    count: int  # 0: not known, of statistics from elsewhere
+    mean: Tensor  # (D,) float64
+    covariance: Tensor  # (D, D) float64, divided by count - 1
+
+
+class Moments:
+    """Of features (B, D). `Moments` of parts of a set merge to those of the set; the order changes the rounding alone."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean = torch.zeros(0, dtype=torch.float64)
+        self.scatter = torch.zeros(0, 0, dtype=torch.float64)  # sum of (x - mean) (x - mean)^T
+        self.waiting: list[Tensor] = []
+
+    def add(self, features: Tensor) -> None:
+        self.waiting.append(features.detach().cpu())
+        if sum(map(len, self.waiting)) >= ROWS:
+            self._settle()
+
+    def merge(self, other: "Moments") -> None:
+        self._settle()
+        other._settle()
+        self._join(other.count, other.mean, other.scatter)
+
+    def gaussian(self) -> Gaussian:
+        """Raises `VitokError` for fewer than two samples."""
+        self._settle()
+        if self.count < 2:
+            raise VitokError(f"{self.count} sample(s): a covariance takes two at least")
+        return Gaussian(self.count, self.mean, self.scatter / (self.count - 1))
+
+    def _settle(self) -> None:
+        if self.waiting:
+            rows = torch.cat(self.waiting).double()
+            self.waiting = []
+            mean = rows.mean(0)
+            centred = rows - mean
+            self._join(len(rows), mean, centred.T @ centred)
+
+    def _join(self, count: int, mean: Tensor, scatter: Tensor) -> None:
+        if not self.count:
+            self.count, self.mean, self.scatter = count, mean.clone(), scatter.clone()
+        elif count:
+            total, shift = self.count + count, mean - self.mean
+            self.scatter += scatter
+            self.scatter.addr_(shift, shift, alpha=self.count * count / total)
+            self.mean = self.mean + shift * (count / total)
+            self.count = total

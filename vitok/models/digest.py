@@ -1,0 +1,15 @@
+"""The identity of weights, whatever file they come in."""
+
+import hashlib
+
+from torch import Tensor
+
+
+def digest(state: dict[str, Tensor]) -> str:
+    """SHA-256 over name, type, shape and bytes of every tensor, in the order of names."""
+    total = hashlib.sha256()
+    for name in sorted(state):
+        array = state[name].detach().cpu().contiguous().numpy()
+        total.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        total.update(array.tobytes())
+    return total.hexdigest()

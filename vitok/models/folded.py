@@ -1,0 +1,22 @@
+"""Convolutions that carry their batch norm: of a trained network in inference the two are one affine map."""
+
+import torch
+from torch import Tensor, nn
+
+State = dict[str, Tensor]
+
+
+def convolution(
+    state: State, weight: str, norm: str, eps: float, stride: int = 1, padding: int | tuple[int, int] = 0, groups: int = 1
+) -> nn.Conv2d:
+    """The convolution `weight` ("layer.weight") with the batch norm `norm` ("layer.bn") after it, as one. Folded in float64."""
+    kernel = state[weight].double()
+    gain, bias, mean, variance = (state[f"{norm}.{name}"].double() for name in ("weight", "bias", "running_mean", "running_var"))
+    scale = gain / (variance + eps).sqrt()
+    out, inputs, *size = kernel.shape
+    layer = nn.Conv2d(inputs * groups, out, (size[0], size[1]), stride, padding, groups=groups)
+    with torch.no_grad():
+        layer.weight.copy_(kernel * scale.view(-1, 1, 1, 1))
+        assert layer.bias is not None
+        layer.bias.copy_(bias - mean * scale)
+    return layer.requires_grad_(False)
