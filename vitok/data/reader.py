@@ -81,14 +81,29 @@ class Reader:
                 rejected.append(Rejection(split.name(unit, row), error.reason, error.detail))
         return Decoded(None, NO_LABEL, tuple(rejected))
 
-    def _view(self, view: int) -> Decoded:
-        number = view // self.data.validation_crops
-        corpus = 0
+    def name(self, view: int) -> str:
+        """Of the sample that a view shows, within its corpus."""
+        corpus, unit, row = self._find(view)
+        crop = f" (crop {view % self.data.validation_crops})" if self.data.validation_crops > 1 else ""
+        return _split(self.splits[corpus]).name(unit, row) + crop
+
+    def about(self) -> str:
+        """How views are cut, for a protocol."""
+        crops, share = self.data.validation_crops, self.data.smallest_crop
+        cut = "ADM's centre crop" if crops == 1 else f"{crops} fixed random crops a sample, of sides from {share:g} of its short side"
+        return cut + (f", {self.frames} frames at {self.data.fps:g} a second" if self.frames > 1 else "")
+
+    def _find(self, view: int) -> tuple[int, int, int]:
+        """(corpus, unit, row)"""
+        number, corpus = view // self.data.validation_crops, 0
         while number >= self.counts[corpus]:
             number -= self.counts[corpus]
             corpus += 1
+        return corpus, *_place(self.splits[corpus], number)
+
+    def _view(self, view: int) -> Decoded:
+        corpus, unit, row = self._find(view)
         split = _split(self.splits[corpus])
-        unit, row = _place(self.splits[corpus], number)
         try:
             found = split.get(unit, row)
             if self.data.validation_crops > 1:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import ray
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 IMAGES, CLIPS = 128, 16  # about so many are decoded by one task, half a second's work and a second's: between tasks a worker waits 16 ms
+Part = Literal["train", "validation", "all"]
+PARTS: tuple[Part, Part] = ("train", "validation")
 FORGIVEN = 10  # unusable samples that stop no run, however small the corpus
 
 
@@ -35,6 +37,7 @@ class Batch:
     images: np.ndarray  # (B, H, W, 3) or, of several frames, (B, T, H, W, 3) uint8
     rejected: frozenset[Rejection]  # every sample that had to be replaced or left out
     labels: np.ndarray | None = None  # (B,) int32, -1 where there is none
+    numbers: np.ndarray | None = None  # (B,) of held-out views
 
     def tensor(self) -> "Tensor":
         """The images. A copy where they lie in Ray's store, which nobody may write to."""
@@ -71,6 +74,7 @@ class Source:
     """All samples of a run at one size. Goes to every trial; splits and pooled blocks stay in the object store."""
 
     uri: str
+    fingerprint: str
     data: Data
     size: int
     frames: int
@@ -95,14 +99,14 @@ class Source:
         if self.validation is not None:
             for number, batch in enumerate(self.validation.iter_batches(batch_size=batch_size, prefetch_batches=1)):
                 if number % world == rank:
-                    yield _batch(batch)
+                    yield _batch(batch, number * batch_size)
             return
         mine, views = range(rank, -(-self.views // batch_size), world), self.views
 
         def rows(number: int) -> range:
             return range(mine[number] * batch_size, min((mine[number] + 1) * batch_size, views))
 
-        yield from _batches(self.held_out.views, rows, len(mine), self.held_out, world)
+        yield from _batches(self.held_out.views, rows, len(mine), self.held_out, world, numbered=True)
 
     def _pooled(self, seed: int, batch_size: int, start: int, steps: int, share: slice) -> Iterator[Batch]:
         assert self.pool is not None
@@ -140,30 +144,42 @@ def prepare(corpora: Corpora, data: Data, size: int, frames: int = 1) -> Source:
 
     Raises `VitokError` where not one sample of the training split can be decoded, or too many cannot.
     """
-    training, held_out = (
-        Reader(
-            tuple(ray.put(split) for split in splits), tuple(map(len, splits)), tuple(c.kind == "video" for _, c in corpora.parts),
-            tuple(weight for weight, _ in corpora.parts), data, size, frames, any(files.is_remote(c.uri) for _, c in corpora.parts),
-        )
-        for splits in ([c.train for _, c in corpora.parts], [c.validation for _, c in corpora.parts])
-    )  # fmt: skip
-    source = Source(corpora.uri, data, size, frames, training, held_out, None, None, frozenset(corpora.rejected))
+    training, held_out = (reader(corpora, part, data, size, frames) for part in PARTS)
+    source = Source(corpora.uri, corpora.fingerprint, data, size, frames, training, held_out, None, None, frozenset(corpora.rejected))
     if not data.pool:
         return source
     crops, views = _runs(data.pool, 512), _runs(source.views, 64)
-    pool = tasks.dataset(lambda n: _columns(training.training(crops[n], 0), training), len(crops))
-    validation = tasks.dataset(lambda n: _columns(held_out.views(views[n]), held_out), len(views))
+    pool = tasks.dataset(lambda n: columns(training.training(crops[n], 0), training), len(crops))
+    validation = tasks.dataset(lambda n: columns(held_out.views(views[n]), held_out), len(views))
     pool, validation = pool.materialize(), validation.materialize()
     rows = [row for part in (pool, validation) for row in part.select_columns(["ok", "rejected"]).take_all()]
-    rejected = frozenset(rejection for row in rows for rejection in _reasons(row["rejected"]))
+    rejected = frozenset(rejection for row in rows for rejection in reasons(row["rejected"]))
     if not all(row["ok"] for row in rows[: data.pool]):
         raise source._dead(rejected)
     Rejected(data.max_rejected, source.rejected).add(rejected, data.pool, sum(corpora.counts))
-    return Source(corpora.uri, data, size, frames, training, held_out, pool, validation, source.rejected | rejected)
+    return Source(corpora.uri, corpora.fingerprint, data, size, frames, training, held_out, pool, validation, source.rejected | rejected)
+
+
+def reader(corpora: Corpora, part: Part, data: Data, size: int, frames: int) -> Reader:
+    """Of a split of every corpus, or of all there is. Needs a connected Ray."""
+    wanted = PARTS if part == "all" else (part,)
+    found = [
+        (weight, corpus, corpus.train if name == "train" else corpus.validation) for name in wanted for weight, corpus in corpora.parts
+    ]
+    weights, opened, splits = zip(*found, strict=True)
+    return Reader(
+        tuple(ray.put(split) for split in splits), tuple(map(len, splits)), tuple(corpus.kind == "video" for corpus in opened),
+        weights, data, size, frames, any(files.is_remote(corpus.uri) for corpus in opened),
+    )  # fmt: skip
 
 
 def _batches(
-    read: Callable[[Sequence[int]], list[Decoded]], rows: Callable[[int], range], count: int, reader: Reader, world: int
+    read: Callable[[Sequence[int]], list[Decoded]],
+    rows: Callable[[int], range],
+    count: int,
+    reader: Reader,
+    world: int,
+    numbered: bool = False,
 ) -> Iterator[Batch]:
     """Batches 0 .. count - 1 of the rows of each, several by one task where they are small."""
     if not count:
@@ -173,13 +189,13 @@ def _batches(
 
     def make(number: int) -> tasks.Columns:
         batches = range(number * together, min((number + 1) * together, count))
-        return _columns(read([row for batch in batches for row in rows(batch)]), reader)
+        return columns(read([row for batch in batches for row in rows(batch)]), reader)
 
     for number, block in enumerate(tasks.stream(make, -(-count // together), together * batch_bytes, world)):
         first = 0
         for batch in range(number * together, min((number + 1) * together, count)):
             last = first + len(rows(batch))
-            yield _batch({name: column[first:last] for name, column in block.items()})
+            yield _batch({name: column[first:last] for name, column in block.items()}, rows(batch)[0] if numbered else None)
             first = last
 
 
@@ -189,7 +205,7 @@ def _runs(count: int, about: int) -> list[range]:
     return [range(count * n // runs, count * (n + 1) // runs) for n in range(runs)]
 
 
-def _columns(decoded: list[Decoded], reader: Reader) -> dict[str, np.ndarray]:
+def columns(decoded: list[Decoded], reader: Reader) -> dict[str, np.ndarray]:
     """Rows of a block, one for each sample asked for, `ok` where it could be decoded."""
     nothing = np.zeros(reader.shape, np.uint8)
     return {
@@ -200,15 +216,15 @@ def _columns(decoded: list[Decoded], reader: Reader) -> dict[str, np.ndarray]:
     }
 
 
-def _batch(found: Any) -> Batch:
-    """A block as it is read: without the rows that could not be decoded."""
+def _batch(found: Any, first: int | None = None) -> Batch:
+    """A block as it is read: without the rows that could not be decoded. `first`: the number of the first view."""
     ok: np.ndarray = found["ok"]
-    rejected = frozenset(rejection for cell in found["rejected"] for rejection in _reasons(cell))
+    rejected = frozenset(rejection for cell in found["rejected"] for rejection in reasons(cell))
     images, labels = (found["image"], found["label"]) if ok.all() else (found["image"][ok], found["label"][ok])
-    return Batch(images, rejected, labels)
+    return Batch(images, rejected, labels, None if first is None else first + np.flatnonzero(ok))
 
 
-def _reasons(cell: Any) -> list[Rejection]:
+def reasons(cell: Any) -> list[Rejection]:
     return [Rejection(*parts) for parts in json.loads(cell)] if cell != "[]" else []
 
 
