@@ -1,7 +1,8 @@
 """Is E = L * c, the number of floats in the latent, the bottleneck of reconstruction? (Section 3.1, Figures 3 and 11.)
 
 The paper: yes. rFID falls and the other metrics improve along log E, whatever the patch size p and the channels c that
-make up E (Finding 1). Here PSNR, SSIM and LPIPS are measured on held-out photographs.
+make up E (Finding 1). Here PSNR, SSIM, LPIPS and a Fréchet distance are measured on held-out photographs: at laptop scale
+not FID, but the same on EfficientNet-Lite0.
 
     python studies/e_sweep.py                    laptop: 8 cells, about 6 minutes on two cores, no GPU
     python studies/e_sweep.py --scale single-gpu 9 cells, hours on one H100 (see `plan`)
@@ -21,7 +22,6 @@ study = Study(
         "single-gpu": scales.single_gpu({"tokenizer.patch": (8, 16, 32), "tokenizer.channels": (4, 16, 64)}),
         "paper": scales.paper({"tokenizer.patch": (8, 16, 32), "tokenizer.channels": (4, 8, 16, 32, 64)}),
     },
-    measure=("rPSNR", "rSSIM", "LPIPS"),
     fit=fit.log_linear,
     figure=figures.against_floats,
     claims=(

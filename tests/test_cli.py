@@ -57,7 +57,7 @@ def test_help_and_plan_import_neither_torch_nor_ray() -> None:
 
 def test_weights_are_listed_and_verified() -> None:
     rows = json.loads(call([*VITOK, "weights", "list", "--json"]).stdout)
-    assert {row["name"] for row in rows} == {"lpips-alexnet", "lpips-vgg16"}
+    assert {"fid-inception", "i3d", "efficientnet-lite0", "dinov2-vitl14", "lpips-alexnet", "lpips-vgg16"} == {row["name"] for row in rows}
     fetched = call([*VITOK, "weights", "fetch", "lpips-alexnet"])
     assert fetched.returncode == 0 and "verified" in fetched.stdout
     assert "is right" in call([*VITOK, "weights", "verify"]).stdout

@@ -8,7 +8,7 @@ import hashlib
 import json
 from typing import Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from vitok.errors import UsageError
 
@@ -200,12 +200,20 @@ class Resources(Frozen):
     keep_every: int = Field(default=0, ge=0, description="checkpoints of multiples of this many steps are kept for good; 0: none")
     log_every: int = Field(default=50, gt=0, description="steps between two points of a curve")
     evaluate_every: int = Field(default=0, ge=0, description="steps between two evaluations on held-out samples; 0: at the end only")
+    metrics: tuple[str, ...] = Field(
+        default=("rPSNR", "rSSIM", "LPIPS"), min_length=1, description="what evaluations measure, see `vitok doctor`; a comma between names"
+    )
     bad_steps: int = Field(default=3, gt=0, description="non-finite steps in a row that lead back to the last checkpoint, with other data")
     spot: Literal["", "aws", "gcp"] = Field(default="", description="ask this cloud whether the node will be taken away")
     hang_minutes: float = Field(default=15.0, gt=0, description="a step that takes longer is taken for hung, and its ranks are named")
     device_gb: float = Field(default=0.0, ge=0, description="memory of one worker's device; for a warning before the start; 0: unknown")
     tflops: float = Field(gt=0, description="peak of one worker, TFLOP/s at the recipe's precision; for the estimate of hours only")
     utilisation: float = Field(gt=0, le=1, description="expected share of that peak; for the estimate of hours only")
+
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _from_command_line(cls, value: Any) -> Any:
+        return tuple(value.split(",")) if isinstance(value, str) else value
 
     def need(self, data: Data) -> dict[str, int]:
         """What a cluster must offer to one run: the workers' share, and a CPU to decode with where every crop is fresh."""

@@ -65,14 +65,15 @@ def main() -> None:
     from vitok.config import override
     from vitok.data.corpora import open_corpora
     from vitok.data.stream import prepare
-    from vitok.metrics import weights
+    from vitok.metrics.available import payloads
+    from vitok.metrics.names import named
     from vitok.study import scales
 
     ray.init(address="local", logging_level="ERROR", log_to_driver=False)
     recipe = override(scales.laptop({}).base, {"steps": 10, "data.pool": 64, "data.validation_crops": 2})
     shared = {
         "sources": {"all": prepare(open_corpora("sample-photos"), recipe.data, recipe.tokenizer.size)},
-        "states": {"alexnet": weights.resolve("lpips-alexnet")[0]},
+        "weights": payloads(named(scales.laptop({}).resources.metrics)), "statistics": str(Path(tempfile.mkdtemp())),
         "recorder": ray.remote(num_cpus=0)(Quiet).remote(), "resources": scales.laptop({}).resources,
     }  # fmt: skip
     print("round  bare first  bare later  own first  own later  ratio of firsts", flush=True)

@@ -40,10 +40,10 @@ def noisy(images: torch.Tensor, amount: float = 0.1) -> torch.Tensor:
 def measured(names: Sequence[str], originals: torch.Tensor, outputs: torch.Tensor | None, batches: Sequence[Sequence[int]]) -> Tally:
     metrics = named(names)
     payloads = {name: inception_state() if name == "fid-inception" else weights.resolve(name)[0] for name in networks(metrics)}
-    measurer, tally = Measurer(metrics, payloads, CPU), Tally(metrics, Sizes(len(originals), 1, len(originals)))
+    measurer, tally = Measurer(metrics, payloads, CPU, True, str), Tally(metrics, Sizes(len(originals), 1, len(originals), len(originals)))
     for batch in batches:
         rows = torch.tensor(batch)
-        columns = measurer([str(n) for n in batch], originals[rows], None if outputs is None else outputs[rows])
+        columns = measurer(np.array(batch), originals[rows], None if outputs is None else outputs[rows])
         tally.add(np.array(batch), columns)
     return tally
 
@@ -133,7 +133,7 @@ def test_values_outside_the_range_are_counted() -> None:
 )
 def test_too_few_samples(name: str, count: int, least: str) -> None:
     with pytest.raises(VitokError, match=rf"{count} sample\(s\).*{least}"):
-        Tally(named([name]), Sizes(count, 1, count))
+        Tally(named([name]), Sizes(count, 1, count, count))
 
 
 def test_two_images_have_a_distance_of_rank_one() -> None:
@@ -155,8 +155,8 @@ def test_clips_are_measured_frame_by_frame() -> None:
     clips, outputs = images.view(6, 4, 3, 32, 32).transpose(1, 2), noisy(images)
     metrics = named(("rPSNR", "rFD-EffLite0"))
     payloads = {"efficientnet-lite0": weights.resolve("efficientnet-lite0")[0]}
-    tally = Tally(metrics, Sizes(6, 4, 6))
-    columns = Measurer(metrics, payloads, CPU)(list("abcdef"), clips, outputs.view(6, 4, 3, 32, 32).transpose(1, 2))
+    tally = Tally(metrics, Sizes(6, 4, 6, 6))
+    columns = Measurer(metrics, payloads, CPU, True, str)(np.arange(6), clips, outputs.view(6, 4, 3, 32, 32).transpose(1, 2))
     tally.add(np.arange(6), columns)
     single = measured(("rPSNR", "rFD-EffLite0"), images, outputs, [range(24)])
     assert np.allclose(tally.values["rPSNR"], single.values["rPSNR"].reshape(6, 4).mean(1))

@@ -106,7 +106,7 @@ def test_mlflow_holds_everything(finished: tuple[Path, subprocess.CompletedProce
     run = children(storage)[0]
     parent = client(storage).get_run(run.data.tags["mlflow.parentRunId"])
     assert parent.info.status == "FINISHED"
-    assert {"vitok.cell", "vitok.commit", "vitok.corpus", "vitok.scale", "vitok.protocol", "vitok.version"} <= set(run.data.tags)
+    assert {"vitok.cell", "vitok.commit", "vitok.corpus", "vitok.scale", "vitok.protocol.rPSNR", "vitok.version"} <= set(run.data.tags)
     assert run.data.params["steps"] == "40" and run.data.params["loss.kl"] == "0.001" and "E" in run.data.params
     names = {item.path for item in client(storage).list_artifacts(run.info.run_id)}
     assert names == {"reconstructions.png", "per_image.json", "recipe.json", "deepspeed.json", "rejected.txt"}
@@ -128,7 +128,7 @@ def test_the_report_is_rebuilt_from_mlflow_alone(
     rows = list(csv.DictReader((report / "results.csv").open()))
     assert sorted(int(row["E"]) for row in rows) == [64, 256, 256, 1024]
     fits = json.loads(written["fits.json"])
-    assert set(fits) == {"rPSNR", "rSSIM", "LPIPS"}
+    assert set(fits) == {"rPSNR", "rSSIM", "LPIPS", "rFD-EffLite0"}
     assert {"slope", "pearson_r", "spearman_rho", "slope_interval", "pearson_r_interval"} <= set(fits["rPSNR"])
     assert [claim["verdict"] for claim in json.loads(written["claims.json"])]
     page = (report / "index.html").read_text()

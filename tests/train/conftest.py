@@ -12,6 +12,7 @@ from vitok.config import Recipe, Resources
 from vitok.data.corpora import open_corpora
 from vitok.data.stream import Source, prepare
 from vitok.metrics import weights
+from vitok.metrics.sources import Payload
 from vitok.train import launch
 
 
@@ -54,17 +55,17 @@ def source(photos: Path, cluster: str) -> Source:
 
 
 @pytest.fixture(scope="session")
-def states() -> dict[str, weights.State]:
-    return {"alexnet": weights.resolve("lpips-alexnet")[0]}
+def states() -> dict[str, Payload]:
+    return {"lpips-alexnet": weights.resolve("lpips-alexnet")[0]}
 
 
 @pytest.fixture
-def run(source: Source, states: dict[str, weights.State]) -> Run:
+def run(source: Source, states: dict[str, Payload]) -> Run:
     """Run a recipe in a folder, in this process."""
 
     def call(folder: Path, sink: Curve | None = None, recipe: Recipe | None = None, resources: Resources = RESOURCES) -> launch.Outcome:
         folder.mkdir(exist_ok=True)
-        return launch.run(launch.Job(recipe or tiny(), resources, source, states, str(folder), sink or Curve()))
+        return launch.run(launch.Job(recipe or tiny(), resources, source, states, str(folder), str(folder / "statistics"), sink or Curve()))
 
     return call
 
@@ -83,7 +84,7 @@ class Rank:
 
 
 @pytest.fixture(scope="session")
-def two_ranks(source: Source, states: dict[str, weights.State]) -> Iterator[Callable[..., tuple[launch.Outcome, Curve]]]:
+def two_ranks(source: Source, states: dict[str, Payload]) -> Iterator[Callable[..., tuple[launch.Outcome, Curve]]]:
     """Run a recipe on two ranks: a process group over gloo, without the half minute that a Ray Train group takes to start."""
     import ray
 
@@ -94,7 +95,9 @@ def two_ranks(source: Source, states: dict[str, weights.State]) -> Iterator[Call
 
     def call(folder: Path, recipe: Recipe, resources: Resources, sink: Curve | None = None) -> tuple[launch.Outcome, Curve]:
         folder.mkdir(exist_ok=True)
-        job = launch.Job(recipe, resources.model_copy(update={"workers": 2}), source, states, str(folder), sink or Curve())
+        job = launch.Job(
+            recipe, resources.model_copy(update={"workers": 2}), source, states, str(folder), str(folder / "statistics"), sink or Curve()
+        )
         return ray.get([rank.work.remote(job) for rank in ranks], timeout=120)[0]
 
     yield call

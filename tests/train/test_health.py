@@ -89,7 +89,7 @@ def test_a_run_that_never_recovers_ends_with_the_way_out(run: Run, tmp_path: Pat
 
 def test_a_group_that_would_only_fail_again_passes_on_why(source: Any, states: Any, tmp_path: Path) -> None:
     """What a worker of a group does: Ray Train starts it again whatever ended it."""
-    job = launch.Job(tiny(optimizer__lr=1e30), RESOURCES, source, states, str(tmp_path), Curve())
+    job = launch.Job(tiny(optimizer__lr=1e30), RESOURCES, source, states, str(tmp_path), str(tmp_path / "statistics"), Curve())
     with pytest.raises(VitokError, match=r"lower optimizer\.lr"):
         launch.attempt(job, Place())
     passed_on = launch.attempt(job, Place())
@@ -101,7 +101,9 @@ def test_no_worker_trains_on_a_cpu_where_a_gpu_was_asked_for(
 ) -> None:
     """Neither alone nor in a group, which would be started again for ever."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    job = launch.Job(tiny(), override(RESOURCES, {"gpus_per_worker": 1}), source, states, str(tmp_path), Curve())
+    job = launch.Job(
+        tiny(), override(RESOURCES, {"gpus_per_worker": 1}), source, states, str(tmp_path), str(tmp_path / "statistics"), Curve()
+    )
     for begin in (launch.run, lambda job: launch.attempt(job, Place())):
         with pytest.raises(UsageError, match="torch finds no usable GPU here: set it to 0"):
             begin(job)
@@ -114,7 +116,9 @@ def test_a_group_that_dies_again_and_again_without_getting_on_is_given_up(
     monkeypatch.setattr(launch, "STUCK", 3)
 
     def attempt(crash_at: int | None) -> Any:
-        return launch.attempt(launch.Job(tiny(), RESOURCES, source, states, str(tmp_path), Curve(crash_at)), Place())
+        return launch.attempt(
+            launch.Job(tiny(), RESOURCES, source, states, str(tmp_path), str(tmp_path / "statistics"), Curve(crash_at)), Place()
+        )
 
     for crash_at in (2, 2, 6, 6, 6, 6):  # before and after the checkpoint of step 4
         with pytest.raises(KeyboardInterrupt):

@@ -151,7 +151,7 @@ def test_what_else_ends_the_writer_ends_the_run(run: Run, tmp_path: Path) -> Non
 @pytest.fixture(scope="module")
 def plain(source: Any, states: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("plain")
-    launch.run(launch.Job(tiny(ema=0.9), RESOURCES, source, states, str(folder), Curve()))
+    launch.run(launch.Job(tiny(ema=0.9), RESOURCES, source, states, str(folder), str(folder / "statistics"), Curve()))
     return folder
 
 

@@ -31,7 +31,7 @@ GAN = Gan(base_channels=64, lr=1e-3, ramp=0.5)
 @pytest.fixture(scope="module")
 def stage1(source: Any, states: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("stage1")
-    launch.run(launch.Job(tiny(), RESOURCES, source, states, str(folder), Curve()))
+    launch.run(launch.Job(tiny(), RESOURCES, source, states, str(folder), str(folder / "statistics"), Curve()))
     return folder / "tokenizer.safetensors"
 
 
@@ -167,7 +167,17 @@ def test_clips(two_ranks: Any, states: Any, tmp_path: Path, frames: str) -> None
     gan = GAN.model_copy(update={"frames": frames})
     recipe = Recipe.model_validate(recipe.model_dump() | {"gan": gan.model_dump(), "start": digest(weights)})
     curve = Curve()
-    launch.run(launch.Job(recipe, override(RESOURCES, {"zero": 1, "accumulation": 2}), source, states, str(tmp_path / "run"), curve))
+    launch.run(
+        launch.Job(
+            recipe,
+            override(RESOURCES, {"zero": 1, "accumulation": 2}),
+            source,
+            states,
+            str(tmp_path / "run"),
+            str(tmp_path / "statistics"),
+            curve,
+        )
+    )
     assert 0 < curve.points[2]["train/gan/discriminator"] < 3
 
 

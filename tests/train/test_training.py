@@ -14,7 +14,10 @@ from tests.train.conftest import Curve, Run
 from vitok.config import Recipe, override
 from vitok.data.stream import Source
 from vitok.errors import UsageError
-from vitok.metrics import weights
+from vitok.metrics.evaluate import Judge
+from vitok.metrics.names import named
+from vitok.metrics.sources import Payload
+from vitok.metrics.statistics import Statistics
 from vitok.models.tokenizer import Tokenizer
 from vitok.study.tracking import Tracker
 from vitok.train import launch
@@ -31,21 +34,20 @@ def far(one: Path, other: Path) -> float:
 
 
 @pytest.fixture(scope="module")
-def plain(source: Source, states: dict[str, weights.State], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Curve]:
+def plain(source: Source, states: dict[str, Payload], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Curve]:
     """One worker without ZeRO: what everything else is held against."""
     folder, curve = tmp_path_factory.mktemp("plain"), Curve()
-    launch.run(launch.Job(tiny(), RESOURCES, source, states, str(folder), curve))
+    launch.run(launch.Job(tiny(), RESOURCES, source, states, str(folder), str(folder / "statistics"), curve))
     return folder, curve
 
 
-def test_what_is_exported_is_what_was_evaluated(run: Run, source: Source, tmp_path: Path) -> None:
+def test_what_is_exported_is_what_was_evaluated(run: Run, source: Source, states: dict[str, Payload], tmp_path: Path) -> None:
     outcome = run(tmp_path / "run")
     recipe = Recipe.model_validate_json((tmp_path / "run" / "recipe.json").read_text())
     model = Tokenizer(recipe.tokenizer)
     model.load_state_dict(load_file(tmp_path / "run" / "tokenizer.safetensors"))
-    from vitok.metrics.evaluate import evaluate
-
-    again = evaluate(lambda x: model(x, sample=False).pixels, source, 8, weights.lpips("alexnet"), torch.device("cpu"))
+    judge = Judge(named(RESOURCES.metrics), states, source, Statistics(tmp_path / "statistics"), torch.device("cpu"))
+    again = judge(lambda x: model(x, sample=False).pixels, 8)
     assert again.metrics == pytest.approx(outcome.evaluation.metrics, rel=1e-5)
     assert len(again.per_image["rPSNR"]) == source.views == 2
 
@@ -141,7 +143,7 @@ def test_what_cannot_run_is_refused(run: Run, tmp_path: Path, changes: dict[str,
         run(tmp_path / "run", resources=override(RESOURCES, changes))
 
 
-def test_a_trial_loads_neither_mlflow_nor_the_compiler(source: Source, states: dict[str, weights.State], tmp_path: Path) -> None:
+def test_a_trial_loads_neither_mlflow_nor_the_compiler(source: Source, states: dict[str, Payload], tmp_path: Path) -> None:
     """Seconds of every first trial's start, in the process that a trial really has."""
     import ray
 
@@ -155,10 +157,10 @@ def test_a_trial_loads_neither_mlflow_nor_the_compiler(source: Source, states: d
 
             from vitok.study.trial import trial
 
-            trial({"cell": spec}, sources={"all": source}, states=states, recorder=recorder[0], resources=RESOURCES)
+            trial({"cell": spec}, sources={"all": source}, weights=states, recorder=recorder[0], resources=RESOURCES, statistics=where)
             return [name for name in ("torch", "mlflow", "torch._dynamo") if name in sys.modules]
 
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    uri, where = f"sqlite:///{tmp_path}/mlflow.db", str(tmp_path / "statistics")
     run_id = Tracker(uri, tmp_path, "start").child(None, "cell", "cell", {}, {})
     spec = {"recipe": tiny().model_dump(mode="json"), "run_id": run_id, "folder": str(tmp_path / "cell"), "samples": "all"}
     recorder = ray.remote(num_cpus=0)(Recorder).remote(uri, str(tmp_path), "start")

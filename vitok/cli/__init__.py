@@ -3,6 +3,8 @@
 import tyro
 
 from vitok.cli import data, train, weights
+from vitok.cli.doctor import doctor
+from vitok.cli.evaluate import evaluate
 from vitok.cli.info import info
 from vitok.errors import exit_on_error
 
@@ -24,5 +26,7 @@ def main() -> None:
     app.command(info)
     app.command(networks, name="weights", help="The pretrained networks that metrics and losses use.")
     app.command(corpora, name="data", help="Corpora of images and videos: what is in them, and how to make them stream.")
+    app.command(name="eval")(evaluate)
+    app.command(doctor)
     app.command(training, name="train", help="Single runs, with the recipes of the studies.")
     exit_on_error(lambda: app.cli(prog="vitok", description="Scaling studies of visual tokenizers."))

@@ -51,9 +51,9 @@ class _Read:
         yield BlockAccessor.batch_to_block(_made(self.make)(self.number))
 
 
-def dataset(make: Make, count: int) -> Dataset:
-    """The dataset of blocks make(0) .. make(count - 1), columns of numpy arrays, each made by one task."""
-    return _plan(ray.put(make), range(count))
+def dataset(make: Make, count: int, cpus: float = 1) -> Dataset:
+    """The dataset of blocks make(0) .. make(count - 1), columns of numpy arrays, each made by one task that holds `cpus`."""
+    return _plan(ray.put(make), range(count), cpus)
 
 
 def stream(make: Make, count: int, block_bytes: int, streams: int = 1) -> Iterator[Columns]:
@@ -109,14 +109,14 @@ def _begun(reference: Any, numbers: range) -> Iterator[Columns]:
     return chain([next(blocks)], blocks)
 
 
-def _plan(reference: Any, numbers: range) -> Dataset:
+def _plan(reference: Any, numbers: range, cpus: float = 1) -> Dataset:
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # who reads shows progress, and errors once
     context = DataContext.get_current()
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
     context.op_resource_reservation_enabled = False
     context.target_max_block_size = None  # a block is what a task made, never cut
-    return ray.data.read_datasource(_Blocks(reference, numbers), override_num_blocks=len(numbers))
+    return ray.data.read_datasource(_Blocks(reference, numbers), override_num_blocks=len(numbers), num_cpus=cpus)
 
 
 @lru_cache(maxsize=16)

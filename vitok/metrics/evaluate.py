@@ -1,8 +1,9 @@
-"""Reconstruction metrics of a tokenizer on held-out images: per image, then averaged (section 2.3)."""
+"""An evaluation and what comes of it, whoever runs it: a rank of a training run here, a pool of actors in `metrics.pool`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -10,74 +11,172 @@ from torch import Tensor
 from vitok.data.sample import Rejection
 from vitok.data.stream import Source
 from vitok.errors import VitokError
-from vitok.losses import frames, to_pixels
-from vitok.metrics.similarity import psnr, ssim, to_uint8
-from vitok.models.perceptual import LPIPS
+from vitok.losses import to_pixels
+from vitok.metrics.measure import OUTSIDE, Measurer, need_frames
+from vitok.metrics.moments import Gaussian
+from vitok.metrics.names import Metric, networks
+from vitok.metrics.networks import NETWORKS
+from vitok.metrics.protocol import Protocol, code_version
+from vitok.metrics.similarity import to_uint8
+from vitok.metrics.sources import Payload
+from vitok.metrics.statistics import Reference, Statistics
+from vitok.metrics.tally import Sizes, Tally, Value
+from vitok.models.dinov2 import DINOv2
+from vitok.models.efficientnet import EfficientNetLite0
+from vitok.models.i3d import I3D
+from vitok.models.inception import Inception
 
-METRICS = {"rPSNR": "dB, higher is better", "rSSIM": "higher is better", "LPIPS": "lower is better"}
 SHOWN = 16  # images kept for the picture
+PREPARED = {
+    "fid-inception": Inception.PREPARED, "efficientnet-lite0": EfficientNetLite0.PREPARED, "dinov2-vitl14": DINOv2.PREPARED,
+    "i3d": I3D.PREPARED,
+    "psnr": "uint8 RGB, 10 log10(255^2 / mean square error)",
+    "ssim": "uint8 RGB, 11 x 11 Gaussian window of deviation 1.5, the pixels whose whole window lies inside (Wang et al. 2004)",
+    "lpips": "uint8, x / 127.5 - 1, LPIPS 0.1 (Zhang et al. 2018)",
+}  # fmt: skip
+Known = dict[str, tuple[Gaussian, Reference]]  # statistics that are at hand, by network
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    per_image: dict[str, list[float]]  # in the order of the validation set
-    originals: Tensor  # (N, 3, H, W) uint8, spread over the validation set
+    results: dict[str, Value]
+    protocols: dict[str, Protocol]
+    per_image: dict[str, list[float]]  # of the paired metrics, in the order of the views
+    outside: float  # share of the reconstructions' values outside of [-1, 1]
+    originals: Tensor  # (N, 3, H, W) uint8, spread over the views; of a clip the middle frame
     reconstructions: Tensor
     rejected: frozenset[Rejection]
+    images: int  # samples that were measured
 
     @property
     def metrics(self) -> dict[str, float]:
-        return {name: sum(values) / len(values) for name, values in self.per_image.items()}
+        return {name: value.value for name, value in self.results.items()}
 
 
-@dataclass(frozen=True)
-class Measured:
-    """One batch. Of a clip the middle frame is kept."""
+@dataclass
+class Examples:
+    """Pictures of some views, spread evenly over all."""
 
-    number: int  # among all batches of the evaluation
-    values: dict[str, list[float]]
-    originals: Tensor
-    outputs: Tensor
+    views: int
+    kept: dict[int, tuple[Tensor, Tensor]]
 
+    @property
+    def wanted(self) -> set[int]:
+        return set(np.linspace(0, self.views - 1, min(SHOWN, self.views)).round().astype(int).tolist())
 
-def evaluate(
-    reconstruct: Callable[[Tensor], Tensor], source: Source, batch_size: int, perceptual: LPIPS, device: torch.device,
-    rank: int = 0, world: int = 1,
-) -> Evaluation:  # fmt: skip
-    """Every held-out view of `source` once. `reconstruct` maps pixels (B, 3, [T,] H, W) in [-1, 1] to the same.
-
-    All metrics see the reconstruction as uint8; of a clip, the mean over its frames. With several ranks every one of them
-    must call this: each works on its own batches and gets the whole result.
-    """
-    mine: list[Measured] = []
-    rejected: set[Rejection] = set()
-    with torch.no_grad():
-        for turn, batch in enumerate(source.validation_batches(batch_size, rank, world)):
-            rejected |= batch.rejected
-            if len(batch.images):
-                pixels = to_pixels(batch.tensor().to(device))
-                mine.append(_measure(turn * world + rank, reconstruct, pixels, perceptual))
-    everything = [(mine, rejected)] * world
-    if world > 1:
-        dist.all_gather_object(everything, (mine, rejected))
-    ordered = sorted((one for part, _ in everything for one in part), key=lambda one: one.number)
-    all_rejected = frozenset[Rejection]().union(*(found for _, found in everything))
-    if not ordered:
-        raise VitokError(f"no held-out sample could be decoded: {'; '.join(sorted(map(str, all_rejected))[:3])}")
-    per_image = {name: [value for one in ordered for value in one.values[name]] for name in METRICS}
-    originals, outputs = torch.cat([one.originals for one in ordered]), torch.cat([one.outputs for one in ordered])
-    shown = torch.linspace(0, len(originals) - 1, min(SHOWN, len(originals))).round().long()
-    return Evaluation(per_image, originals[shown], outputs[shown], all_rejected)
+    def add(self, numbers: np.ndarray, originals: Tensor, outputs: Tensor) -> None:
+        for row, number in enumerate(numbers.tolist()):
+            if number in self.wanted:
+                self.kept[number] = middle(originals[row]), middle(to_uint8(outputs[row]))
 
 
-def _measure(number: int, reconstruct: Callable[[Tensor], Tensor], pixels: Tensor, perceptual: LPIPS) -> Measured:
-    originals, outputs = frames(to_uint8(pixels)), frames(to_uint8(reconstruct(pixels)))
-    each = {
-        "rPSNR": psnr(outputs, originals),
-        "rSSIM": ssim(outputs, originals),
-        "LPIPS": perceptual(outputs.float() / 127.5 - 1, originals.float() / 127.5 - 1),
-    }
-    count = len(pixels)
-    values = {name: value.view(count, -1).mean(1).tolist() for name, value in each.items()}
-    middle = torch.arange(count, device=pixels.device) * (len(originals) // count) + len(originals) // count // 2
-    return Measured(number, values, originals[middle].cpu(), outputs[middle].cpu())
+def middle(sample: Tensor) -> Tensor:
+    """(3, H, W) of an image or a clip (3, T, H, W), on the CPU."""
+    return (sample[:, sample.shape[1] // 2] if sample.ndim == 4 else sample).cpu()
+
+
+class Judge:
+    """What a run is measured by, from one evaluation to the next: the networks stay loaded, the originals are looked at once."""
+
+    def __init__(
+        self, metrics: Sequence[Metric], payloads: dict[str, Payload], source: Source, statistics: Statistics, device: torch.device,
+        rank: int = 0, world: int = 1,
+    ) -> None:  # fmt: skip
+        need_frames(metrics, source.frames)
+        self.metrics, self.source, self.statistics = metrics, source, statistics
+        self.device, self.rank, self.world = device, rank, world
+        self.sizes = Sizes(source.views, source.frames, source.views, source.views)
+        Tally(metrics, self.sizes)  # which refuses too few samples now, not when all are measured
+        self.measurer = Measurer(metrics, payloads, device, True, source.held_out.name)
+        self.reference = Reference(f"{source.uri} validation", source.fingerprint, source.held_out.about(), source.size, source.frames)
+        self.known: Known | None = None
+
+    def __call__(self, reconstruct: Callable[[Tensor], Tensor], batch_size: int) -> Evaluation:
+        """Every held-out view once. `reconstruct` maps pixels (B, 3, [T,] H, W) in [-1, 1] to the same. With several ranks every
+        one of them must call this: each works on its own batches and gets the whole result."""
+        if self.known is None:
+            self.known = self._everywhere(known_statistics(self.metrics, self.statistics, self.reference))[0]
+        known: Known = self.known or {}
+        self.measurer.both = not enough(self.metrics, known)
+        problem = ""
+        tally, examples, rejected = Tally(self.metrics, self.sizes), Examples(self.source.views, {}), set[Rejection]()
+        try:
+            for batch in self.source.validation_batches(batch_size, self.rank, self.world):
+                rejected |= batch.rejected
+                if len(batch.images):
+                    assert batch.numbers is not None
+                    images = batch.tensor().to(self.device)
+                    with torch.no_grad():
+                        outputs = reconstruct(to_pixels(images)).float()
+                    originals = images.movedim(-1, 1)
+                    tally.add(batch.numbers, self.measurer(batch.numbers, originals, outputs))
+                    examples.add(batch.numbers, originals, outputs)
+        except VitokError as error:  # every rank must hear of it, or the others wait for this one
+            problem = str(error)
+        everything = self._everywhere((problem, tally, examples, rejected))
+        if problems := [one[0] for one in everything if one[0]]:
+            raise VitokError(problems[0])
+        whole, pictures, all_rejected = everything[0][1:]
+        for _, part, more, found in everything[1:]:
+            whole.merge(part)
+            pictures.kept |= more.kept
+            all_rejected |= found
+        if self.measurer.both:
+            self.known = references(whole, self.reference)
+            if self.rank == 0:
+                keep_statistics(self.known, self.statistics)
+        return concluded(whole, pictures, frozenset(all_rejected), self.reference, self.known or {})
+
+    def _everywhere(self, value: object) -> list:  # pyright: ignore[reportMissingTypeArgument]
+        """The value of every rank."""
+        values = [value] * self.world
+        if self.world > 1:
+            dist.all_gather_object(values, value)
+        return values
+
+
+def enough(metrics: Sequence[Metric], known: Known) -> bool:
+    """Whether statistics are all that these metrics need of the reference: no sample of it has to be looked at again."""
+    sets = [metric for metric in metrics if not metric.paired and metric.statistic != "score"]
+    return all(metric.statistic in ("frechet", "infinity") and metric.network in known for metric in sets)
+
+
+def known_statistics(metrics: Sequence[Metric], statistics: Statistics, reference: Reference) -> Known:
+    found = {name: statistics.find(reference, name) for name in networks(metric for metric in metrics if not metric.paired)}
+    return {name: (gaussian, reference) for name, gaussian in found.items() if gaussian}
+
+
+def references(tally: Tally, reference: Reference) -> Known:
+    """The statistics of the originals that were looked at."""
+    names = [name.removesuffix("/original") for name in tally.parts if name.endswith("/original")]
+    return {name: (tally.gaussian(f"{name}/original"), reference) for name in names}
+
+
+def keep_statistics(known: Known, statistics: Statistics) -> None:
+    for network, (gaussian, reference) in known.items():
+        statistics.keep(reference, network, gaussian)
+
+
+def concluded(tally: Tally, examples: Examples, rejected: frozenset[Rejection], reference: Reference, known: Known) -> Evaluation:
+    """The values of what was counted, each with its protocol; against `known` where that is at hand. Raises `VitokError` where
+    nothing was counted."""
+    if not tally.seen.any():
+        raise VitokError(f"no held-out sample could be decoded: {'; '.join(sorted(map(str, rejected))[:3])}")
+    results = tally.results({name: gaussian for name, (gaussian, _) in known.items()})
+    of = {name: found for name, (_, found) in known.items()}
+    protocols = {m.name: protocol(m, results[m.name], of.get(m.network, reference)) for m in tally.metrics}
+    pictures = [examples.kept[number] for number in sorted(examples.kept)]
+    originals, outputs = (torch.stack(side) for side in zip(*pictures, strict=True)) if pictures else (torch.empty(0), torch.empty(0))
+    per_image = {metric.name: tally.values[metric.name][tally.seen].tolist() for metric in tally.metrics if metric.paired}
+    outside = float(np.nanmean(tally.values[OUTSIDE])) if np.isfinite(tally.values[OUTSIDE]).any() else 0.0
+    return Evaluation(results, protocols, per_image, outside, originals, outputs, rejected, int(tally.seen.sum()))
+
+
+def protocol(metric: Metric, value: Value, reference: Reference) -> Protocol:
+    network = NETWORKS.get(metric.network)
+    prepared = PREPARED[metric.statistic if metric.paired else metric.network]
+    return Protocol(
+        metric=metric.name, network=metric.network, weights=network.sha256 if network else "", prepared=prepared,
+        reference=reference.name, fingerprint=reference.fingerprint, views=reference.views, size=reference.size,
+        frames=reference.frames, count=value.count, settings=value.settings, seed=value.seed, code=code_version(),
+    )  # fmt: skip

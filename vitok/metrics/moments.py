@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -44,6 +45,13 @@ class Moments:
         if self.count < 2:
             raise VitokError(f"{self.count} sample(s): a covariance takes two at least")
         return Gaussian(self.count, self.mean, self.scatter / (self.count - 1))
+
+    def state(self) -> dict[str, np.ndarray]:
+        self._settle()
+        return {"count": np.array(self.count), "mean": self.mean.numpy(), "scatter": self.scatter.numpy()}
+
+    def load(self, what: str, array: np.ndarray) -> None:
+        setattr(self, what, int(array) if what == "count" else torch.from_numpy(array))
 
     def _settle(self) -> None:
         if self.waiting:

@@ -63,12 +63,13 @@ def _catalogue() -> Iterator[Metric]:
 METRICS = {metric.name: metric for metric in _catalogue()}
 
 
-def named(names: Iterable[str]) -> tuple[Metric, ...]:
-    """The metrics of these names, in any case, each once. Raises `UsageError` with the nearest right ones."""
+def named(names: Iterable[str], letter: str = "r") -> tuple[Metric, ...]:
+    """The metrics of these names, in any case, with or without their first `letter`, each once. Raises `UsageError` with the nearest
+    right ones."""
     known = {name.lower(): metric for name, metric in METRICS.items()}
     found: dict[str, Metric] = {}
     for name in names:
-        metric = known.get(name.strip().lower())
+        metric = known.get(name.strip().lower()) or known.get(letter + name.strip().lower())
         if metric is None:
             near = difflib.get_close_matches(name.strip().lower(), known, n=3)
             hint = f"did you mean {', '.join(known[text].name for text in near)}?" if near else f"there are {', '.join(METRICS)}"

@@ -13,7 +13,7 @@ from vitok.errors import VitokError
 from vitok.metrics import kernel, manifold
 from vitok.metrics.frechet import extrapolate, frechet_distance
 from vitok.metrics.inception_score import SEED, SPLITS, InceptionScore
-from vitok.metrics.measure import OUTSIDE, Columns
+from vitok.metrics.measure import OUTSIDE, SAID, Columns
 from vitok.metrics.moments import Gaussian, Moments
 from vitok.metrics.names import Metric, networks
 from vitok.metrics.rows import Rows
@@ -38,10 +38,12 @@ class Value:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of an evaluation: its views, their frames, and the samples of the reference (those of the originals, if it is they)."""
+    """Of an evaluation: the views that are added, their frames; views that are measured and that they are compared with. The
+    three are equal where reconstructions are compared with their originals."""
 
     views: int
     frames: int
+    outputs: int
     references: int
 
 
@@ -63,7 +65,7 @@ class Tally:
     def _counts(self, network: str) -> tuple[int, int]:
         """Samples of a network on either side: frames, or clips."""
         each = 1 if network == "i3d" else self.sizes.frames
-        return self.sizes.views * each, self.sizes.references * each
+        return self.sizes.outputs * each, self.sizes.references * each
 
     def add(self, numbers: np.ndarray, columns: Columns) -> None:
         """The rows of the views with these numbers. Raises `VitokError` for one that was counted before."""
@@ -71,8 +73,8 @@ class Tally:
             raise VitokError(f"view {int(numbers[self.seen[numbers]][0]) if self.seen[numbers].any() else numbers[0]} came twice")
         self.seen[numbers] = True
         for name, column in columns.items():
-            if name in self.values:
-                self.values[name][numbers] = column
+            if name in self.values or name.startswith(SAID):
+                self.values.setdefault(name, np.full(self.sizes.views, np.nan))[numbers] = column
             elif "/" in name:
                 self._add(name, numbers, column)
 
@@ -85,16 +87,15 @@ class Tally:
                 self.scores[name] = InceptionScore(self._counts(network)[0], rows.shape[1])
             self.scores[name].add(samples, rows)
             return
-        statistics = {metric.statistic for metric in self.metrics if metric.network == network}
+        statistics = self._statistics(network)
         if statistics & {"frechet", "infinity"}:
-            split = side == "output" and "infinity" in statistics
-            parts = self.parts.setdefault(name, [Moments() for _ in range(PARTS if split else 1)])
+            parts = self.parts.setdefault(name, self._fresh_parts(name))
             for number, part in enumerate(parts):
                 if len(chosen := rows[torch.from_numpy(samples % len(parts) == number)]):
                     part.add(chosen)
         if statistics & {"kernel", "precision", "recall"}:
             if name not in self.rows:
-                self.rows[name] = Rows(self._count(network, side), self._wanted(network, side, statistics), rows.shape[1])
+                self.rows[name] = self._fresh_rows(name, rows.shape[1])
             self.rows[name].add(samples, rows)
 
     def _count(self, network: str, side: str) -> int:
@@ -110,7 +111,7 @@ class Tally:
             raise VitokError(f"view {int(np.flatnonzero(self.seen & other.seen)[0])} was counted twice")
         self.seen |= other.seen
         for name, values in other.values.items():
-            self.values[name][other.seen] = values[other.seen]
+            self.values.setdefault(name, np.full(self.sizes.views, np.nan))[other.seen] = values[other.seen]
         for name, parts in other.parts.items():
             for mine, theirs in zip(self.parts.setdefault(name, [Moments() for _ in parts]), parts, strict=True):
                 mine.merge(theirs)
@@ -121,6 +122,55 @@ class Tally:
                 self.rows[name].merge(rows)
             else:
                 self.rows[name] = rows
+
+    def compare_with(self, reference: "Tally") -> None:
+        """Take the samples of another tally as the reference."""
+        self.parts |= {name: parts for name, parts in reference.parts.items() if name.endswith("/original")}
+        self.rows |= {name: rows for name, rows in reference.rows.items() if name.endswith("/original")}
+
+    def state(self) -> dict[str, np.ndarray]:
+        """All of it as plain arrays, to be kept and gone on from."""
+        arrays = {"seen": self.seen} | {f"values:{name}": values for name, values in self.values.items()}
+        for name, parts in self.parts.items():
+            for number, part in enumerate(parts):
+                for what, array in part.state().items():
+                    arrays[f"parts:{name}:{number}:{what}"] = array
+        for name, score in self.scores.items():
+            arrays |= {f"scores:{name}:{what}": getattr(score, what).numpy() for what in ("seen", "certainty", "classes")}
+        for name, rows in self.rows.items():
+            arrays |= {f"rows:{name}:{what}": getattr(rows, what) for what in ("rows", "filled")}
+        return arrays
+
+    def load(self, arrays: dict[str, np.ndarray]) -> None:
+        """What another of the same metrics and sizes had come to."""
+        self.seen = arrays["seen"]
+        for key, array in arrays.items():
+            kind, *path = key.split(":")
+            if kind == "values":
+                self.values[path[0]] = array
+            elif kind == "parts":
+                parts = self.parts.setdefault(path[0], self._fresh_parts(path[0]))
+                parts[int(path[1])].load(path[2], array)
+            elif kind == "scores":
+                classes = arrays[f"scores:{path[0]}:classes"].shape[1]
+                score = self.scores.setdefault(path[0], InceptionScore(self._counts(path[0].partition("/")[0])[0], classes))
+                setattr(score, path[1], torch.from_numpy(array))
+            elif kind == "rows":
+                width = arrays[f"rows:{path[0]}:rows"].shape[1]
+                self.rows[path[0]] = self.rows.get(path[0]) or self._fresh_rows(path[0], width)
+                setattr(self.rows[path[0]], path[1], array)
+
+    def _fresh_parts(self, name: str) -> list[Moments]:
+        network, _, side = name.partition("/")
+        split = side == "output" and "infinity" in self._statistics(network)
+        return [Moments() for _ in range(PARTS if split else 1)]
+
+    def _fresh_rows(self, name: str, width: int) -> Rows:
+        network, _, side = name.partition("/")
+        return Rows(self._count(network, side), self._wanted(network, side, self._statistics(network)), width)
+
+    def _statistics(self, network: str) -> set[str]:
+        return {metric.statistic for metric in self.metrics if metric.network == network}
 
     def gaussian(self, name: str) -> Gaussian:
         """Mean and covariance of "<network>/output" or "<network>/original"."""

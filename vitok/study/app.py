@@ -162,7 +162,7 @@ def _status(study: Study, options: Readable) -> None:
         return
     from vitok.study.tables import show
 
-    columns = ("name", "status", *study.measure, "error", "cell")
+    columns = ("name", "status", *asked.scale.resources.metrics, "error", "cell")
     show(f"{study.name} at scale {asked.choice.scale}: " + ", ".join(f"{n} {status}" for status, n in count.items()), columns, rows)
 
 

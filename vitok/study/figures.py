@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vitok.metrics.names import METRICS, Metric
 from vitok.study.fit import Fit
 from vitok.study.study import Row
 
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 COLOURS, MARKERS = ("#1f6f8b", "#d1495b", "#edae49", "#66a182", "#2e4057"), ("o", "s", "^", "D", "v")
-DIRECTION = {"rPSNR": "rPSNR (dB) ↑", "rSSIM": "rSSIM ↑", "LPIPS": "LPIPS (AlexNet) ↓"}
 
 
 def against_floats(rows: list[Row], metrics: tuple[str, ...], fits: dict[str, Fit]) -> "Figure":
@@ -31,7 +31,7 @@ def against_floats(rows: list[Row], metrics: tuple[str, ...], fits: dict[str, Fi
             axis.fill_between(along, low, high, color="#888888", alpha=0.18, linewidth=0, label="95 % band of the fit")
             axis.plot(along, line, color="#555555", linewidth=1)
         for i, patch in enumerate(sorted({row["p"] for row in rows})):
-            group = [row for row in rows if row["p"] == patch]
+            group = [row for row in rows if row["p"] == patch and metric in row]
             axis.scatter(
                 [row["E"] for row in group], [row[metric] for row in group], s=46, color=COLOURS[i % 5], marker=MARKERS[i % 5],
                 edgecolors="white", linewidths=0.8, label=f"p = {patch}", zorder=3,
@@ -43,11 +43,16 @@ def against_floats(rows: list[Row], metrics: tuple[str, ...], fits: dict[str, Fi
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.minorticks_off()
         axis.set_xlabel("E = L · c (floats of the latent)")
-        axis.set_ylabel(DIRECTION.get(metric, metric))
+        axis.set_ylabel(_labelled(METRICS[metric]))
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].legend(frameon=False, fontsize=9)
     return figure
+
+
+def _labelled(metric: Metric) -> str:
+    unit = f" ({metric.unit})" if metric.unit else ""
+    return f"{metric.name}{unit} {'↑' if metric.higher else '↓'}"
 
 
 def side_by_side(originals: "Tensor", reconstructions: "Tensor", side: int = 96) -> bytes:

@@ -35,6 +35,38 @@ class Progress:
         with beside(self._bars if sys.stderr.isatty() else self._lines, recorder, cells):
             yield
 
+    @contextmanager
+    def counting(self, what: str) -> Iterator[Callable[[int, int, int], None]]:
+        """A bar on a terminal, a line every few seconds elsewhere, for (done, of all, of them in this call)."""
+        began, last = time.monotonic(), time.monotonic()
+        if sys.stderr.isatty():
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]}"),
+                TimeRemainingColumn(),
+            )
+            with Bars(*columns, console=self.console) as bars:
+                task = bars.add_task(what, total=None, rate="")
+
+                def show(done: int, total: int, here: int) -> None:
+                    bars.update(task, completed=done, total=total, rate=f"{here / (time.monotonic() - began):.1f} a second")
+
+                yield show
+            return
+
+        def say(done: int, total: int, here: int) -> None:
+            nonlocal last
+            now = time.monotonic()
+            if done < total and now - last < EVERY:
+                return
+            last, rate = now, here / (now - began)
+            left = f", about {(total - done) / rate:.0f} s left" if done < total else ""
+            self.line(f"[{self.clock()}] {what}: {done} of {total}, {rate:.1f} a second{left}")
+
+        yield say
+
     def news(self, recorder: Any, told: int, labels: dict[str, str]) -> int:
         """What runs had to say since so many were told, each once. `labels` by MLflow run. How many are told now."""
         found = asked(recorder.news, [], told)

@@ -7,6 +7,8 @@ of its class, which is why this one imports nothing), and a database file is onl
 from pathlib import Path
 from typing import Any
 
+PROTOCOL = "vitok.protocol."  # before a metric's name: the tag that says how it was measured
+
 
 class Recorder:
     """The actor. All trials of a sweep report to it."""
@@ -50,9 +52,9 @@ class Recorder:
     def progress(self) -> dict[str, tuple[int, dict[str, float]]]:
         return self.latest
 
-    def finish(self, run_id: str, values: dict[str, float], step: int, artifacts: dict[str, bytes]) -> None:
+    def finish(self, run_id: str, values: dict[str, float], step: int, artifacts: dict[str, bytes], tags: dict[str, str]) -> None:
         self.flush()
-        self.tracker.finish(run_id, values, step, artifacts)
+        self.tracker.finish(run_id, values, step, artifacts, tags)
 
     def fail(self, run_id: str, reason: str) -> None:
         self.flush()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vitok.errors import VitokError
+from vitok.study.protocols import comparable, described, measured
 from vitok.study.study import Row, Study
 from vitok.study.tracking import CELLS, CORPUS, SCALE, Tracker
 
@@ -28,8 +29,9 @@ def write(study: Study, tracker: Tracker, sweep: str, folder: Path) -> dict[str,
     for row in rows:
         content = tracker.artifact(row["run_id"], "per_image.json")
         row["per_image"] = json.loads(content) if content else {}
-    fits, problems = {}, []
-    for metric in study.measure:
+    rows, problems = comparable(rows)
+    metrics, fits = measured(rows), {}
+    for metric in metrics:
         try:
             fits[metric] = study.fit(rows, metric)
         except VitokError as error:
@@ -39,11 +41,11 @@ def write(study: Study, tracker: Tracker, sweep: str, folder: Path) -> dict[str,
     from matplotlib import rcParams
 
     folder.mkdir(parents=True, exist_ok=True)
-    _replace(folder / "results.csv", _csv(rows, study.measure).encode())
+    _replace(folder / "results.csv", _csv(rows, metrics).encode())
     _replace(folder / "fits.json", json.dumps({name: fit.json() for name, fit in fits.items()}, indent=2).encode())
     _replace(folder / "claims.json", json.dumps([verdict.json() for verdict in verdicts], indent=2).encode())
     pictures: dict[str, bytes] = {}
-    figure = study.figure(rows, study.measure, fits)
+    figure = study.figure(rows, metrics, fits)
     rcParams["svg.hashsalt"] = study.name  # the same cells give the same file, byte by byte
     for kind in ("png", "svg"):
         buffer = io.BytesIO()
@@ -54,10 +56,10 @@ def write(study: Study, tracker: Tracker, sweep: str, folder: Path) -> dict[str,
         "study": study.name, "question": study.question, "scale": parent.data.tags[SCALE], "cells_finished": len(rows),
         "cells_planned": len(wanted), "fits": {name: fit.json() for name, fit in fits.items()},
         "claims": [verdict.json() for verdict in verdicts], "problems": problems,
-        "results": [{name: row.get(name) for name in (*COLUMNS, *study.measure)} for row in rows],
+        "results": [{name: row.get(name) for name in (*COLUMNS, *metrics)} for row in rows],
         "report": str(folder / "index.html"),
     }  # fmt: skip
-    _replace(folder / "index.html", _page(study, tracker, parent.data.tags, rows, summary, pictures["svg"]).encode())
+    _replace(folder / "index.html", _page(study, tracker, parent.data.tags, rows, metrics, summary, pictures["svg"]).encode())
     return summary
 
 
@@ -70,7 +72,9 @@ def _csv(rows: list[Row], metrics: tuple[str, ...]) -> str:
     return out.getvalue()
 
 
-def _page(study: Study, tracker: Tracker, tags: dict[str, str], rows: list[Row], summary: dict[str, Any], svg: bytes) -> str:
+def _page(
+    study: Study, tracker: Tracker, tags: dict[str, str], rows: list[Row], metrics: tuple[str, ...], summary: dict[str, Any], svg: bytes
+) -> str:
     from jinja2 import Environment, PackageLoader
 
     first = min(row["seed"] for row in rows)
@@ -81,8 +85,8 @@ def _page(study: Study, tracker: Tracker, tags: dict[str, str], rows: list[Row],
     ]
     environment = Environment(loader=PackageLoader("vitok.study"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return environment.get_template("report.html").render(
-        study=study, tags=tags, corpus=tags[CORPUS], rows=rows, metrics=study.measure, columns=COLUMNS, summary=summary,
-        svg=base64.b64encode(svg).decode(), pictures=pictures, rejected=max(row.get("rejected", 0) for row in rows),
+        study=study, tags=tags, corpus=tags[CORPUS], rows=rows, metrics=metrics, protocols=described(rows), columns=COLUMNS,
+        summary=summary, svg=base64.b64encode(svg).decode(), pictures=pictures, rejected=max(row.get("rejected", 0) for row in rows),
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,7 @@ from vitok.study.recorder import Recorder
 from vitok.study.study import Scale, Study
 from vitok.study.tracking import CORPUS, FOLDER, SCALE, STUDY, Tracker
 
-PROTOCOL = (
-    "reconstruction from the posterior's mean, rounded to uint8; PSNR and SSIM (11 x 11 Gaussian window, valid part) on uint8 RGB, "
-    "LPIPS v0.1 on AlexNet; per image, then averaged; held-out samples: {views}"
-)
+STATISTICS = "statistics"  # the folder of those of reference sets, in the storage
 
 
 @dataclass(frozen=True)
@@ -46,17 +44,15 @@ class Sweep:
         return self.folder / "cells" / digest
 
     def tags(self) -> dict[str, str]:
-        return {STUDY: self.study.name} | tags(self.scale.base, self.scale_name, self.corpora, self.changes)
+        return {STUDY: self.study.name} | tags(self.scale_name, self.corpora, self.changes)
 
 
-def tags(recipe: Recipe, scale: str, corpora: Corpora, changes: dict[str, str]) -> dict[str, str]:
-    """What a run in MLflow says of where it comes from and how it was measured."""
-    views = recipe.data.validation_crops
-    shown = "the centre crop (ADM)" if views == 1 else f"{views} fixed random crops of each"
+def tags(scale: str, corpora: Corpora, changes: dict[str, str]) -> dict[str, str]:
+    """What a run in MLflow says of where it comes from."""
     return {
         SCALE: scale, CORPUS: corpora.fingerprint, "vitok.corpus_uri": corpora.uri,
         "vitok.changes": " ".join(f"{key}={value}" for key, value in changes.items()), "vitok.commit": commit(),
-        "vitok.version": vitok.__version__, "vitok.protocol": PROTOCOL.format(views=shown),
+        "vitok.version": vitok.__version__,
     }  # fmt: skip
 
 
@@ -69,7 +65,6 @@ def run(sweep: Sweep, offered: dict[str, float], say: Progress) -> None:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     from vitok.data.stream import prepare
-    from vitok.metrics import weights
 
     with place.alone(sweep.folder, "study"):
         done = sweep.tracker.finished(cell.digest for cell in sweep.cells)
@@ -80,8 +75,8 @@ def run(sweep: Sweep, offered: dict[str, float], say: Progress) -> None:
         recorder = ray.remote(num_cpus=0, scheduling_strategy=here)(Recorder).remote(
             sweep.tracker.uri, str(sweep.storage), sweep.study.name
         )
-        trunks = {"alexnet"} | {cell.recipe.loss.lpips_network for cell in pending if cell.recipe.loss.lpips}
-        states = {trunk: weights.resolve(f"lpips-{trunk}")[0] for trunk in sorted(trunks)}
+        measured, networks = looked_through((cell.recipe for cell in pending), sweep.scale.resources, sweep.changes, say)
+        resources = sweep.scale.resources.model_copy(update={"metrics": measured})
         training, held_out = sweep.corpora.counts
         say.line(f"laying out {sweep.corpora.uri}: {training} samples to train on, {held_out} held out")
         sources = {
@@ -103,7 +98,7 @@ def run(sweep: Sweep, offered: dict[str, float], say: Progress) -> None:
             for cell in pending
         }
         with say.following(recorder, {children[cell.digest]: cell for cell in pending}):
-            errors = _schedule(sweep, pending, children, sources, states, recorder, atonce)
+            errors = _schedule(sweep, resources, pending, children, sources, networks, recorder, atonce)
         finished = sweep.tracker.finished(cell.digest for cell in sweep.cells)
         sweep.tracker.close(parent, finished=len(finished) == len(sweep.cells))
         warn_rejected(frozenset(name for error in errors.values() for name in error.get("rejected", [])), say)
@@ -127,9 +122,24 @@ def concurrency(resources: Resources, data: Data, offered: dict[str, float]) -> 
     return max(1, min(int(offered[name] // amount) for name, amount in (resources.want(data) | slots).items() if amount))
 
 
+def looked_through(
+    recipes: Iterable[Recipe], resources: Resources, changes: dict[str, str], say: Progress
+) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """What is measured, and the weights of the networks of losses and metrics. Raises `VitokError` for what cannot be had."""
+    from vitok.metrics.available import available
+    from vitok.metrics.weights import resolve
+
+    found = available(resources.metrics, asked="resources.metrics" in changes)
+    for note in found.notes:
+        say.line(f"warning: {note}")
+    losses = {f"lpips-{recipe.loss.lpips_network}" for recipe in recipes if recipe.loss.lpips} - set(found.payloads)
+    return tuple(metric.name for metric in found.metrics), found.payloads | {name: resolve(name)[0] for name in sorted(losses)}
+
+
 def _schedule(
-    sweep: Sweep, pending: list[Cell], children: dict[str, str], sources: dict[str, Any], states: dict[str, Any], recorder: Any, atonce: int
-) -> dict[str, dict[str, Any]]:
+    sweep: Sweep, resources: Resources, pending: list[Cell], children: dict[str, str], sources: dict[str, Any],
+    networks: dict[str, Any], recorder: Any, atonce: int,
+) -> dict[str, dict[str, Any]]:  # fmt: skip
     """All pending cells through Tune. What each trial reported, by cell."""
     from ray import tune
 
@@ -138,7 +148,6 @@ def _schedule(
     # Tune's own display off, also its banner; ours shows the steps inside a trial.
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C ends the run at once: it continues from the last checkpoints anyway
-    resources = sweep.scale.resources
     scratch = sweep.folder / "tune"  # Tune's own records: nothing in them is needed again
     shutil.rmtree(scratch, ignore_errors=True)
     specs = [
@@ -152,7 +161,10 @@ def _schedule(
     group: dict[str, float] = {"CPU": 0, "trial_slot": 1}  # a trial that only drives a worker group must not hold what its workers need
     tuner = tune.Tuner(
         tune.with_resources(
-            tune.with_parameters(trial, sources=sources, states=states, recorder=recorder, resources=resources),
+            tune.with_parameters(
+                trial, sources=sources, weights=networks, recorder=recorder, resources=resources,
+                statistics=str(sweep.storage / STATISTICS),
+            ),
             single if resources.workers == 1 else group,
         ),
         param_space={"cell": tune.grid_search(specs)},

@@ -15,7 +15,7 @@ from vitok.study.panel import Panel
 from vitok.study.plan import duration
 from vitok.study.progress import Progress
 from vitok.study.recorder import Recorder, RecorderSink
-from vitok.study.run import enough, tags, warn_rejected
+from vitok.study.run import STATISTICS, enough, looked_through, tags, warn_rejected
 from vitok.study.start import Start
 from vitok.study.tracking import FOLDER, STUDY, Tracker
 
@@ -74,7 +74,6 @@ def _train(asked: Single, offered: dict[str, float], say: Progress) -> dict[str,
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     from vitok.data.stream import prepare
-    from vitok.metrics import weights
     from vitok.study.trial import finish
 
     began, recipe, tracker = time.perf_counter(), asked.recipe, asked.tracker
@@ -86,19 +85,20 @@ def _train(asked: Single, offered: dict[str, float], say: Progress) -> dict[str,
     training, held_out = asked.corpora.counts
     if asked.start:
         place.copied(asked.start.weights, asked.folder / "start.safetensors")
-    trunks = {"alexnet"} | ({recipe.loss.lpips_network} if recipe.loss.lpips else set())
-    states = {trunk: weights.resolve(f"lpips-{trunk}")[0] for trunk in sorted(trunks)}
+    measured, networks = looked_through([recipe], asked.resources, asked.changes, say)
+    resources = asked.resources.model_copy(update={"metrics": measured})
     say.line(f"laying out {asked.corpora.uri}: {training} samples to train on, {held_out} held out")
     source = prepare(asked.corpora, recipe.data, recipe.tokenizer.size, recipe.tokenizer.frames)
     warn_rejected(frozenset(map(str, source.rejected)), say)
-    described = tags(recipe, asked.scale, asked.corpora, asked.changes) | {STUDY: STUDY_NAME, FOLDER: str(asked.folder)}
+    described = tags(asked.scale, asked.corpora, asked.changes) | {STUDY: STUDY_NAME, FOLDER: str(asked.folder)}
     run_id = tracker.child(None, asked.digest, asked.label, described, describe(recipe) | flat(recipe.model_dump(mode="json")))
     here: Any = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     actor: Any = ray.remote(num_cpus=0, scheduling_strategy=here)(Recorder)
     recorder = actor.remote(tracker.uri, str(asked.storage), STUDY_NAME)
     from vitok.train import launch
 
-    job = launch.Job(recipe, asked.resources, source, states, str(asked.folder), RecorderSink(recorder, run_id))
+    sink = RecorderSink(recorder, run_id)
+    job = launch.Job(recipe, resources, source, networks, str(asked.folder), str(asked.storage / STATISTICS), sink)
     with Panel(say).following(recorder, run_id, asked.label, recipe):
         try:
             outcome = launch.run(job, elsewhere)
@@ -111,10 +111,10 @@ def _train(asked: Single, offered: dict[str, float], say: Progress) -> dict[str,
 
 
 def _summary(asked: Single, run_id: str, values: dict[str, float]) -> dict[str, Any]:
-    from vitok.metrics.evaluate import METRICS
+    from vitok.metrics.names import METRICS
 
     values = {key.removeprefix("final/"): value for key, value in values.items()}
     return {
         "run": run_id, "name": asked.label, "folder": str(asked.folder), "weights": str(asked.folder / "tokenizer.safetensors"),
-        "steps": asked.recipe.steps, **{name: values[name] for name in METRICS}, "images": int(values["images"]),
+        "steps": asked.recipe.steps, **{name: values[name] for name in METRICS if name in values}, "images": int(values["images"]),
     }  # fmt: skip

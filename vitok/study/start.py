@@ -19,11 +19,11 @@ class Start:
     recipe: Recipe
 
 
-def find(name: str, tracker: Tracker) -> Start:
-    """The weights of a finished run: its id in MLflow, its folder, or the file. Raises `UsageError`."""
+def find(name: str, tracker: Tracker, option: str = "--init") -> Start:
+    """The weights of a finished run: its id in MLflow, its folder, or the file. Raises `UsageError`, which names the `option`."""
     path = Path(name).expanduser()
     if re.fullmatch(r"[0-9a-f]{32}", name) and not path.exists():
-        path = Path(_folder(name, tracker))
+        path = Path(_folder(name, tracker, option))
     folder = path.parent if path.suffix == ".safetensors" else path
     weights = path if path.suffix == ".safetensors" else folder / WEIGHTS
     if not weights.is_file():
@@ -32,12 +32,12 @@ def find(name: str, tracker: Tracker) -> Start:
             if not folder.exists()
             else "the run is not finished, or elsewhere"
         )
-        raise UsageError(f"--init {name}: there is no {weights}; {hint}")
+        raise UsageError(f"{option} {name}: there is no {weights}; {hint}")
     try:
         recipe = Recipe.model_validate_json((folder / "recipe.json").read_text())
     except (OSError, ValidationError) as error:
         reason = describe(error) if isinstance(error, ValidationError) else error
-        raise UsageError(f"--init {name}: the recipe beside the weights cannot be read: {reason}") from None
+        raise UsageError(f"{option} {name}: the recipe beside the weights cannot be read: {reason}") from None
     return Start(weights.absolute(), recipe)
 
 
@@ -49,12 +49,12 @@ def same_shape(start: Start, recipe: Recipe) -> None:
         raise UsageError(f"{start.weights} are of another tokenizer: {'; '.join(differing)}")
 
 
-def _folder(run_id: str, tracker: Tracker) -> str:
+def _folder(run_id: str, tracker: Tracker, option: str) -> str:
     run = tracker.find_run(run_id)
     if run is None:
-        raise UsageError(f"--init {run_id}: MLflow at {tracker.address} has no such run")
+        raise UsageError(f"{option} {run_id}: MLflow at {tracker.address} has no such run")
     if run.info.status != "FINISHED":
-        raise UsageError(f"--init {run_id}: this run is {run.info.status}, not finished; run it to its end first")
+        raise UsageError(f"{option} {run_id}: this run is {run.info.status}, not finished; run it to its end first")
     if FOLDER not in run.data.tags:
-        raise UsageError(f"--init {run_id}: this run keeps no weights (it is a sweep, or of another program); name one of its cells")
+        raise UsageError(f"{option} {run_id}: this run keeps no weights (it is a sweep, or of another program); name one of its cells")
     return run.data.tags[FOLDER]

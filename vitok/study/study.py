@@ -32,7 +32,6 @@ class Study:
     question: str
     hypothesis: str
     scales: dict[str, Scale]  # "laptop", "single-gpu", "paper"
-    measure: tuple[str, ...]
     fit: "Callable[[list[Row], str], Fit]"
     figure: "Callable[[list[Row], tuple[str, ...], dict[str, Fit]], Figure]"
     claims: "tuple[Callable[[list[Row]], Verdict], ...]"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vitok.errors import VitokError
+from vitok.study.recorder import PROTOCOL
 from vitok.study.study import Row
 
 # An absent server must be an error after seconds, not after minutes of retries.
@@ -126,6 +127,20 @@ class Tracker:
         now = int(time.time() * 1000)
         self.client.log_batch(run_id, metrics=[Metric(key, value, now, step) for key, value in values.items()])
 
+    def add_metrics(self, folder: Path, corpus: str, values: dict[str, float], tags: dict[str, str]) -> list[str]:
+        """Give the run whose weights lie in `folder` the metrics that it lacks, if they are of its own corpus. Their names."""
+        experiments = [one.experiment_id for one in self.client.search_experiments()]
+        runs = self.client.search_runs(experiments, f"tags.`{FOLDER}` = '{folder}' AND attributes.status = 'FINISHED'")
+        runs = [run for run in runs if run.data.tags.get(CORPUS) == corpus and run.data.tags.get(STUDY) != "eval"]
+        if not runs:
+            return []
+        run = runs[0]
+        lacking = [tag.removeprefix(PROTOCOL) for tag in tags if tag.startswith(PROTOCOL) and tag not in run.data.tags]
+        if lacking:
+            self.client.log_batch(run.info.run_id, tags=[RunTag(f"{PROTOCOL}{name}", tags[f"{PROTOCOL}{name}"]) for name in lacking])
+            self.log(run.info.run_id, {f"final/{name}": values[name] for name in lacking}, 0)
+        return lacking
+
     def add_news(self, run_id: str, lines: str) -> None:
         """To the run's artifact news.txt."""
         there = {item.path for item in self.client.list_artifacts(run_id)}  # to ask for one that is not there takes its retries
@@ -135,12 +150,13 @@ class Tracker:
     def begin(self, run_id: str) -> None:
         self.client.update_run(run_id, status="RUNNING")
 
-    def finish(self, run_id: str, values: dict[str, float], step: int, artifacts: dict[str, bytes]) -> None:
+    def finish(self, run_id: str, values: dict[str, float], step: int, artifacts: dict[str, bytes], tags: dict[str, str]) -> None:
         """Everything a finished cell leaves, the status last: a run that is FINISHED is complete."""
         with tempfile.TemporaryDirectory() as folder:
             for name, content in artifacts.items():
                 Path(folder, name).write_bytes(content)
             self.client.log_artifacts(run_id, folder)
+        self.client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
         self.log(run_id, {f"final/{name}": value for name, value in values.items()}, step)
         self.client.set_terminated(run_id, "FINISHED")
 
@@ -157,6 +173,7 @@ class Tracker:
         for run in runs:
             row: Row = {"cell": run.data.tags[CELL], "run_id": run.info.run_id}
             row |= {key: _number(value) for key, value in run.data.params.items()}
+            row["protocols"] = {k.removeprefix(PROTOCOL): v for k, v in run.data.tags.items() if k.startswith(PROTOCOL)}
             row |= {key.removeprefix("final/"): value for key, value in run.data.metrics.items() if key.startswith("final/")}
             rows.append(row)
         return rows

@@ -11,14 +11,14 @@ import ray
 
 from vitok.config import Recipe, Resources
 from vitok.errors import VitokError
-from vitok.study.recorder import RecorderSink
+from vitok.study.recorder import PROTOCOL, RecorderSink
 
 if TYPE_CHECKING:
     from vitok.train.launch import Outcome
 
 
 def trial(
-    config: dict[str, Any], *, sources: dict[str, Any], states: dict[str, Any], recorder: Any, resources: Resources
+    config: dict[str, Any], *, sources: dict[str, Any], weights: dict[str, Any], recorder: Any, resources: Resources, statistics: str
 ) -> dict[str, Any]:
     """One cell, in a process of Tune's. What it returns is the trial's result."""
     began, spec = time.perf_counter(), config["cell"]
@@ -30,7 +30,7 @@ def trial(
     sink = RecorderSink(recorder, spec["run_id"])
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        outcome = launch.run(launch.Job(recipe, resources, sources[spec["samples"]], states, str(folder), sink))
+        outcome = launch.run(launch.Job(recipe, resources, sources[spec["samples"]], weights, str(folder), statistics, sink))
     except VitokError as error:  # it would fail again: no retry
         ray.get(recorder.fail.remote(spec["run_id"], str(error)))
         return {"error": str(error)}
@@ -45,7 +45,7 @@ def finish(outcome: "Outcome", recipe: Recipe, folder: Path, recorder: Any, run_
 
     evaluation = outcome.evaluation
     values = {
-        **evaluation.metrics, "images": float(len(evaluation.per_image["LPIPS"])), "rejected": float(len(outcome.rejected)),
+        **evaluation.metrics, "images": float(evaluation.images), "outside": evaluation.outside, "rejected": float(len(outcome.rejected)),
         **{f"{name}_seconds": value for name, value in outcome.seconds.items()}, "steps_this_attempt": float(outcome.steps),
         "trial_seconds": time.perf_counter() - began,
     }  # fmt: skip
@@ -56,5 +56,6 @@ def finish(outcome: "Outcome", recipe: Recipe, folder: Path, recorder: Any, run_
     }
     if outcome.rejected:
         artifacts["rejected.txt"] = "\n".join(sorted(map(str, outcome.rejected))).encode()
-    ray.get(recorder.finish.remote(run_id, values, recipe.steps, artifacts))
+    tags = {f"{PROTOCOL}{name}": protocol.json() for name, protocol in evaluation.protocols.items()}
+    ray.get(recorder.finish.remote(run_id, values, recipe.steps, artifacts, tags))
     return values

@@ -14,7 +14,11 @@ from vitok.config import Recipe, Resources, check
 from vitok.data.sample import Rejection
 from vitok.data.stream import Source
 from vitok.errors import UsageError, VitokError
-from vitok.metrics.evaluate import Evaluation
+from vitok.metrics.evaluate import Evaluation, Judge
+from vitok.metrics.names import named
+from vitok.metrics.sources import Payload
+from vitok.metrics.statistics import Statistics
+from vitok.metrics.weights import build
 from vitok.models.perceptual import LPIPS
 from vitok.train.checkpoint import Checkpoints
 from vitok.train.clock import Clock, peak
@@ -37,8 +41,9 @@ class Job:
     recipe: Recipe
     resources: Resources
     source: Source
-    weights: dict[str, dict[str, Tensor]]  # "alexnet", "vgg16" -> state of LPIPS
+    weights: dict[str, Payload]  # of each network that the loss and the metrics look through
     folder: str
+    statistics: str  # folder of those of reference sets, shared by all runs
     sink: Sink
 
 
@@ -83,9 +88,12 @@ def work(job: Job, place: Place, group: bool = False) -> Outcome:
         if news := watch.earlier():
             sink.say(0, f"the attempt before this one ended: {news}")
         speed = peak(place.device, recipe.precision)
+        judge = Judge(
+            named(resources.metrics), job.weights, job.source, Statistics(Path(job.statistics)), place.device, place.rank, place.world
+        )
         running = Run(recipe, resources, place, job.source, sink, folder, speed, clock, notice)
         ready = time.perf_counter()
-        task, trained = _trained(job, running, checkpoints)
+        task, trained = _trained(job, running, checkpoints, judge)
         done = time.perf_counter()
         with clock("evaluation"):
             state = task.weights()
@@ -102,7 +110,7 @@ def work(job: Job, place: Place, group: bool = False) -> Outcome:
     return Outcome(evaluation, trained.rejected | evaluation.rejected, trained.steps, seconds)
 
 
-def _trained(job: Job, run: Run, checkpoints: Checkpoints) -> tuple[Stage1 | Stage2, Trained]:
+def _trained(job: Job, run: Run, checkpoints: Checkpoints, judge: Judge) -> tuple[Stage1 | Stage2, Trained]:
     """Train; from the last checkpoint again, with other data, as often as the loss is lost."""
     lost: BackToCheckpointError | None = None
     retreats, last = 0, -1
@@ -121,7 +129,7 @@ def _trained(job: Job, run: Run, checkpoints: Checkpoints) -> tuple[Stage1 | Sta
             run.sink.back(at.step)
         elif saved:
             _say_how_it_goes_on(run, saved.state)
-        task = _task(job, run.place, saved)
+        task = _task(job, run.place, judge, saved)
         try:
             return task, train(task, run, checkpoints, at)
         except BackToCheckpointError as error:
@@ -137,10 +145,10 @@ def _say_how_it_goes_on(run: Run, state: dict[str, Any]) -> None:
         )
 
 
-def _task(job: Job, place: Place, saved: Any) -> Stage1 | Stage2:
+def _task(job: Job, place: Place, judge: Judge, saved: Any) -> Stage1 | Stage2:
     recipe = job.recipe
-    perceptual = _lpips(job, recipe.loss.lpips_network, place) if recipe.loss.lpips else None
-    arguments = (recipe, job.resources, place, job.source, perceptual, _lpips(job, "alexnet", place))
+    perceptual = _perceptual(job, f"lpips-{recipe.loss.lpips_network}").to(place.device) if recipe.loss.lpips else None
+    arguments = (recipe, job.resources, place, job.source, perceptual, judge)
     start = start_weights(Path(job.folder), recipe.start) if recipe.start else None
     if recipe.gan:
         assert start is not None
@@ -219,10 +227,10 @@ def _count_start(folder: Path) -> None:
         )
 
 
-def _lpips(job: Job, trunk: str, place: Place) -> LPIPS:
-    model = LPIPS(trunk)
-    model.load_state_dict(job.weights[trunk])
-    return model.to(place.device).eval()
+def _perceptual(job: Job, network: str) -> LPIPS:
+    model = build(network, job.weights[network])
+    assert isinstance(model, LPIPS)
+    return model
 
 
 def _export(folder: Path, state: dict[str, Tensor], recipe: Recipe, engines: list[Engine]) -> None:

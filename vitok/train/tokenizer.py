@@ -10,7 +10,8 @@ from torch import Tensor
 from vitok import accounting
 from vitok.config import Recipe, Resources
 from vitok.data.stream import Batch, Source
-from vitok.metrics.evaluate import Evaluation, evaluate
+from vitok.errors import UsageError
+from vitok.metrics.evaluate import Evaluation, Judge
 from vitok.models.bottleneck import Posterior
 from vitok.models.perceptual import LPIPS
 from vitok.models.tokenizer import Tokenizer
@@ -23,14 +24,18 @@ from vitok.train.saved import Saved
 class TokenizerTask(ABC):
     """A stage says what its engines are, what a step is, and what weights come of it."""
 
+    goal: tuple[str, bool]  # see `loop.Task`
+
     def __init__(
-        self, recipe: Recipe, resources: Resources, place: Place, source: Source, perceptual: LPIPS | None, metric: LPIPS,
+        self, recipe: Recipe, resources: Resources, place: Place, source: Source, perceptual: LPIPS | None, judge: Judge,
         start: dict[str, Tensor] | None, saved: Saved | None,
     ) -> None:  # fmt: skip
         """`start` are weights to begin from instead of fresh ones, `saved` a checkpoint to continue."""
         torch.manual_seed(recipe.seed)
         self.recipe, self.resources, self.place, self.source = recipe, resources, place, source
-        self.perceptual, self.metric = perceptual, metric
+        self.perceptual, self.evaluation = perceptual, judge
+        if resources.evaluate_every and self.goal[0] not in resources.metrics:
+            raise UsageError(f"resources.metrics must hold {self.goal[0]}, by which the best checkpoint is kept: it is {resources.metrics}")
         self.flops = accounting.step_flops(recipe)
         self.posterior: Posterior | None = None  # of the last micro-batch
         self.engines = self.build(start, saved)
@@ -67,7 +72,7 @@ class TokenizerTask(ABC):
             with autocast(self.place.device, self.recipe.precision):
                 return model(pixels, sample=False).pixels
 
-        return evaluate(reconstruct, self.source, size, self.metric, self.place.device, self.place.rank, self.place.world)
+        return self.evaluation(reconstruct, size)
 
 
 def load_weights(model: Any, saved: Saved, engine: str) -> None:

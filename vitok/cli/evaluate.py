@@ -1,0 +1,173 @@
+"""`vitok eval`: what a tokenizer, a baseline or a codec is worth."""
+
+import json
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from vitok.errors import UsageError
+
+
+def evaluate(
+    checkpoint: tyro.conf.Positional[str | None] = None, /, *, corpus: str = "sample-photos",
+    part: Literal["train", "validation", "all"] = "validation", metrics: str = "", samples: int = 0, size: int | None = None,
+    frames: int | None = None, crops: int | None = None, baseline: str = "", path: str = "",
+    codec: Literal["", "jpeg", "webp", "avif"] = "", bits: int = 0, generated: str = "", reference: Path | None = None,
+    export: Path | None = None, batch: int = 32, actors: int = 0, storage: Path | None = None,
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
+) -> None:  # fmt: skip
+    """Measure a checkpoint, a baseline, a codec, or samples that something generated. Stop it at any moment; the same command goes on.
+
+    vitok eval RUN --corpus imagenet:path --metrics rfid,ris,psnr,ssim,lpips --crops 1
+    vitok eval --baseline sd-vae --path folder --corpus imagenet:path --size 256
+    vitok eval --codec jpeg --bits 65536 --corpus path/to/photos
+    vitok eval --generated path/to/samples --corpus imagenet:path --part train --metrics gfid,gis --size 256
+    vitok eval --generated path/to/samples --reference VIRTUAL_imagenet256.npz --metrics gfid --size 256
+
+    Args:
+        checkpoint: A finished run: its id in MLflow, its folder, or a .safetensors file with recipe.json beside it.
+        corpus: Whose samples are reconstructed, or are the reference of generated ones.
+        part: The split of it.
+        metrics: Names, a comma between them, with or without their r or g; `vitok doctor` lists them. Default: those of the paper,
+            or, where the FID Inception is not at hand, the Fréchet distance on EfficientNet-Lite0 in place of FID.
+        samples: Measure so many views, evenly spread. Default: all.
+        size: Side, pixels. Default: the checkpoint's, else 256.
+        frames: Frames of a clip. Default: the checkpoint's, else 1.
+        crops: Views of each sample: 1 is ADM's centre crop, more are fixed random crops. Default: the checkpoint's, else 1.
+        baseline: An autoencoder of Tables 2 and 3: sd-vae, sdxl-vae, flux-vae, cosmos-cv8x8x8, consistency-decoder.
+        path: Where the baseline lies: a folder, or a repository of the Hugging Face hub. Default: its authors' repository.
+        codec: An image codec, at the best quality whose file is within --bits.
+        bits: Of an image, with --codec. A latent of E floats in 16 bits has 16 E.
+        generated: A corpus of generated samples, all of which are measured against the corpus.
+        reference: An npz with mu and sigma (ADM's, clean-fid's, or of --export) instead of the corpus's own statistics.
+        export: Write the statistics of the reference to this npz.
+        batch: Views that an actor takes at once.
+        actors: Processes that measure. Default: one on each GPU, or on each CPU where there is none.
+        storage: Where everything is kept. Default: VITOK_STORAGE, or ./runs.
+        as_json: Print the result as JSON for programs.
+    """
+    chosen = [
+        name
+        for name, value in (("CHECKPOINT", checkpoint), ("--baseline", baseline), ("--codec", codec), ("--generated", generated))
+        if value
+    ]
+    if len(chosen) != 1:
+        raise UsageError(f"name one of a checkpoint, --baseline, --codec and --generated; {' and '.join(chosen) or 'none'} was given")
+    if bool(codec) != bool(bits):
+        raise UsageError("--codec and --bits go together: --codec jpeg --bits 65536")
+    if path and not baseline:
+        raise UsageError(f"--path {path}: it says where a --baseline lies")
+    for name, value in (("--batch", batch), ("--size", size), ("--frames", frames), ("--crops", crops)):
+        if value is not None and value < 1:
+            raise UsageError(f"{name} {value}: it must be at least 1")
+    if samples < 0 or actors < 0 or bits < 0:
+        raise UsageError(f"--samples {samples} --actors {actors} --bits {bits}: none may be below 0")
+    from vitok.metrics.names import named
+
+    letter = "g" if generated else "r"
+    asked_for = named(metrics.split(","), letter) if metrics else ()
+    for metric in asked_for:
+        if metric.name.startswith("rg"[letter == "r"]) or (generated and metric.paired):
+            raise UsageError(f"{metric.name} is not of {'generated samples' if generated else 'reconstructions'}")
+
+    from vitok.config import Data
+    from vitok.data.corpora import open_corpora
+    from vitok.metrics.available import available
+    from vitok.study import evaluation, place
+    from vitok.study.progress import Progress
+    from vitok.study.tracking import Tracker, address
+
+    kept, say = place.storage(storage), Progress()
+    tracker = Tracker(address(kept), kept, evaluation.STUDY_NAME)
+    subject, label, identity, about, origin, recipe = _subject(checkpoint, baseline, path, codec, bits, generated, tracker)
+    data = recipe.data if recipe else Data()
+    data = data.model_copy(update={"pool": 0} | ({"validation_crops": crops} if crops else {}))
+    side: int = size or (recipe.tokenizer.size if recipe else 256)
+    length: int = frames or (recipe.tokenizer.frames if recipe else 1)
+    if baseline:
+        from vitok.baselines.cost import cost
+
+        price = cost(baseline, side)
+        about |= {"params_m": round(price.params / 1e6, 3), "gmacs": round(price.macs / 1e9, 3)}
+    corpora = open_corpora(corpus)
+    names = [metric.name for metric in asked_for] or _usual(letter, length)
+    found = available(names, asked=bool(metrics))
+    for note in found.notes:
+        say.line(f"warning: {note}")
+    asked = evaluation.Asked(
+        subject, label, identity, about, open_corpora(generated) if generated else None, corpora, part, data, side, length, samples, found,
+        reference.absolute() if reference else None, export.absolute() if export else None, batch, actors, origin, kept, tracker,
+    )  # fmt: skip
+    say.line(f"{label}: {', '.join(metric.name for metric in found.metrics)} on {corpora.uri} {part}, {side} pixels")
+    with place.results_apart():
+        result = evaluation.run(asked, place.connect(slots=0), say)
+    print(json.dumps(_plain(result), indent=2)) if as_json else _show(result)
+
+
+def _subject(
+    checkpoint: str | None, baseline: str, path: str, codec: Any, bits: int, generated: str, tracker: Any
+) -> tuple[Any, str, str, dict[str, Any], Path | None, Any]:
+    """(subject, label, identity, what else there is to say, folder of the run, recipe)"""
+    if baseline:
+        from vitok.baselines.autoencoders import Baseline
+
+        one = Baseline(baseline, path)
+        sha256 = one.digest()
+        return one, one.name, sha256, {"weights": sha256}, None, None
+    if codec:
+        from vitok.baselines.codecs import Codec
+
+        subject = Codec(codec, bits)
+        return subject, subject.name, subject.name, {}, None, None
+    if generated:
+        return None, f"generated: {generated}", "", {}, None, None
+    from safetensors.torch import load_file
+
+    from vitok.metrics.subjects import Trained
+    from vitok.models.digest import digest
+    from vitok.study.grid import describe, label
+    from vitok.study.start import find
+
+    start = find(checkpoint or "", tracker, "CHECKPOINT")
+    state = load_file(start.weights)
+    name = f"{label(start.recipe)} stage {start.recipe.stage}"
+    identity = digest(state)
+    about = {
+        key: value for key, value in describe(start.recipe).items() if key in ("variant", "c", "E", "compression", "params_m", "gmacs")
+    }
+    return Trained(name, start.recipe, state), name, identity, about | {"weights": identity}, start.weights.parent, start.recipe
+
+
+def _usual(letter: str, frames: int) -> list[str]:
+    names = ["rPSNR", "rSSIM", "LPIPS", "rFID", "rIS"] if letter == "r" else ["gFID", "gIS"]
+    from vitok.metrics.available import missing
+    from vitok.metrics.names import METRICS
+
+    if frames >= 10 and not missing(METRICS[f"{letter}FVD"]):
+        names.append(f"{letter}FVD")
+    return names
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no infinity: equal images have a PSNR of "inf"."""
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _show(result: dict[str, Any]) -> None:
+    from vitok.study.tables import show
+
+    rows = [
+        {
+            "metric": name, "value": one["value"], "deviation": one["deviation"], "samples": one["protocol"]["count"],
+            "network": one["protocol"]["network"], "protocol": one["protocol"]["digest"],
+        }
+        for name, one in result["metrics"].items()
+    ]  # fmt: skip
+    told = {key: value for key, value in result.items() if key not in ("metrics", "name", "folder")}
+    show(result["name"], ("metric", "value", "deviation", "samples", "network", "protocol"), rows)
+    print("\n".join(f"{key:<12} {value:.4g}" if isinstance(value, float) else f"{key:<12} {value}" for key, value in told.items()))
+    print(f"{'folder':<12} {result['folder']}")

@@ -1,0 +1,87 @@
+"""Statistics of reference sets: had once, kept by what they are of, exchanged with other programs.
+
+A file is an npz with `mu` and `sigma`, as ADM, clean-fid and pytorch-fid write and read them. Ours also say of how many samples
+and of what, so that they are never taken for another reference's; one from elsewhere is known by its SHA-256 alone.
+"""
+
+import hashlib
+import io
+import json
+import zipfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from vitok.errors import UsageError
+from vitok.metrics.moments import Gaussian
+from vitok.metrics.networks import NETWORKS
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Samples that others are compared with, and how they are cut."""
+
+    name: str  # corpus and split, or a file
+    fingerprint: str
+    views: str  # see `Reader.about`
+    size: int  # side, pixels
+    frames: int
+
+    def key(self, network: str) -> str:
+        text = json.dumps([asdict(self) | {"name": ""}, network, NETWORKS[network].sha256], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """A folder of them. What is not there is not known."""
+
+    folder: Path
+
+    def find(self, reference: Reference, network: str) -> Gaussian | None:
+        path = self._path(reference, network)
+        return load(path, network, reference)[0] if path.is_file() else None
+
+    def keep(self, reference: Reference, network: str, gaussian: Gaussian) -> None:
+        export(self._path(reference, network), reference, network, gaussian)
+
+    def _path(self, reference: Reference, network: str) -> Path:
+        return self.folder / f"{network}-{reference.key(network)}.npz"
+
+
+def export(path: Path, reference: Reference, network: str, gaussian: Gaussian) -> None:
+    """Write a file that is whole when it is there."""
+    about = asdict(reference) | {"network": network, "weights": NETWORKS[network].sha256, "count": gaussian.count}
+    buffer = io.BytesIO()
+    np.savez(buffer, mu=gaussian.mean.numpy(), sigma=gaussian.covariance.numpy(), vitok=np.array(json.dumps(about)))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{hashlib.sha256(buffer.getvalue()).hexdigest()[:8]}.partial")
+    partial.write_bytes(buffer.getvalue())
+    partial.replace(path)
+
+
+def load(path: Path, network: str, wanted: Reference) -> tuple[Gaussian, Reference]:
+    """What a file holds, as a reference of the size and frames of `wanted`. Raises `UsageError` for a file of another kind,
+    network, size or crop. A file that says nothing of itself is taken at the user's word."""
+    try:
+        data = path.read_bytes()
+        with np.load(io.BytesIO(data), allow_pickle=False) as file:
+            mean, covariance = torch.from_numpy(file["mu"]).double(), torch.from_numpy(file["sigma"]).double()
+            about = json.loads(str(file["vitok"])) if "vitok" in file else None
+    except (OSError, KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
+        raise UsageError(f"{path} is no file of statistics (an npz with mu and sigma): {str(error).splitlines()[0]}") from None
+    if covariance.shape != (len(mean), len(mean)):
+        raise UsageError(f"{path}: mu of {tuple(mean.shape)} and sigma of {tuple(covariance.shape)} do not go together")
+    if about is None:
+        found = Reference(path.name, hashlib.sha256(data).hexdigest()[:16], "as in the file", wanted.size, wanted.frames)
+        return Gaussian(0, mean, covariance), found
+    theirs = {"network": about.pop("network"), "weights": about.pop("weights")[:16]}
+    count, found = about.pop("count"), Reference(**about)
+    theirs |= {"views": found.views, "size": found.size, "frames": found.frames}
+    ours = {"network": network, "weights": NETWORKS[network].sha256[:16]}
+    ours |= {"views": wanted.views, "size": wanted.size, "frames": wanted.frames}
+    if differing := [f"{name} {theirs[name]} there, {ours[name]} here" for name in ours if theirs[name] != ours[name]]:
+        raise UsageError(f"{path} are statistics of another kind: {'; '.join(differing)}")
+    return Gaussian(count, mean, covariance), found

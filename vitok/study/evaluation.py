@@ -1,0 +1,205 @@
+"""One evaluation outside of training: of a checkpoint, a baseline, a codec, or of samples that something generated."""
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vitok.baselines.subject import Subject
+from vitok.config import Data
+from vitok.data.corpora import Corpora
+from vitok.data.reader import Reader
+from vitok.data.stream import Part
+from vitok.errors import UsageError, VitokError
+from vitok.metrics import pool, statistics
+from vitok.metrics.available import Available
+from vitok.metrics.evaluate import Evaluation, Known, concluded, enough, keep_statistics, known_statistics, references
+from vitok.metrics.measure import SAID
+from vitok.metrics.names import networks
+from vitok.metrics.statistics import Reference, Statistics
+from vitok.study import place
+from vitok.study.progress import Progress
+from vitok.study.recorder import PROTOCOL
+from vitok.study.run import STATISTICS, warn_rejected
+from vitok.study.tracking import CORPUS, FOLDER, STUDY, Tracker
+
+STUDY_NAME = "eval"  # the experiment in MLflow, and the folder in the storage
+GENERATED = "generated"
+
+
+@dataclass(frozen=True)
+class Asked:
+    subject: Subject | None  # None: samples that something generated
+    label: str
+    identity: str  # of what is measured: a hash of weights, a codec's name, a corpus's fingerprint
+    about: dict[str, Any]  # what else the result says of it
+    generated: Corpora | None
+    corpora: Corpora  # whose samples are reconstructed, or are the reference
+    part: Part
+    data: Data
+    size: int
+    frames: int
+    samples: int  # views that are measured, evenly spread; 0: all
+    found: Available
+    reference_file: Path | None
+    export: Path | None
+    batch: int
+    actors: int
+    origin: Path | None  # the folder of the run that the checkpoint is of
+    storage: Path
+    tracker: Tracker
+
+    @property
+    def digest(self) -> str:
+        file = hashlib.sha256(self.reference_file.read_bytes()).hexdigest() if self.reference_file else ""
+        text = [
+            self.identity, self.generated.fingerprint if self.generated else "", self.corpora.fingerprint, self.part, self.size,
+            self.frames, self.data.model_dump(mode="json"), self.samples, [metric.name for metric in self.found.metrics], file,
+        ]  # fmt: skip
+        return hashlib.sha256(json.dumps(text, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def folder(self) -> Path:
+        return self.storage / STUDY_NAME / self.digest
+
+
+def run(asked: Asked, offered: dict[str, float], say: Progress) -> dict[str, Any]:
+    """Measure, or go on, or only tell what was measured before. Needs a connected Ray. Raises `VitokError`."""
+    with place.alone(asked.folder, "evaluation"):
+        result = asked.folder / "result.json"
+        if result.is_file() and not asked.export:
+            say.line("measured already; nothing to do")
+            return json.loads(result.read_text())
+        evaluation, extras = _measure(asked, offered, say)
+        summary = _summary(asked, evaluation, extras)
+        summary["run"] = _record(asked, evaluation, summary, say)
+        partial = result.with_suffix(".partial")
+        partial.write_text(json.dumps(summary, indent=2))
+        partial.replace(result)
+        return summary
+
+
+def _measure(asked: Asked, offered: dict[str, float], say: Progress) -> tuple[Evaluation, dict[str, float]]:
+    from vitok.data.stream import reader
+
+    held = reader(asked.corpora, asked.part, asked.data, asked.size, asked.frames)
+    chosen = _chosen(held, 0 if asked.generated else asked.samples)
+    share = "" if len(chosen) == _views(held) else f", {len(chosen)} of {_views(held)} views, evenly spread"
+    reference = Reference(
+        f"{asked.corpora.uri} {asked.part}", asked.corpora.fingerprint, held.about() + share, asked.size, asked.frames
+    )  # fmt: skip
+    store, metrics = Statistics(asked.storage / STATISTICS), asked.found.metrics
+    known = _from_file(asked, reference) if asked.reference_file else known_statistics(metrics, store, reference)
+    wanted = pool.Pass(
+        held, chosen, asked.subject, metrics, asked.found.payloads, both=not enough(metrics, known), generated=False, outputs=0,
+        references=0, batch=asked.batch, actors=_actors(asked, offered), gpus=_gpus(offered), threads=1,
+    )  # fmt: skip
+    if asked.generated:
+        return _generated(asked, wanted, reader(asked.generated, "all", asked.data, asked.size, asked.frames), reference, known, say), {}
+    counted = _pass(asked, wanted, "measured", say)
+    if wanted.both:
+        known = references(counted.tally, reference)
+        keep_statistics(known, store)
+    _export(asked, known)
+    warn_rejected(frozenset(map(str, counted.rejected.found.values())), say)
+    extras = {name.removeprefix(SAID): float(np.nanmean(v)) for name, v in counted.tally.values.items() if name.startswith(SAID)}
+    rejected = frozenset(counted.rejected.found.values())
+    return concluded(counted.tally, counted.examples, rejected, reference, known), extras
+
+
+def _generated(asked: Asked, wanted: pool.Pass, samples: Reader, reference: Reference, known: Known, say: Progress) -> Evaluation:
+    """Two passes: the reference, where its statistics are not at hand, and the samples."""
+    numbers = _chosen(samples, asked.samples)
+    counts = {"outputs": len(numbers), "references": len(wanted.numbers)}
+    looked = None
+    if wanted.both:
+        looked = _pass(asked, replace(wanted, subject=None, **counts), "reference", say).tally
+        known = references(looked, reference)
+        keep_statistics(known, Statistics(asked.storage / STATISTICS))
+    _export(asked, known)
+    counted = _pass(asked, replace(wanted, reader=samples, numbers=numbers, both=False, generated=True, **counts), GENERATED, say)
+    if looked:
+        counted.tally.compare_with(looked)
+    warn_rejected(frozenset(map(str, counted.rejected.found.values())), say)
+    return concluded(counted.tally, counted.examples, frozenset(counted.rejected.found.values()), reference, known)
+
+
+def _pass(asked: Asked, wanted: pool.Pass, what: str, say: Progress) -> pool.Counted:
+    with say.counting(f"{what} views") as progress:
+        return pool.run(wanted, asked.folder / f"{what}.npz", progress)
+
+
+def _from_file(asked: Asked, reference: Reference) -> Known:
+    assert asked.reference_file
+    names = networks(metric for metric in asked.found.metrics if not metric.paired)
+    if len(names) != 1:
+        raise UsageError(f"--reference {asked.reference_file} is of one network; the metrics look through {', '.join(names) or 'none'}")
+    known: Known = {names[0]: statistics.load(asked.reference_file, names[0], reference)}
+    if not enough(asked.found.metrics, known):
+        need = [metric.name for metric in asked.found.metrics if metric.statistic in ("kernel", "precision", "recall")]
+        raise UsageError(f"--reference has no samples, only their statistics: {', '.join(need)} cannot be had from it")
+    return known
+
+
+def _export(asked: Asked, known: Known) -> None:
+    if asked.export is None:
+        return
+    if len(known) != 1:
+        raise UsageError(f"--export {asked.export}: a file holds the statistics of one network; these are of {', '.join(known) or 'none'}")
+    ((network, (gaussian, reference)),) = known.items()
+    statistics.export(asked.export, reference, network, gaussian)
+
+
+def _summary(asked: Asked, evaluation: Evaluation, extras: dict[str, float]) -> dict[str, Any]:
+    values = {
+        name: {"value": value.value, "deviation": value.deviation, "protocol": json.loads(evaluation.protocols[name].json())}
+        for name, value in evaluation.results.items()
+    }
+    return {
+        "name": asked.label, **asked.about, **extras, "images": evaluation.images, "outside": evaluation.outside,
+        "rejected": len(evaluation.rejected), "metrics": values, "folder": str(asked.folder),
+    }  # fmt: skip
+
+
+def _record(asked: Asked, evaluation: Evaluation, summary: dict[str, Any], say: Progress) -> str:
+    """To MLflow: a run of its own, and the run that the checkpoint is of gets what it did not have. The id of the first."""
+    from vitok.study.figures import side_by_side
+
+    tags = {f"{PROTOCOL}{name}": protocol.json() for name, protocol in evaluation.protocols.items()}
+    tags |= {STUDY: STUDY_NAME, CORPUS: asked.corpora.fingerprint, FOLDER: str(asked.folder)}
+    values = evaluation.metrics | {"images": float(evaluation.images), "outside": evaluation.outside}
+    artifacts = {"per_image.json": json.dumps(evaluation.per_image).encode()}
+    if len(evaluation.originals):
+        artifacts["reconstructions.png"] = side_by_side(evaluation.originals, evaluation.reconstructions)
+        (asked.folder / "reconstructions.png").write_bytes(artifacts["reconstructions.png"])
+    params = {"subject": asked.label, "size": asked.size, "frames": asked.frames}
+    run_id = asked.tracker.child(None, asked.digest, asked.label, tags, params)
+    asked.tracker.finish(run_id, values, 0, artifacts, {})
+    if asked.origin and (added := asked.tracker.add_metrics(asked.origin, asked.corpora.fingerprint, values, tags)):
+        say.line(f"added to the run of {asked.origin}: {', '.join(added)}")
+    return run_id
+
+
+def _chosen(held: Reader, samples: int) -> np.ndarray:
+    views = _views(held)
+    if samples > views:
+        raise UsageError(f"--samples {samples}: there are {views} views")
+    return np.arange(views) if not samples else np.arange(samples) * views // samples
+
+
+def _views(held: Reader) -> int:
+    return sum(held.counts) * held.data.validation_crops
+
+
+def _gpus(offered: dict[str, float]) -> int:
+    return int(offered.get("GPU", 0) >= 1)
+
+
+def _actors(asked: Asked, offered: dict[str, float]) -> int:
+    most = int(offered["GPU"] if _gpus(offered) else offered["CPU"])
+    if asked.actors > most:
+        raise VitokError(f"--actors {asked.actors}: there is room for {most}, one on each {'GPU' if _gpus(offered) else 'CPU'}")
+    return asked.actors or most
