@@ -40,3 +40,27 @@ def inception_file(folder: Path, seed: int = 0) -> Path:
     path = folder / "inception.pth"
     torch.save(inception_state(seed), path)
     return path
+
+
+class Detector(nn.Module):
+    """What StyleGAN-V's TorchScript file takes and gives, with a random convolution in place of I3D."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv3d(3, 400, (2, 16, 16), (2, 16, 16))
+
+    def forward(self, x: Tensor, rescale: bool = False, resize: bool = False, return_features: bool = False) -> Tensor:
+        if rescale:
+            x = 2 * (x / 255) - 1
+        if resize:
+            x = nn.functional.interpolate(x, size=(x.shape[2], 224, 224), mode="trilinear", align_corners=False)
+        features = self.convolution(x).mean(dim=(2, 3, 4))
+        return features if return_features else features.softmax(1)
+
+
+def detector_file(folder: Path) -> Path:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        script = torch.jit.script(Detector())
+    script.save(str(folder / "i3d_torchscript.pt"))
+    return folder / "i3d_torchscript.pt"

@@ -35,7 +35,8 @@ from vitok.variants import tokenizer
 def ours(recipe: Recipe, resources: Resources, batch: Batch, perceptual: LPIPS, place: Place) -> Callable[[int], None]:
     """The step of the training loop: forward, backward, clipping, AdamW, under DeepSpeed."""
     source: Any = None  # nothing is evaluated
-    task = Stage1(recipe, resources, place, source, perceptual, perceptual, None, None)
+    judge: Any = None
+    task = Stage1(recipe, resources, place, source, perceptual, judge, None, None)
     inputs = task.prepare(batch, 0)
 
     def step(number: int) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,7 +15,7 @@ def evaluate(
     checkpoint: tyro.conf.Positional[str | None] = None, /, *, corpus: str = "sample-photos",
     part: Literal["train", "validation", "all"] = "validation", metrics: str = "", samples: int = 0, size: int | None = None,
     frames: int | None = None, crops: int | None = None, baseline: str = "", path: str = "",
-    codec: Literal["", "jpeg", "webp", "avif"] = "", bits: int = 0, generated: str = "", reference: Path | None = None,
+    codec: Literal["", "jpeg", "webp", "avif"] = "", bits: int = 0, like: str = "", generated: str = "", reference: Path | None = None,
     export: Path | None = None, batch: int = 32, actors: int = 0, storage: Path | None = None,
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> None:  # fmt: skip
@@ -23,6 +24,7 @@ def evaluate(
     vitok eval RUN --corpus imagenet:path --metrics rfid,ris,psnr,ssim,lpips --crops 1
     vitok eval --baseline sd-vae --path folder --corpus imagenet:path --size 256
     vitok eval --codec jpeg --bits 65536 --corpus path/to/photos
+    vitok eval --codec avif --like RUN                      at the bits of its latent, on its views
     vitok eval --generated path/to/samples --corpus imagenet:path --part train --metrics gfid,gis --size 256
     vitok eval --generated path/to/samples --reference VIRTUAL_imagenet256.npz --metrics gfid --size 256
 
@@ -39,7 +41,8 @@ def evaluate(
         baseline: An autoencoder of Tables 2 and 3: sd-vae, sdxl-vae, flux-vae, cosmos-cv8x8x8, consistency-decoder.
         path: Where the baseline lies: a folder, or a repository of the Hugging Face hub. Default: its authors' repository.
         codec: An image codec, at the best quality whose file is within --bits.
-        bits: Of an image, with --codec. A latent of E floats in 16 bits has 16 E.
+        bits: Of an image (or a frame), with --codec.
+        like: Another run, whose views (size, frames, crops) are taken, and of whose latent a codec gets the bits: 16 a float.
         generated: A corpus of generated samples, all of which are measured against the corpus.
         reference: An npz with mu and sigma (ADM's, clean-fid's, or of --export) instead of the corpus's own statistics.
         export: Write the statistics of the reference to this npz.
@@ -55,8 +58,8 @@ def evaluate(
     ]
     if len(chosen) != 1:
         raise UsageError(f"name one of a checkpoint, --baseline, --codec and --generated; {' and '.join(chosen) or 'none'} was given")
-    if bool(codec) != bool(bits):
-        raise UsageError("--codec and --bits go together: --codec jpeg --bits 65536")
+    if (bits and not codec) or (codec and not bits and not like):
+        raise UsageError("--codec takes a number of bits, --bits 65536 or those of --like RUN")
     if path and not baseline:
         raise UsageError(f"--path {path}: it says where a --baseline lies")
     for name, value in (("--batch", batch), ("--size", size), ("--frames", frames), ("--crops", crops)):
@@ -77,11 +80,16 @@ def evaluate(
     from vitok.metrics.available import available
     from vitok.study import evaluation, place
     from vitok.study.progress import Progress
+    from vitok.study.start import find
     from vitok.study.tracking import Tracker, address
 
     kept, say = place.storage(storage), Progress()
     tracker = Tracker(address(kept), kept, evaluation.STUDY_NAME)
-    subject, label, identity, about, origin, recipe = _subject(checkpoint, baseline, path, codec, bits, generated, tracker)
+    recipe = find(like, tracker, "--like").recipe if like else None
+    if codec and not bits and recipe:
+        bits = 16 * recipe.tokenizer.floats // recipe.tokenizer.frames
+    subject, label, identity, about, origin, own = _subject(checkpoint, baseline, path, codec, bits, generated, tracker)
+    recipe = recipe or own
     data = recipe.data if recipe else Data()
     data = data.model_copy(update={"pool": 0} | ({"validation_crops": crops} if crops else {}))
     side: int = size or (recipe.tokenizer.size if recipe else 256)
@@ -101,6 +109,8 @@ def evaluate(
         reference.absolute() if reference else None, export.absolute() if export else None, batch, actors, origin, kept, tracker,
     )  # fmt: skip
     say.line(f"{label}: {', '.join(metric.name for metric in found.metrics)} on {corpora.uri} {part}, {side} pixels")
+    # Of every pool of actors Ray's core says on the terminal that it might not be able to replace one. It can.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     with place.results_apart():
         result = evaluation.run(asked, place.connect(slots=0), say)
     print(json.dumps(_plain(result), indent=2)) if as_json else _show(result)

@@ -41,6 +41,7 @@ def tokenizer(
         as_json: Print the result as JSON for programs.
     """
     from vitok.config import Resources, check, override
+    from vitok.metrics.names import named
     from vitok.study import place, scales, single
     from vitok.study import start as starts
     from vitok.study.app import parsed
@@ -71,6 +72,7 @@ def tokenizer(
     own = {key.removeprefix("resources."): value for key, value in given.items() if key.startswith("resources.")}
     resources: Resources = override(resources, own)
     check(recipe, resources)
+    named(resources.metrics)
     if start:
         starts.same_shape(start, recipe)
     from vitok.data.corpora import open_corpora

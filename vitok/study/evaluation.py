@@ -112,7 +112,7 @@ def _measure(asked: Asked, offered: dict[str, float], say: Progress) -> tuple[Ev
 
 def _generated(asked: Asked, wanted: pool.Pass, samples: Reader, reference: Reference, known: Known, say: Progress) -> Evaluation:
     """Two passes: the reference, where its statistics are not at hand, and the samples."""
-    numbers = _chosen(samples, asked.samples)
+    numbers = by_name(samples)[_chosen(samples, asked.samples)]
     counts = {"outputs": len(numbers), "references": len(wanted.numbers)}
     looked = None
     if wanted.both:
@@ -188,6 +188,12 @@ def _chosen(held: Reader, samples: int) -> np.ndarray:
     if samples > views:
         raise UsageError(f"--samples {samples}: there are {views} views")
     return np.arange(views) if not samples else np.arange(samples) * views // samples
+
+
+def by_name(held: Reader) -> np.ndarray:
+    """All views in the order of the samples' names: the order of the files of a folder for other programs, on which the splits of
+    the Inception Score and the subsets of KID depend."""
+    return np.array(sorted(range(_views(held)), key=held.name))
 
 
 def _views(held: Reader) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 from vitok import accounting, variants
 from vitok.config import Recipe, check, override, require
 from vitok.errors import UsageError
+from vitok.metrics.names import named
 from vitok.study.study import Scale
 
 
@@ -35,7 +36,9 @@ def apply(scale: Scale, changes: dict[str, str]) -> Scale:
             raise UsageError(f"{key} is an axis of the grid ({', '.join(map(str, grid[key]))}): set grid.{key}=... instead")
         else:
             recipe[key] = value
-    return Scale(override(scale.base, recipe), override(scale.resources, resources), grid)
+    changed = Scale(override(scale.base, recipe), override(scale.resources, resources), grid)
+    named(changed.resources.metrics)
+    return changed
 
 
 def cells(scale: Scale, seeds: Sequence[int], fingerprint: str) -> list[Cell]:

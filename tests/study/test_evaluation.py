@@ -1,0 +1,143 @@
+"""An evaluation outside of training: the same numbers as within, known by their protocol, had once."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+from tests.recipes import RESOURCES, tiny
+from vitok.baselines.codecs import Codec
+from vitok.config import Data, override
+from vitok.data.corpora import Corpora, open_corpora
+from vitok.data.stream import prepare
+from vitok.errors import UsageError, VitokError
+from vitok.metrics import pool
+from vitok.metrics.available import available
+from vitok.metrics.subjects import Trained
+from vitok.models.digest import digest
+from vitok.study import evaluation
+from vitok.study.progress import Progress
+from vitok.study.protocols import comparable, described
+from vitok.study.tracking import CORPUS, FOLDER, Tracker
+from vitok.train import launch
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+OFFERED = {"CPU": 2.0}
+NAMES = ("rPSNR", "LPIPS", "rFD-EffLite0")
+
+
+class Silent:
+    def log(self, step: int, values: dict[str, float]) -> None: ...
+    def say(self, step: int, text: str) -> None: ...
+    def back(self, step: int) -> None: ...
+    def flush(self) -> None: ...
+
+
+@pytest.fixture(scope="module")
+def corpora(photos: Path) -> Corpora:
+    return open_corpora(str(photos))
+
+
+@pytest.fixture(scope="module")
+def trained(corpora: Corpora, cluster: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, launch.Outcome]:
+    recipe, folder = tiny(data__validation_crops=12), tmp_path_factory.mktemp("trained")
+    found = available(NAMES, asked=True)
+    resources = override(RESOURCES, {"metrics": ",".join(NAMES)})
+    source = prepare(corpora, recipe.data, recipe.tokenizer.size)
+    job = launch.Job(recipe, resources, source, found.payloads, str(folder), str(folder / "statistics"), Silent())
+    return folder, launch.run(job)
+
+
+@pytest.fixture
+def ask(corpora: Corpora, tmp_path: Path) -> Callable[..., evaluation.Asked]:
+    def make(**changes: Any) -> evaluation.Asked:
+        tracker = Tracker(f"sqlite:///{tmp_path}/mlflow.db", tmp_path, evaluation.STUDY_NAME)
+        codec = Codec("jpeg", 8192)
+        usual = evaluation.Asked(
+            codec, codec.name, codec.name, {}, None, corpora, "validation", Data(validation_crops=12), 32, 1, 0,
+            available(NAMES, asked=True), None, None, 8, 2, None, tmp_path, tracker,
+        )  # fmt: skip
+        return replace(usual, **changes)
+
+    return make
+
+
+def values(result: dict[str, Any]) -> dict[str, float]:
+    return {name: one["value"] for name, one in result["metrics"].items()}
+
+
+def test_a_checkpoint_is_worth_what_its_run_said(ask: Any, trained: tuple[Path, launch.Outcome], corpora: Corpora) -> None:
+    """To float32's rounding in batches of another size, by the same protocol; and its run gets the metric that it lacked."""
+    folder, outcome = trained
+    recipe, state = tiny(data__validation_crops=12), load_file(folder / "tokenizer.safetensors")
+    data = recipe.data.model_copy(update={"pool": 0})
+    asked = ask(
+        subject=Trained("tiny", recipe, state), label="tiny", identity=digest(state), data=data, origin=folder,
+        found=available((*NAMES, "rSSIM"), asked=True),
+    )  # fmt: skip
+    run_id = asked.tracker.child(None, "cell", "cell", {FOLDER: str(folder), CORPUS: corpora.fingerprint}, {})
+    protocols = {f"vitok.protocol.{name}": one.json() for name, one in outcome.evaluation.protocols.items()}
+    asked.tracker.finish(run_id, outcome.evaluation.metrics, 8, {}, protocols)
+    result = evaluation.run(asked, OFFERED, Progress())
+    assert {name: values(result)[name] for name in NAMES} == pytest.approx(outcome.evaluation.metrics, rel=1e-4)
+    for name, protocol in outcome.evaluation.protocols.items():
+        assert result["metrics"][name]["protocol"]["digest"] == protocol.digest
+        assert protocol.count == 12 * len(corpora.parts[0][1].validation)
+    after = asked.tracker.find_run(run_id)
+    assert after.data.metrics["final/rSSIM"] == values(result)["rSSIM"]
+    assert after.data.metrics["final/rPSNR"] == outcome.evaluation.metrics["rPSNR"]
+    assert (asked.folder / "reconstructions.png").is_file()
+
+
+def test_what_was_measured_is_not_measured_again(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = evaluation.run(ask(), OFFERED, Progress())
+    assert 0 < first["bits"] <= 8192 and first["over_budget"] == 0
+    monkeypatch.setattr(pool, "run", lambda *_: pytest.fail("ran again"))
+    assert evaluation.run(ask(), OFFERED, Progress()) == first
+
+
+def test_statistics_of_the_reference_serve_later_evaluations(ask: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kept by their fingerprint, or handed on as a file: the same value, and the originals are not looked at again."""
+    first = evaluation.run(ask(export=tmp_path / "reference.npz"), OFFERED, Progress())
+    looked: list[bool] = []
+    real = pool.run
+    monkeypatch.setattr(pool, "run", lambda asked, *rest: (looked.append(asked.both), real(asked, *rest))[1])
+    again = evaluation.run(ask(samples=0, batch=8, identity="again"), OFFERED, Progress())
+    filed = evaluation.run(ask(identity="filed", reference_file=tmp_path / "reference.npz"), OFFERED, Progress())
+    assert looked == [False, False]
+    assert values(again) == values(first) and values(filed) == values(first)
+    few = {"found": available(("rFD-EffLite0",), asked=True), "reference_file": tmp_path / "reference.npz"}
+    with pytest.raises(UsageError, match=r"of another kind: views .*; size 32 there, 16 here"):
+        evaluation.run(ask(size=16, data=Data(), **few), OFFERED, Progress())
+    with pytest.raises(UsageError, match=r"no samples, only their statistics: rRecall-EffLite0"):
+        evaluation.run(ask(**few | {"found": available(("rRecall-EffLite0",), asked=True)}), OFFERED, Progress())
+
+
+def test_what_cannot_be_had_is_said_before_anything_runs(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "_blocks", lambda *_: pytest.fail("began"))
+    for change, words in (
+        ({"samples": 1000}, "--samples 1000: there are"), ({"actors": 9}, "--actors 9: there is room for 2"),
+        ({"data": Data(), "samples": 1, "found": available(["rFD-EffLite0"], asked=True)}, r"1 sample\(s\); it takes 2 at least"),
+        ({"found": available(["rKD-EffLite0"], asked=True)}, "it takes 1000 at least, a subset"),
+    ):  # fmt: skip
+        with pytest.raises(VitokError, match=words):
+            evaluation.run(ask(**change), OFFERED, Progress())
+
+
+def test_two_protocols_never_share_an_axis(trained: tuple[Path, launch.Outcome]) -> None:
+    protocols = {name: one.json() for name, one in trained[1].evaluation.protocols.items()}
+    one = {"cell": "a", "protocols": protocols, **trained[1].evaluation.metrics}
+    fewer = replace(trained[1].evaluation.protocols["rFD-EffLite0"], count=5, code="a later version")
+    later = replace(trained[1].evaluation.protocols["rPSNR"], code="a later version")
+    other = one | {"cell": "b", "protocols": protocols | {"rFD-EffLite0": fewer.json(), "rPSNR": later.json()}}
+    rows, problems = comparable([one, other])
+    assert all("rFD-EffLite0" not in row and "rPSNR" in row for row in rows)
+    assert len(problems) == 1 and "rFD-EffLite0 is left out: 1 and 1 of the cells" in problems[0]
+    assert "count 12 and 5" in problems[0] or "and 5" in problems[0]
+    assert set(described(rows)) == {"rPSNR", "LPIPS"}
+    lacking = {name: value for name, value in one.items() if name != "LPIPS"}
+    assert comparable([one, lacking])[1] == ["LPIPS was measured in 1 of 2 cells; the others get it with `vitok eval RUN`"]
