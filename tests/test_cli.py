@@ -88,8 +88,6 @@ def test_verify_finds_a_wrong_file(tmp_path: Path) -> None:
         ([*VITOK, "eval", "--generated", "no/such/folder", "--metrics", "psnr"], 2, ["rPSNR is not of generated samples"]),
         ([*VITOK, "eval", "no/such/run"], 2, ["CHECKPOINT no/such/run", "tokenizer.safetensors"]),
         ([*VITOK, "eval", "--codec", "jpeg", "--bits", "9", "--size", "0"], 2, ["--size 0"]),
-        ([*VITOK, "eval", "--baseline", "vae"], 2, ["'vae'", "sd-vae"]),
-        ([*VITOK, "eval", "--baseline", "sd-vae", "--path", "no such folder"], 2, ["no such folder", "OWNER/NAME"]),
         ([*VITOK, "eval", "--codec", "jpeg", "--bits", "9", "--metrics", "rfvd"], 1, ["no weights for i3d", "vitok weights import i3d"]),
         ([*E_SWEEP, "plan", "--set", "resources.metrics=rPSNR,FIDD"], 2, ["'FIDD'", "rFID"]),
         ([*E_SWEEP, "run", "--set", "stepz=3"], 2, ["'stepz'", "steps"]),

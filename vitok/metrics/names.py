@@ -69,9 +69,10 @@ def named(names: Iterable[str], letter: str = "r") -> tuple[Metric, ...]:
     known = {name.lower(): metric for name, metric in METRICS.items()}
     found: dict[str, Metric] = {}
     for name in names:
-        metric = known.get(name.strip().lower()) or known.get(letter + name.strip().lower())
+        tries = (prefix + name.strip().lower() for prefix in ("", letter, "r", "g"))
+        metric = next((known[text] for text in tries if text in known), None)
         if metric is None:
-            near = difflib.get_close_matches(name.strip().lower(), known, n=3)
+            near = difflib.get_close_matches(name.strip().lower(), known, n=3, cutoff=0.5)
             hint = f"did you mean {', '.join(known[text].name for text in near)}?" if near else f"there are {', '.join(METRICS)}"
             raise UsageError(f"unknown metric {name.strip()!r}; {hint}")
         found[metric.name] = metric
