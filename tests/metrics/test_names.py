@@ -34,7 +34,7 @@ def test_a_protocol_is_what_must_be_equal() -> None:
         "rFID", "fid-inception", "f" * 64, "resize", "photos validation", "a" * 16, "crop", 256, 1, 50_000, "n - 1", 0, "0.1 abc"
     )
     assert Protocol.parse(one.json()) == one
-    later = Protocol(**{**vars(one), "code": "0.2 def"})
+    later = Protocol(**{**vars(one), "code": "0.2 def", "reference": "elsewhere/photos validation"})
     assert later.digest == one.digest and not later.differs(one)
     fewer = Protocol(**{**vars(one), "count": 5000})
     assert fewer.digest != one.digest and one.differs(fewer) == "count 50000 and 5000"

@@ -13,7 +13,7 @@ from vitok.metrics.frechet import frechet_distance
 from vitok.metrics.moments import Gaussian
 from vitok.metrics.statistics import Reference, Statistics, export, load
 
-REFERENCE = Reference("photos validation", "0123456789abcdef", "ADM's centre crop", 256, 1)
+REFERENCE = Reference.of_corpus("photos", "0123456789abcdef", "validation", "ADM's centre crop", 256, 1)
 NETWORK = "efficientnet-lite0"
 
 
@@ -34,7 +34,10 @@ def test_what_is_kept_is_found_for_what_it_is_of(gaussian: Gaussian, tmp_path: P
     assert found and equal(found, gaussian)
     moved = replace(REFERENCE, name="elsewhere/photos validation")  # the fingerprint says what it is
     assert store.find(moved, NETWORK)
-    others = [replace(REFERENCE, **change) for change in ({"fingerprint": "f" * 16}, {"views": "2 crops"}, {"size": 128}, {"frames": 16})]
+    others = [
+        replace(REFERENCE, **change)
+        for change in ({"fingerprint": "0123456789abcdef/train"}, {"views": "2 crops"}, {"size": 128}, {"frames": 16})
+    ]
     assert not any(store.find(other, NETWORK) for other in others)
     assert store.find(REFERENCE, "fid-inception") is None
     assert not list(tmp_path.glob("*.partial"))

@@ -5,17 +5,27 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+import torch_fidelity
 from safetensors.torch import load_file
 
+from tests.metrics.test_measure import crops, save
 from tests.recipes import RESOURCES, tiny
+from tests.standins import inception_state
+from vitok.baselines.autoencoders import Baseline
 from vitok.baselines.codecs import Codec
 from vitok.config import Data, override
 from vitok.data.corpora import Corpora, open_corpora
+from vitok.data.decode import center_crop, load
 from vitok.data.stream import prepare
 from vitok.errors import UsageError, VitokError
+from vitok.losses import to_pixels
 from vitok.metrics import pool
-from vitok.metrics.available import available
+from vitok.metrics.available import Available, available
+from vitok.metrics.names import named
+from vitok.metrics.similarity import psnr, to_uint8
 from vitok.metrics.subjects import Trained
 from vitok.models.digest import digest
 from vitok.study import evaluation
@@ -115,6 +125,46 @@ def test_statistics_of_the_reference_serve_later_evaluations(ask: Any, tmp_path:
         evaluation.run(ask(size=16, data=Data(), **few), OFFERED, Progress())
     with pytest.raises(UsageError, match=r"no samples, only their statistics: rRecall-EffLite0"):
         evaluation.run(ask(**few | {"found": available(("rRecall-EffLite0",), asked=True)}), OFFERED, Progress())
+
+
+def test_an_autoencoder_of_others(ask: Any, corpora: Corpora, tmp_path: Path) -> None:
+    """By the very same code: what diffusers' own call gives, measured by hand."""
+    from diffusers import AutoencoderKL
+
+    network = AutoencoderKL(
+        block_out_channels=(16, 16), down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+        latent_channels=4, norm_num_groups=8,
+    ).eval()  # fmt: skip
+    network.save_pretrained(tmp_path / "vae", safe_serialization=True)
+    subject = Baseline("sd-vae", str(tmp_path / "vae"))
+    result = evaluation.run(
+        ask(subject=subject, identity=subject.digest(), data=Data(), found=available(["rPSNR"], asked=True)), OFFERED, Progress()
+    )
+    held = corpora.parts[0][1].validation
+    images = [center_crop(load(held.get(n, 0).data or b"", 0), 32) for n in range(len(held))]
+    pixels = to_pixels(torch.from_numpy(np.stack(images)))
+    with torch.no_grad():
+        by_hand = psnr(to_uint8(network(pixels).sample), torch.from_numpy(np.stack(images)).movedim(-1, 1)).mean()
+    assert values(result)["rPSNR"] == pytest.approx(float(by_hand), abs=1e-4)
+
+
+def test_generated_samples_are_worth_what_torch_fidelity_says(ask: Any, tmp_path: Path) -> None:
+    """The same folder, the same network, the same splits: to 1e-4."""
+    real, fake = crops(24, 64), crops(30, 64, seed=1)
+    torch.save(inception_state(), tmp_path / "inception.pth")
+    theirs = torch_fidelity.calculate_metrics(
+        input1=save(fake, tmp_path / "fake"), input2=save(real, tmp_path / "real"), cuda=False, isc=True, fid=True, prc=True,
+        verbose=False, cache=False, feature_extractor="inception-v3-compat", feature_extractor_weights_path=str(tmp_path / "inception.pth"),
+    )  # fmt: skip
+    found = Available(named(("gFID", "gIS", "gPrecision", "gRecall")), {"fid-inception": inception_state()})
+    asked = ask(
+        subject=None, generated=open_corpora(str(tmp_path / "fake")), corpora=open_corpora(str(tmp_path / "real")), part="all",
+        data=Data(), size=64, found=found,
+    )  # fmt: skip
+    ours = values(evaluation.run(asked, OFFERED, Progress()))
+    assert ours["gFID"] == pytest.approx(theirs["frechet_inception_distance"], rel=1e-4)
+    assert ours["gIS"] == pytest.approx(theirs["inception_score_mean"], rel=1e-4)
+    assert (ours["gPrecision"], ours["gRecall"]) == pytest.approx((theirs["precision"], theirs["recall"]), abs=1e-6)
 
 
 def test_what_cannot_be_had_is_said_before_anything_runs(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:

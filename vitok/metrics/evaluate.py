@@ -88,7 +88,9 @@ class Judge:
         self.sizes = Sizes(source.views, source.frames, source.views, source.views)
         Tally(metrics, self.sizes)  # which refuses too few samples now, not when all are measured
         self.measurer = Measurer(metrics, payloads, device, True, source.held_out.name)
-        self.reference = Reference(f"{source.uri} validation", source.fingerprint, source.held_out.about(), source.size, source.frames)
+        self.reference = Reference.of_corpus(
+            source.uri, source.fingerprint, "validation", source.held_out.about(), source.size, source.frames
+        )
         self.known: Known | None = None
 
     def __call__(self, reconstruct: Callable[[Tensor], Tensor], batch_size: int) -> Evaluation:

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
+TOLD = ("reference", "code")
+
 
 @dataclass(frozen=True)
 class Protocol:
@@ -14,8 +16,8 @@ class Protocol:
     network: str  # that looks at the images; empty where none does
     weights: str  # its SHA-256, as `vitok weights list` shows it
     prepared: str  # what is done to pixels before the network, or the formula, sees them
-    reference: str  # the corpus and its split, or the file of statistics
-    fingerprint: str  # of the reference
+    reference: str  # the corpus and its split, or the file of statistics, as it was called
+    fingerprint: str  # of the reference: what it is, wherever it lies
     views: str  # how samples are cut: crop, resize, frames
     size: int  # side, pixels
     frames: int
@@ -26,8 +28,8 @@ class Protocol:
 
     @property
     def digest(self) -> str:
-        """Two values with one digest are comparable. The code's version is told, and does not part them."""
-        fields = {name: value for name, value in asdict(self).items() if name != "code"}
+        """Two values with one digest are comparable. Where the reference lay and the code's version are told, and do not part them."""
+        fields = {name: value for name, value in asdict(self).items() if name not in TOLD}
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
     def json(self) -> str:
@@ -42,7 +44,7 @@ class Protocol:
     def differs(self, other: "Protocol") -> str:
         """In what two protocols differ, in words; empty where their values are comparable."""
         mine, theirs = asdict(self), asdict(other)
-        return "; ".join(f"{name} {mine[name]} and {theirs[name]}" for name in mine if name != "code" and mine[name] != theirs[name])
+        return "; ".join(f"{name} {mine[name]} and {theirs[name]}" for name in mine if name not in TOLD and mine[name] != theirs[name])
 
 
 def code_version() -> str:

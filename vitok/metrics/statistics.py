@@ -23,11 +23,15 @@ from vitok.metrics.networks import NETWORKS
 class Reference:
     """Samples that others are compared with, and how they are cut."""
 
-    name: str  # corpus and split, or a file
-    fingerprint: str
+    name: str  # corpus and split as they were called, or a file
+    fingerprint: str  # of the corpus, and the split; of a file its SHA-256
     views: str  # see `Reader.about`
     size: int  # side, pixels
     frames: int
+
+    @classmethod
+    def of_corpus(cls, uri: str, fingerprint: str, part: str, views: str, size: int, frames: int) -> "Reference":
+        return cls(f"{uri} {part}", f"{fingerprint}/{part}", views, size, frames)
 
     def key(self, network: str) -> str:
         text = json.dumps([asdict(self) | {"name": ""}, network, NETWORKS[network].sha256], sort_keys=True)

@@ -88,9 +88,8 @@ def _measure(asked: Asked, offered: dict[str, float], say: Progress) -> tuple[Ev
     held = reader(asked.corpora, asked.part, asked.data, asked.size, asked.frames)
     chosen = _chosen(held, 0 if asked.generated else asked.samples)
     share = "" if len(chosen) == _views(held) else f", {len(chosen)} of {_views(held)} views, evenly spread"
-    reference = Reference(
-        f"{asked.corpora.uri} {asked.part}", asked.corpora.fingerprint, held.about() + share, asked.size, asked.frames
-    )  # fmt: skip
+    uri, fingerprint = asked.corpora.uri, asked.corpora.fingerprint
+    reference = Reference.of_corpus(uri, fingerprint, asked.part, held.about() + share, asked.size, asked.frames)
     store, metrics = Statistics(asked.storage / STATISTICS), asked.found.metrics
     known = _from_file(asked, reference) if asked.reference_file else known_statistics(metrics, store, reference)
     wanted = pool.Pass(
