@@ -69,10 +69,10 @@ def evaluate(
         raise UsageError(f"--samples {samples} --actors {actors} --bits {bits}: none may be below 0")
     from vitok.metrics.names import named
 
-    letter = "g" if generated else "r"
+    letter, other = ("g", "r") if generated else ("r", "g")
     asked_for = named(metrics.split(","), letter) if metrics else ()
     for metric in asked_for:
-        if metric.name.startswith("rg"[letter == "r"]) or (generated and metric.paired):
+        if metric.name.startswith(other) or (generated and metric.paired):
             raise UsageError(f"{metric.name} is not of {'generated samples' if generated else 'reconstructions'}")
 
     from vitok.config import Data

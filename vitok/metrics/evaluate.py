@@ -1,7 +1,8 @@
 """An evaluation and what comes of it, whoever runs it: a rank of a training run here, a pool of actors in `metrics.pool`."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -58,9 +59,9 @@ class Examples:
     """Pictures of some views, spread evenly over all."""
 
     views: int
-    kept: dict[int, tuple[Tensor, Tensor]]
+    kept: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def wanted(self) -> set[int]:
         return set(np.linspace(0, self.views - 1, min(SHOWN, self.views)).round().astype(int).tolist())
 
@@ -101,7 +102,7 @@ class Judge:
         known: Known = self.known or {}
         self.measurer.both = not enough(self.metrics, known)
         problem = ""
-        tally, examples, rejected = Tally(self.metrics, self.sizes), Examples(self.source.views, {}), set[Rejection]()
+        tally, examples, rejected = Tally(self.metrics, self.sizes), Examples(self.source.views), set[Rejection]()
         try:
             for batch in self.source.validation_batches(batch_size, self.rank, self.world):
                 rejected |= batch.rejected

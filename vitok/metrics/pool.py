@@ -113,15 +113,15 @@ class Evaluator:
         measured = self.measurer(numbers, originals, outputs) | {f"{SAID}{name}": value.cpu().numpy() for name, value in values.items()}
         found |= {name: _spread(column, ok) for name, column in measured.items()}
         if outputs is not None:
-            examples = Examples(len(self.asked.numbers), {})
+            examples = Examples(len(self.asked.numbers))
             examples.add(numbers, originals, outputs)
             found["example"] = np.array([_packed(examples, number) for number in block["number"].tolist()], dtype=object)
         return found
 
 
 def run(asked: Pass, kept: Path | None, progress: Callable[[int, int, int], None]) -> Counted:
-    """Everything once. `kept`: where what was counted is recorded, and gone on from. `progress` hears of (views done, of all,
-    of them in this call). Needs a connected Ray. Raises `VitokError`."""
+    """Everything once. `kept`: where what was counted is recorded, and gone on from; it stays, for who makes something of the result to
+    remove. `progress` hears of (views done, of all, of them in this call). Needs a connected Ray. Raises `VitokError`."""
     need_frames(asked.metrics, asked.reader.frames)
     counted = _begin(asked, kept)
     last, cost = time.monotonic(), 0.0
@@ -131,14 +131,14 @@ def run(asked: Pass, kept: Path | None, progress: Callable[[int, int, int], None
         _count(asked, counted, block)
         progress(counted.done, len(asked.numbers), counted.done - counted.started)
         now = time.monotonic()
-        if kept and now - last > max(KEPT_EVERY, cost / KEPT_SHARE) and counted.done < len(asked.numbers):
-            _keep(counted, kept)
+        if kept and now - last > max(KEPT_EVERY, cost / KEPT_SHARE):
+            _keep(asked, counted, kept)
             last = time.monotonic()
             cost = last - now
     if counted.done != len(asked.numbers):
         raise VitokError(f"only {counted.done} of {len(asked.numbers)} views came back: see Ray's logs; run again to continue")
-    if kept:
-        kept.unlink(missing_ok=True)
+    if kept and counted.started < counted.done:
+        _keep(asked, counted, kept)
     return counted
 
 
@@ -182,11 +182,13 @@ def _count(asked: Pass, counted: Counted, block: Columns) -> None:
 
 
 def _begin(asked: Pass, kept: Path | None) -> Counted:
-    counted = Counted(Tally(asked.metrics, asked.sizes), Examples(len(asked.numbers), {}), Rejected(asked.reader.data.max_rejected))
+    counted = Counted(Tally(asked.metrics, asked.sizes), Examples(len(asked.numbers)), Rejected(asked.reader.data.max_rejected))
     if kept and kept.is_file():
         with np.load(kept, allow_pickle=False) as file:
             arrays = dict(file)
         state = json.loads(str(arrays.pop("state")))
+        if asked.both and not state["both"]:  # the reference's statistics were at hand then, and are no more
+            return counted
         for number in state["examples"]:
             counted.examples.kept[number] = _unpacked(arrays.pop(f"example:{number}").tobytes(), asked.reader.size)
         counted.tally.load(arrays)
@@ -195,12 +197,13 @@ def _begin(asked: Pass, kept: Path | None) -> Counted:
     return counted
 
 
-def _keep(counted: Counted, kept: Path) -> None:
+def _keep(asked: Pass, counted: Counted, kept: Path) -> None:
     arrays = counted.tally.state()
     rejected = [[one.name, one.reason, one.detail] for one in counted.rejected.found.values()]
     for number, pair in counted.examples.kept.items():
         arrays[f"example:{number}"] = torch.stack(pair).numpy()
-    arrays["state"] = np.array(json.dumps({"done": counted.done, "rejected": rejected, "examples": list(counted.examples.kept)}))
+    state = {"done": counted.done, "both": asked.both, "rejected": rejected, "examples": list(counted.examples.kept)}
+    arrays["state"] = np.array(json.dumps(state))
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # pyright: ignore[reportArgumentType]
     kept.parent.mkdir(parents=True, exist_ok=True)

@@ -23,7 +23,8 @@ WHY = {
     "score": "one a split", "kernel": "a subset", "infinity": "two in each part",
     **dict.fromkeys(("precision", "recall"), f"for a neighbour number {manifold.NEIGHBOUR}"),
 }  # fmt: skip
-COVARIANCE = "or there is no covariance"
+COVARIANCE, FEWEST = "or there is no covariance to speak of", 3
+RANK = "covariance of rank"  # begins what is said of one that the samples do not fill
 PARTS = 10  # disjoint parts whose unions FD-infinity is extrapolated from
 
 
@@ -57,7 +58,7 @@ class Tally:
         self.scores: dict[str, InceptionScore] = {}
         self.rows: dict[str, Rows] = {}
         for metric in metrics:
-            if not metric.paired and min(self._counts(metric.network)) < (least := LEAST.get(metric.statistic, 2)):
+            if not metric.paired and min(self._counts(metric.network)) < (least := LEAST.get(metric.statistic, FEWEST)):
                 few = min(self._counts(metric.network))
                 raise VitokError(f"{metric.name}: {few} sample(s); it takes {least} at least, {WHY.get(metric.statistic, COVARIANCE)}")
         self.drawn = {n: kernel.subsets(*self._counts(n)) for n in networks(m for m in metrics if m.statistic == "kernel")}
@@ -212,4 +213,6 @@ class Tally:
             line = f"line through {len(found.counts)} unions of {PARTS} parts, from {found.counts[0]} samples on"
             return Value(found.value, found.counts[-1], settings=f"{line}; {settings}")
         gaussian = self.gaussian(output)
+        if gaussian.count <= len(gaussian.mean):
+            settings += f"; {RANK} {gaussian.count - 1} in {len(gaussian.mean)} dimensions"
         return Value(frechet_distance(gaussian, reference, population), gaussian.count, settings=settings)

@@ -20,6 +20,7 @@ from vitok.metrics.evaluate import Evaluation, Known, concluded, enough, keep_st
 from vitok.metrics.measure import SAID
 from vitok.metrics.names import networks
 from vitok.metrics.statistics import Reference, Statistics
+from vitok.metrics.tally import RANK
 from vitok.study import place
 from vitok.study.progress import Progress
 from vitok.study.recorder import PROTOCOL
@@ -74,11 +75,17 @@ def run(asked: Asked, offered: dict[str, float], say: Progress) -> dict[str, Any
             say.line("measured already; nothing to do")
             return json.loads(result.read_text())
         evaluation, extras = _measure(asked, offered, say)
+        for name, value in evaluation.results.items():
+            if RANK in value.settings:
+                rank = value.settings[value.settings.index(RANK) :]
+                say.line(f"warning: {name} of {value.count} samples, a {rank}: comparable at this count only; {name}-infinity extrapolates")
         summary = _summary(asked, evaluation, extras)
         summary["run"] = _record(asked, evaluation, summary, say)
         partial = result.with_suffix(".partial")
         partial.write_text(json.dumps(summary, indent=2))
         partial.replace(result)
+        for counted in asked.folder.glob("*.npz"):  # it was needed until here
+            counted.unlink()
         return summary
 
 
