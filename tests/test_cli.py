@@ -116,6 +116,13 @@ def test_an_absent_mlflow_server_is_one_line(tmp_path: Path) -> None:
     assert "secret" not in result.stderr and "Traceback" not in result.stderr
 
 
+def test_an_absent_cluster_is_one_line(tmp_path: Path) -> None:
+    for command in ([*E_SWEEP], [*VITOK, "eval", "--codec", "jpeg", "--bits", "9000", "--size", "32", "--metrics", "psnr"]):
+        result = call(command, VITOK_STORAGE=str(tmp_path), RAY_ADDRESS="127.0.0.1:9")
+        assert result.returncode == 1 and "Traceback" not in result.stderr
+        assert result.stderr.strip().splitlines()[-1].startswith("error: no Ray cluster answers at RAY_ADDRESS 127.0.0.1:9")
+
+
 def test_an_empty_storage_has_nothing_to_report(tmp_path: Path) -> None:
     result = call([*E_SWEEP, "report", "--storage", str(tmp_path)])
     assert result.returncode == 1

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -109,10 +108,10 @@ def evaluate(
         reference.absolute() if reference else None, export.absolute() if export else None, batch, actors, origin, kept, tracker,
     )  # fmt: skip
     say.line(f"{label}: {', '.join(metric.name for metric in found.metrics)} on {corpora.uri} {part}, {side} pixels")
-    # Of every pool of actors Ray's core says on the terminal that it might not be able to replace one. It can.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    with place.core_silent():
+        offered = place.connect(slots=0)
     with place.results_apart():
-        result = evaluation.run(asked, place.connect(slots=0), say)
+        result = evaluation.run(asked, offered, say)
     print(json.dumps(_plain(result), indent=2)) if as_json else _show(result)
 
 

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import shutil
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -81,6 +82,7 @@ def connect(slots: int) -> dict[str, float]:
     options = {"logging_level": "ERROR", "log_to_driver": False}
     try:
         if in_cluster():
+            _answers(os.environ["RAY_ADDRESS"])
             ray.init(address=os.environ["RAY_ADDRESS"], **options)
         else:
             ray.init(address="local", include_dashboard=True, resources={"trial_slot": slots}, **options)
@@ -88,6 +90,34 @@ def connect(slots: int) -> dict[str, float]:
         first = str(error).strip().splitlines()[0]
         raise VitokError(f"Ray could not be reached or started: {first}") from None
     return {name: float(amount) for name, amount in ray.cluster_resources().items()}
+
+
+def _answers(address: str) -> None:
+    """Raises `VitokError` where nothing listens: Ray itself takes minutes to say so."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if host and port.isdecimal():
+        try:
+            socket.create_connection((host, int(port)), timeout=10).close()
+        except OSError as error:
+            raise VitokError(
+                f"no Ray cluster answers at RAY_ADDRESS {address}: {error}; correct it, or unset it to use this machine"
+            ) from None
+
+
+@contextmanager
+def core_silent() -> Iterator[None]:
+    """Connect within it, and Ray's core keeps to its log files. It would say on the terminal, past Python, of every pool of actors
+    that none may be replaced (they are: `tests/metrics/test_pool.py`), and that it was told to say less."""
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    try:
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
 
 
 @contextmanager
