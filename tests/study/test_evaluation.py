@@ -103,6 +103,14 @@ def test_a_checkpoint_is_worth_what_its_run_said(ask: Any, trained: tuple[Path, 
     assert (asked.folder / "reconstructions.png").is_file()
 
 
+def test_weights_that_are_not_the_recipes(trained: tuple[Path, launch.Outcome], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="of another tokenizer than the recipe beside it"):
+        Trained.read("tiny", tiny(tokenizer__channels=8), trained[0] / "tokenizer.safetensors")
+    (tmp_path / "tokenizer.safetensors").write_bytes(b"not weights")
+    with pytest.raises(UsageError, match="cannot be read"):
+        Trained.read("tiny", tiny(), tmp_path / "tokenizer.safetensors")
+
+
 def test_what_was_measured_is_not_measured_again(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     first = evaluation.run(ask(), OFFERED, Progress())
     assert 0 < first["bits"] <= 8192 and first["over_budget"] == 0

@@ -132,21 +132,18 @@ def _subject(
         return subject, subject.name, subject.name, {}, None, None
     if generated:
         return None, f"generated: {generated}", "", {}, None, None
-    from safetensors.torch import load_file
-
     from vitok.metrics.subjects import Trained
     from vitok.models.digest import digest
     from vitok.study.grid import describe, label
     from vitok.study.start import find
 
     start = find(checkpoint or "", tracker, "CHECKPOINT")
-    state = load_file(start.weights)
-    name = f"{label(start.recipe)} stage {start.recipe.stage}"
-    identity = digest(state)
+    subject = Trained.read(f"{label(start.recipe)} stage {start.recipe.stage}", start.recipe, start.weights)
+    identity = digest(subject.state)
     about = {
         key: value for key, value in describe(start.recipe).items() if key in ("variant", "c", "E", "compression", "params_m", "gmacs")
     }
-    return Trained(name, start.recipe, state), name, identity, about | {"weights": identity}, start.weights.parent, start.recipe
+    return subject, subject.name, identity, about | {"weights": identity}, start.weights.parent, start.recipe
 
 
 def _usual(letter: str, frames: int) -> list[str]:

@@ -1,12 +1,16 @@
 """A trained tokenizer as the subject of an evaluation."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from vitok.baselines.subject import Coder
 from vitok.config import Recipe
+from vitok.errors import UsageError
 from vitok.models.tokenizer import Tokenizer
 
 
@@ -17,6 +21,22 @@ class Trained:
     name: str
     recipe: Recipe
     state: dict[str, Tensor]
+
+    @classmethod
+    def read(cls, name: str, recipe: Recipe, path: Path) -> "Trained":
+        """Raises `UsageError` for a file that is damaged, or of another tokenizer than the recipe's."""
+        try:
+            state = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise UsageError(f"{path} cannot be read: {error}") from None
+        with torch.device("meta"):
+            own = Tokenizer(recipe.tokenizer).state_dict()
+        wrong = sorted(state.keys() ^ own.keys()) or [key for key in own if own[key].shape != state[key].shape]
+        if wrong:
+            raise UsageError(
+                f"{path} is of another tokenizer than the recipe beside it: {wrong[0]} is missing, unknown or of another shape"
+            )
+        return cls(name, recipe, state)
 
     def open(self, device: torch.device) -> Coder:
         model = Tokenizer(self.recipe.tokenizer)

@@ -60,7 +60,10 @@ class Tally:
         for metric in metrics:
             if not metric.paired and min(self._counts(metric.network)) < (least := LEAST.get(metric.statistic, FEWEST)):
                 few = min(self._counts(metric.network))
-                raise VitokError(f"{metric.name}: {few} sample(s); it takes {least} at least, {WHY.get(metric.statistic, COVARIANCE)}")
+                why = WHY.get(metric.statistic, COVARIANCE)
+                raise VitokError(
+                    f"{metric.name}: {few} sample(s); it takes {least} at least, {why}: hold out more, or leave this metric out"
+                )
         self.drawn = {n: kernel.subsets(*self._counts(n)) for n in networks(m for m in metrics if m.statistic == "kernel")}
 
     def _counts(self, network: str) -> tuple[int, int]:
