@@ -86,6 +86,7 @@ def test_verify_finds_a_wrong_file(tmp_path: Path) -> None:
         ([*VITOK, "eval", "--codec", "jpeg", "--bits", "9", "--metrics", "psnr,ssim,fod"], 2, ["'fod'", "rFID"]),
         ([*VITOK, "eval", "--codec", "jpeg", "--bits", "9", "--metrics", "gfid"], 2, ["gFID is not of reconstructions"]),
         ([*VITOK, "eval", "--generated", "no/such/folder", "--metrics", "psnr"], 2, ["rPSNR is not of generated samples"]),
+        ([*VITOK, "eval", "--codec", "jpeg", "--bits", "9", "--reference", "no.npz"], 2, ["--reference no.npz: there is no such file"]),
         ([*VITOK, "eval", "no/such/run"], 2, ["CHECKPOINT no/such/run", "tokenizer.safetensors"]),
         ([*VITOK, "eval", "--codec", "jpeg", "--bits", "9", "--size", "0"], 2, ["--size 0"]),
         ([*VITOK, "eval", "--codec", "jpeg", "--bits", "9", "--metrics", "rfvd"], 1, ["no weights for i3d", "vitok weights import i3d"]),

@@ -129,6 +129,10 @@ class Baseline:
         """SHA-256 of the tensors as they are used, in float32: what tells two sources of one name apart."""
         return digest(self._load().state_dict())
 
+    def params(self) -> int:
+        """Of the network as it lies there."""
+        return sum(parameter.numel() for parameter in self._load().parameters())
+
     def _load(self) -> Any:
         network = network_class(self.key)
         folder = self._folder()

@@ -64,6 +64,8 @@ def evaluate(
     for name, value in (("--batch", batch), ("--size", size), ("--frames", frames), ("--crops", crops)):
         if value is not None and value < 1:
             raise UsageError(f"{name} {value}: it must be at least 1")
+    if reference and not reference.is_file():
+        raise UsageError(f"--reference {reference}: there is no such file")
     if samples < 0 or actors < 0 or bits < 0:
         raise UsageError(f"--samples {samples} --actors {actors} --bits {bits}: none may be below 0")
     from vitok.metrics.names import named
@@ -97,7 +99,11 @@ def evaluate(
         from vitok.baselines.cost import cost
 
         price = cost(baseline, side)
-        about |= {"params_m": round(price.params / 1e6, 3), "gmacs": round(price.macs / 1e9, 3)}
+        about["params_m"] = round(about.pop("params") / 1e6, 3)
+        if about["params_m"] == round(price.params / 1e6, 3):
+            about["gmacs"] = round(price.macs / 1e9, 3)
+        else:
+            say.line(f"warning: {label} is not the published {baseline}, of {price.params / 1e6:.3f} M parameters: its costs are not known")
     corpora = open_corpora(corpus)
     names = [metric.name for metric in asked_for] or _usual(letter, length)
     found = available(names, asked=bool(metrics))
@@ -124,7 +130,7 @@ def _subject(
 
         one = Baseline(baseline, path)
         sha256 = one.digest()
-        return one, one.name, sha256, {"weights": sha256}, None, None
+        return one, one.name, sha256, {"weights": sha256, "params": one.params()}, None, None
     if codec:
         from vitok.baselines.codecs import Codec
 

@@ -71,6 +71,8 @@ def load(path: Path, network: str, wanted: Reference) -> tuple[Gaussian, Referen
     network, size or crop. A file that says nothing of itself is taken at the user's word."""
     try:
         data = path.read_bytes()
+        if not zipfile.is_zipfile(io.BytesIO(data)):
+            raise ValueError("it is no zip archive")
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
             mean, covariance = torch.from_numpy(file["mu"]).double(), torch.from_numpy(file["sigma"]).double()
             about = json.loads(str(file["vitok"])) if "vitok" in file else None
