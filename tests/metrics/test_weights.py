@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from tests.standins import inception_file, inception_state
 from vitok.errors import VitokError
-from vitok.metrics import sources, weights
+from vitok.metrics import available, names, sources, weights
 from vitok.metrics.networks import NETWORKS, Network
 from vitok.metrics.sources import ArrayUnpickler, State, UnavailableError
 from vitok.models.digest import digest
@@ -94,13 +94,28 @@ def test_a_file_that_a_user_brings_is_checked_and_kept(standin: Path) -> None:
 
 
 def test_a_wrong_file_is_refused_with_both_hashes(standin: Path, tmp_path: Path) -> None:
-    other = inception_file(tmp_path / "cache", seed=1) if (tmp_path / "cache").mkdir() is None else standin
+    (tmp_path / "other").mkdir()
+    other = inception_file(tmp_path / "other", seed=1)
     found, expected = hashlib.sha256(other.read_bytes()).hexdigest(), NETWORKS["fid-inception"].sha256
     with pytest.raises(VitokError, match=rf"SHA-256 {found}, expected {expected}"):
         weights.import_file(NETWORKS["fid-inception"], other)
     assert weights.present(NETWORKS["fid-inception"]) is None
     with pytest.raises(VitokError, match=r"no weights for fid-inception .* Download https://.*, then `vitok weights import"):
         weights.resolve("fid-inception")
+
+
+def test_only_an_absent_inception_is_replaced(standin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is there and wrong is told, never measured around; what was asked for by name is never replaced."""
+    with monkeypatch.context() as patched:
+        patched.setattr(available, "payloads", lambda metrics: {name: {} for name in names.networks(metrics)})
+        found = available.available(["rPSNR", "rFID", "rIS"], asked=False)
+    assert [metric.name for metric in found.metrics] == ["rPSNR", "rFD-EffLite0"] and "which is not FID" in found.notes[0]
+    wrong = weights.file("cache", NETWORKS["fid-inception"])
+    assert wrong
+    wrong.parent.mkdir(parents=True)
+    wrong.write_bytes(b"another file")
+    with pytest.raises(VitokError, match=r"no weights for fid-inception .* another file of 12 bytes"):
+        available.available(["rPSNR", "rFID"], asked=False)
 
 
 class Evil:

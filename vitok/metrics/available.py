@@ -9,6 +9,8 @@ from vitok.metrics.names import METRICS, Metric, named, networks
 from vitok.metrics.networks import NETWORKS
 from vitok.metrics.sources import Payload
 
+INCEPTION = "fid-inception"
+
 
 @dataclass(frozen=True)
 class Available:
@@ -23,20 +25,28 @@ def available(names: Sequence[str], asked: bool) -> Available:
     Where a default list (not `asked` for by the user) names metrics of the FID Inception and its file cannot be had, the Fréchet
     distance on EfficientNet-Lite0 is taken in their place, under its own name. Raises `VitokError` for what cannot be had."""
     metrics = named(names)
-    try:
+    lost = [metric for metric in metrics if metric.network == INCEPTION]
+    if asked or not lost or _reachable():
         return Available(metrics, payloads(metrics))
-    except VitokError as error:
-        lost = [metric for metric in metrics if metric.network == "fid-inception"]
-        if asked or not lost or "fid-inception" not in str(error):
-            raise
-        others = [metric.name for metric in metrics if metric not in lost]
-        stand_in = f"{lost[0].name[0]}FD-EffLite0"
-        metrics = named(name for name in METRICS if name in {*others, stand_in})
-        note = (
-            f"{', '.join(metric.name for metric in lost)} look through fid-inception, whose weights are not to be had here (`vitok "
-            f"doctor` says how to get them): {stand_in}, which is not FID, is measured instead"
-        )
-        return Available(metrics, payloads(metrics), (note,))
+    others = [metric.name for metric in metrics if metric not in lost]
+    stand_in = f"{lost[0].name[0]}FD-EffLite0"
+    metrics = named(name for name in METRICS if name in {*others, stand_in})
+    note = (
+        f"{', '.join(metric.name for metric in lost)} look through {INCEPTION}, whose weights are not to be had here (`vitok "
+        f"doctor` says how to get them): {stand_in}, which is not FID, is measured instead"
+    )
+    return Available(metrics, payloads(metrics), (note,))
+
+
+def _reachable() -> bool:
+    """Whether there is a file of the Inception, or a source that gives one. A file that is there and wrong is an error, later."""
+    if weights.present(NETWORKS[INCEPTION]):
+        return True
+    try:
+        weights.resolve(INCEPTION)
+    except VitokError:
+        return False
+    return True
 
 
 def payloads(metrics: Iterable[Metric]) -> dict[str, Payload]:
