@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from vitok.config import Recipe, Resources, override
+from vitok.config import Recipe, Resources
+from vitok.overrides import override
 from vitok.study import scales
 
 RESOURCES = Resources(checkpoint_every=4, log_every=2, tflops=0.08, utilisation=0.5)

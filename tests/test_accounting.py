@@ -68,7 +68,7 @@ def test_lpips_multiply_adds_equal_torchs_counter(trunk: str) -> None:
 def test_the_papers_hours_come_out() -> None:
     """Appendix: stage 1 of S-B/16 at 256p takes 6 to 12 hours on eight H100s."""
     scale = scales.paper({})
-    assert 6 <= accounting.training_hours(scale.base, scale.resources) <= 12
+    assert 6 <= accounting.run_hours(scale.base, scale.resources) <= 12
 
 
 @pytest.mark.parametrize("tuned", [None, "decoder", "all"])

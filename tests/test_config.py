@@ -1,8 +1,9 @@
 import pytest
 from pydantic import ValidationError
 
-from vitok.config import Recipe, Tower, keys, override
+from vitok.config import Recipe, Tower
 from vitok.errors import UsageError
+from vitok.overrides import keys, override
 from vitok.variants import tokenizer
 
 RECIPE = Recipe(tokenizer=tokenizer("S-B/16", channels=16))

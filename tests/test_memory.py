@@ -6,8 +6,9 @@ import pytest
 
 from tests.benchmarks.memory import measure
 from tests.recipes import RESOURCES
-from vitok.config import Loss, Recipe, Tokenizer, Tower, override
+from vitok.config import Loss, Recipe, Tokenizer, Tower
 from vitok.memory import shortage, step_memory
+from vitok.overrides import override
 from vitok.study import scales
 from vitok.train.engine import Place
 from vitok.variants import tokenizer

@@ -1,4 +1,4 @@
-"""What a tokenizer costs: parameters, multiply-adds, training FLOPs, hours.
+"""What a tokenizer and a generator cost: parameters, multiply-adds, training FLOPs, hours.
 
 The paper's "GFLOPs" are multiply-adds: one for each of a linear, a convolution, QK^T and AV, plus 5 for every element
 that a LayerNorm touches. With that, Table 1 to 4 come out to the printed digit.
@@ -9,12 +9,11 @@ A test holds them equal.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from vitok import variants
-from vitok.config import Recipe, Resources, Tokenizer, Tower
+from vitok.config import Generation, Recipe, Resources, Tokenizer, Tower, Training
 
 if TYPE_CHECKING:
     from torch import nn
@@ -75,14 +74,22 @@ def sizes() -> list[Size]:
 
 def measure(model: "nn.Module", *inputs: object) -> Cost:
     """Count a `models.Tokenizer` by running it on `inputs` (one sample, on the meta device) and watching its modules."""
+    macs = {"encoder": 0, "decoder": 0}
+    for name in macs:
+        _count(model.get_submodule(name), name, macs)
+    model(*inputs)
+    params = {name: sum(p.numel() for p in model.get_submodule(name).parameters()) for name in macs}
+    return Cost(params["encoder"], params["decoder"], macs["encoder"], macs["decoder"])
+
+
+def _count(part: "nn.Module", name: str, macs: dict[str, int]) -> None:
+    """Have every forward pass of a part add its multiply-adds to macs[name]."""
     from torch import Tensor, nn
 
     from vitok.models.blocks import Attention
     from vitok.models.tokenizer import TubeletEmbedding, TubeletUnembedding
 
-    macs = {"encoder": 0, "decoder": 0}
-
-    def count(name: str, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+    def count(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
         if isinstance(module, TubeletUnembedding):
             macs[name] += args[0].numel() * module.weight[0].numel()
         elif isinstance(module, nn.Linear | TubeletEmbedding):
@@ -92,12 +99,36 @@ def measure(model: "nn.Module", *inputs: object) -> Cost:
         elif isinstance(module, Attention):  # QK^T and AV; its linears count themselves
             macs[name] += 2 * output.numel() * output.shape[1]
 
-    for name in macs:
-        for module in model.get_submodule(name).modules():
-            module.register_forward_hook(partial(count, name))
+    for module in part.modules():
+        module.register_forward_hook(count)
+
+
+class GeneratorCost(NamedTuple):
+    """Parameters, and multiply-adds of one forward pass of one sample."""
+
+    params: int
+    macs: int
+
+
+def generator_cost(tower: Tower, tokens: int, channels: int, classes: int) -> GeneratorCost:
+    """Of a DiT. Its adaLN is counted as it runs: once a sample, not once a token."""
+    width, hidden, frequencies = tower.width, tower.hidden, variants.FREQUENCIES
+    block = 4 * width * width + width + (width + 1) * 2 * hidden + (hidden + 1) * width + 6 * width * (width + 1)
+    ends = (channels + 1) * width + (width + 1) * channels + 2 * width * (width + 1)
+    time = (frequencies + 1) * width + (width + 1) * width
+    condition = (frequencies + width) * width + 6 * tower.blocks * width * width + 2 * width * width
+    return GeneratorCost(
+        params=tower.blocks * block + ends + time + ((classes + 1) * width if classes else 0),
+        macs=_tower_macs(tower, tokens) + 2 * tokens * width * channels + condition,
+    )
+
+
+def measure_generator(model: "nn.Module", *inputs: object) -> GeneratorCost:
+    """Count a `models.DiT` by running it on `inputs` (one sample, on the meta device)."""
+    macs = {"dit": 0}
+    _count(model, "dit", macs)
     model(*inputs)
-    params = {name: sum(p.numel() for p in model.get_submodule(name).parameters()) for name in macs}
-    return Cost(params["encoder"], params["decoder"], macs["encoder"], macs["decoder"])
+    return GeneratorCost(sum(p.numel() for p in model.parameters()), macs["dit"])
 
 
 def perceptual_macs(trunk: str, size: int) -> int:
@@ -139,11 +170,15 @@ def discriminator_macs(size: int, base: int, frames: int = 1, together: bool = F
     return total + depth * variants.LAST_SIDE**2 * widths[-1] * widths[-1] + widths[-1]
 
 
-def step_macs(recipe: Recipe) -> dict[str, int]:
-    """Multiply-adds of a training step for each sample, by term. A backward pass costs two forward ones; only one through a
-    network whose weights stay (LPIPS; the discriminator in the generator's step); none at all through a frozen encoder.
+def step_macs(recipe: Training) -> dict[str, int]:
+    """Multiply-adds of a training step for each sample, by term. A backward pass costs two forward ones; only
+    one through a network whose weights stay (LPIPS; the discriminator in the generator's step); none at all through a frozen encoder.
     LPIPS looks at the target too, the discriminator at it and twice at the reconstruction. R1, every few steps, is left out.
     """
+    if isinstance(recipe, Generation):
+        cfg = recipe.tokenizer.tokenizer
+        return {"dit": 3 * generator_cost(recipe.dit, cfg.tokens, cfg.channels, 0).macs}
+    assert isinstance(recipe, Recipe)
     cfg, gan = recipe.tokenizer, recipe.gan
     price = cost(cfg)
     frozen = gan is not None and gan.tuned == "decoder"
@@ -157,20 +192,30 @@ def step_macs(recipe: Recipe) -> dict[str, int]:
     return terms
 
 
-def step_flops(recipe: Recipe) -> float:
+def step_flops(recipe: Training) -> float:
     """FLOPs of a training step of the whole batch; two a multiply-add."""
     return 2.0 * sum(step_macs(recipe).values()) * recipe.batch_size
 
 
-def training_flops(recipe: Recipe) -> float:
-    """FLOPs of a whole run."""
+def training_flops(recipe: Training) -> float:
+    """FLOPs of a whole run's steps."""
     return step_flops(recipe) * recipe.steps
 
 
-def training_hours(recipe: Recipe, resources: Resources) -> float:
-    """Expected hours of one run on its resources, from their peak and the share of it that is expected."""
+def sampling_flops(recipe: Generation) -> float:
+    """FLOPs of the samples that a generator is measured by: two passes of the DiT a step where it is guided, and the decoder."""
+    cfg, sampling = recipe.tokenizer.tokenizer, recipe.sampling
+    passes = sampling.steps * (1 if sampling.cfg == 1 else 2)
+    each = passes * generator_cost(recipe.dit, cfg.tokens, cfg.channels, 0).macs + cost(cfg).decoder_macs
+    return 2.0 * sampling.count * each
+
+
+def run_hours(recipe: Training, resources: Resources) -> float:
+    """Expected hours of one run on its resources, from their peak and the share of it that is expected. A generator's samples are
+    part of it; what networks take to look at samples is not."""
     rate = resources.workers * resources.tflops * 1e12 * resources.utilisation
-    return training_flops(recipe) / rate / 3600
+    flops = training_flops(recipe) + (sampling_flops(recipe) if isinstance(recipe, Generation) else 0.0)
+    return flops / rate / 3600
 
 
 def _embedding_params(tower: Tower, tubelet: int, rows: int) -> int:

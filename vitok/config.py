@@ -1,14 +1,14 @@
 """Every knob: frozen, validated, with its unit and the source of its default.
 
-A `Recipe` holds all that decides the result of a run, and nothing else: its hash (with the corpus's
-fingerprint) is the identity of a cell. `Resources` holds what only decides how fast it is had.
+A `Recipe` (of a tokenizer) or a `Generation` (of a DiT on a tokenizer's latents) holds all that decides the result of a run, and
+nothing else: its hash (with the corpus's fingerprint) is the identity of a cell. `Resources` holds what only decides how fast it is had.
 """
 
 import hashlib
 import json
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from vitok.errors import UsageError
 
@@ -18,7 +18,7 @@ class Frozen(BaseModel):
 
 
 class Tower(Frozen):
-    """One transformer: the encoder or the decoder."""
+    """One transformer: an encoder, a decoder or a DiT."""
 
     width: int = Field(gt=0, description="hidden dimension")
     blocks: int = Field(gt=0, description="transformer blocks")
@@ -30,13 +30,14 @@ class Tower(Frozen):
 
     @property
     def hidden(self) -> int:
-        """Hidden dimension of the SwiGLU: exactly 8/3 of the width, as in Llama."""
-        return self.width * 8 // 3
+        """Hidden dimension of the SwiGLU: exactly 8/3 of the width, as in Llama; where that is no whole number (a DiT-L of 1024), up to
+        the next multiple of 16."""
+        return self.width * 8 // 3 if self.width % 3 == 0 else -(-self.width * 8 // 48) * 16
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.width % self.heads or self.width % 3:
-            raise ValueError(f"width {self.width} must divide by its {self.heads} heads and by 3")
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} must divide by its {self.heads} heads")
         if self.head_width % 8 or self.head_width < 24 or self.head_width == 32:
             raise ValueError(
                 f"a head of {self.head_width} cannot be split over three RoPE axes: take a multiple of 8, from 24 on, other than 32"
@@ -103,7 +104,7 @@ class Loss(Frozen):
 
 
 class Optimizer(Frozen):
-    """AdamW with linear warmup and cosine decay to zero (section 2.3)."""
+    """AdamW with a linear warmup; a tokenizer's learning rate then falls to zero as a cosine (section 2.3), a DiT's stays."""
 
     lr: float = Field(default=1e-4, gt=0, description="peak learning rate for a batch of 256 samples; scaled with the batch (2.3)")
     beta1: float = Field(default=0.9, ge=0, lt=1, description="(2.3)")
@@ -149,13 +150,10 @@ class Gan(Frozen):
     )
 
 
-class Recipe(Frozen):
-    """All that decides the result of one run. With `gan` it is a run of stage 2, without it of stage 1."""
+class Training(Frozen):
+    """What decides the result of any run."""
 
-    tokenizer: Tokenizer
-    loss: Loss = Loss()
     optimizer: Optimizer = Optimizer()
-    data: Data = Data()
     batch_size: int = Field(default=1024, gt=0, description="samples a step, over all workers (2.3)")
     steps: int = Field(default=100_000, gt=0, description="(2.3)")
     precision: Literal["bf16", "fp32"] = Field(default="bf16", description="autocast (2.3)")
@@ -163,8 +161,26 @@ class Recipe(Frozen):
     ema: float = Field(
         default=0.0, ge=0, lt=1, description="decay of averaged weights, which are then what is evaluated and kept (2.3); 0: off"
     )
-    gan: Gan | None = Field(default=None, description="stage 2")
     start: str = Field(default="", description="SHA-256 of the weights that training starts from; empty: drawn from the seed")
+
+    @property
+    def decodes(self) -> bool:
+        """Whether samples are decoded while it trains."""
+        return False
+
+    def digest(self, fingerprint: str) -> str:
+        """Identity of a cell: SHA-256 over this recipe and the corpus's fingerprint, 16 hex digits."""
+        text = json.dumps([self.model_dump(mode="json"), fingerprint], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class Recipe(Training):
+    """A tokenizer's run. With `gan` it is of stage 2, without it of stage 1."""
+
+    tokenizer: Tokenizer
+    loss: Loss = Loss()
+    data: Data = Data()
+    gan: Gan | None = Field(default=None, description="stage 2")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -173,13 +189,76 @@ class Recipe(Frozen):
         return self
 
     @property
+    def decodes(self) -> bool:
+        return self.data.pool == 0
+
+    @property
     def stage(self) -> int:
         return 2 if self.gan else 1
 
-    def digest(self, fingerprint: str) -> str:
-        """Identity of a cell: SHA-256 over this recipe and the corpus's fingerprint, 16 hex digits."""
-        text = json.dumps([self.model_dump(mode="json"), fingerprint], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+class Latents(Frozen):
+    """What a generator is trained on: views of the training split, encoded once by its tokenizer."""
+
+    crops: int = Field(default=1, gt=0, description="views of each sample: 1 is the centre crop (ADM), more are fixed random crops")
+    smallest_crop: float = Field(default=0.35, gt=0, le=1, description="of random crops: smallest side as a share of the short side")
+    flip: bool = Field(default=True, description="every view is there mirrored too")
+    fps: float = Field(default=8.0, gt=0, description="frames a second of a clip (3.3, figure 10)")
+    max_rejected: float = Field(default=0.05, ge=0, le=1, description="share of samples that may be unusable before a build stops")
+
+    def data(self) -> Data:
+        """The same, as readers of a corpus take it."""
+        return Data(smallest_crop=self.smallest_crop, validation_crops=self.crops, fps=self.fps, max_rejected=self.max_rejected)
+
+
+class Diffusion(Frozen):
+    """What the DiT learns to predict, and from what."""
+
+    objective: Literal["noise", "flow"] = Field(
+        default="noise", description="noise: of the schedule's (2.3); flow: the velocity of a straight path (Lipman et al. 2023)"
+    )
+    timesteps: int = Field(default=1000, gt=1, description="of the schedule (Ho et al. 2020)")
+    beta_first: float = Field(default=1e-4, gt=0, lt=1, description="the schedule's first noise variance; linear to the last")
+    beta_last: float = Field(default=2e-2, gt=0, lt=1, description="its last")
+    label_dropout: float = Field(
+        default=0.1, ge=0, lt=1, description="share of the labels that are hidden, for guidance (Ho, Salimans 2022)"
+    )
+
+
+class Sampling(Frozen):
+    """The samples that a generator is measured by."""
+
+    count: int = Field(default=50_000, gt=0, description="(2.3)")
+    steps: int = Field(default=250, gt=0, description="DDIM's, or Euler's of a flow (2.3)")
+    cfg: float = Field(default=1.5, ge=0, description="guidance scale; 1: none (2.3)")
+    spacing: Literal["leading", "trailing"] = Field(
+        default="leading",
+        description="of DDIM's steps: 996, ..., 4, 0 of 1000, as ADM's; trailing: 999, 995, ..., 3 (Lin et al. 2024)",
+    )
+
+
+class Generation(Training):
+    """A generator's run (section 2.3): a class-conditional DiT on the latents of a tokenizer."""
+
+    tokenizer: Recipe = Field(description="the run that the tokenizer comes of")
+    dit: Tower
+    optimizer: Optimizer = Optimizer(beta2=0.999, weight_decay=0.0, warmup=0.0)
+    batch_size: int = Field(default=256, gt=0, description="samples a step, over all workers (2.3)")
+    steps: int = Field(default=500_000, gt=0, description="(2.3; 4M in 4.1)")
+    ema: float = Field(default=0.9999, ge=0, lt=1, description="decay of averaged weights, which are what is sampled from; 0: off")
+    start: str = Field(default="", description="SHA-256 of the tokenizer's weights; empty: those that its recipe comes to")
+    conditional: bool = Field(default=True, description="on the corpus's labels")
+    latents: Latents = Latents()
+    diffusion: Diffusion = Diffusion()
+    sampling: Sampling = Sampling()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.conditional and self.sampling.cfg != 1:
+            raise ValueError(f"sampling.cfg {self.sampling.cfg:g} guides by labels, which conditional = False has none of: set it to 1")
+        if self.diffusion.objective == "noise" and self.sampling.steps > self.diffusion.timesteps:
+            raise ValueError(f"sampling.steps {self.sampling.steps} is more than the schedule's {self.diffusion.timesteps}")
+        return self
 
 
 class Resources(Frozen):
@@ -215,14 +294,14 @@ class Resources(Frozen):
     def _from_command_line(cls, value: Any) -> Any:
         return tuple(value.split(",")) if isinstance(value, str) else value
 
-    def need(self, data: Data) -> dict[str, int]:
-        """What a cluster must offer to one run: the workers' share, and a CPU to decode with where every crop is fresh."""
-        cpus = self.workers * self.cpus_per_worker + (0 if data.pool else 1)
+    def need(self, recipe: Training) -> dict[str, int]:
+        """What a cluster must offer to one run: the workers' share, and a CPU to decode with where that goes on beside training."""
+        cpus = self.workers * self.cpus_per_worker + int(recipe.decodes)
         return {"CPU": cpus, "GPU": self.workers * self.gpus_per_worker}
 
-    def want(self, data: Data) -> dict[str, int]:
+    def want(self, recipe: Training) -> dict[str, int]:
         """What one of several at once should have, so that none waits for another's data."""
-        need = self.need(data)
+        need = self.need(recipe)
         return need | {"CPU": max(need["CPU"], self.workers * self.cpus_per_worker + self.data_cpus)}
 
 
@@ -231,7 +310,7 @@ def recomputed(number: int, share: float) -> bool:
     return int((number + 1) * share + 1e-6) > int(number * share + 1e-6)
 
 
-def check(recipe: Recipe, resources: Resources) -> None:
+def check(recipe: Training, resources: Resources) -> None:
     """Raises `UsageError` for a recipe that its resources cannot run."""
     shares = resources.workers * resources.accumulation
     if recipe.batch_size % shares:
@@ -239,65 +318,5 @@ def check(recipe: Recipe, resources: Resources) -> None:
         raise UsageError(f"batch_size {recipe.batch_size} is not divisible by {resources.workers} workers{micro}")
     if resources.offload and not resources.zero:
         raise UsageError("resources.offload needs resources.zero of 1 or more")
-    if recipe.gan and recipe.gan.adaptive and resources.zero == 3:
+    if isinstance(recipe, Recipe) and recipe.gan and recipe.gan.adaptive and resources.zero == 3:
         raise UsageError("gan.adaptive looks at the weights of the last layer, which zero = 3 scatters: use resources.zero of 2 or less")
-
-
-Model = TypeVar("Model", bound=BaseModel)
-
-
-def override(config: Model, changes: dict[str, Any]) -> Model:
-    """A copy of `config` with dotted keys replaced, validated as a whole: {"loss.kl": 1e-4}.
-
-    Values may be strings, as a command line gives them. Raises `UsageError` for an unknown key or an impossible value.
-    """
-    tree = config.model_dump()
-    for key, value in changes.items():
-        require(config, key)
-        *path, leaf = key.split(".")
-        node: Any = tree
-        for part in path:
-            node = node[part]
-        node[leaf] = value
-    try:
-        return type(config).model_validate(tree)
-    except ValidationError as error:
-        raise UsageError(describe(error)) from None
-
-
-def require(config: BaseModel, key: str) -> None:
-    """Raises `UsageError` unless `key` is the dotted name of a leaf of `config`."""
-    names = keys(config)
-    if key in names:
-        return
-    import difflib
-
-    near = difflib.get_close_matches(key, names, n=3) or [n for n in names if n.endswith("." + key.split(".")[-1])]
-    raise UsageError(f"unknown key {key!r}; " + (f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(names)}"))
-
-
-def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings with dotted keys."""
-    found: dict[str, Any] = {}
-    for name, value in tree.items():
-        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return found
-
-
-def keys(config: BaseModel, prefix: str = "") -> list[str]:
-    """Dotted names of every leaf of `config`."""
-    names: list[str] = []
-    for name in type(config).model_fields:
-        value = getattr(config, name)
-        names += keys(value, f"{prefix}{name}.") if isinstance(value, BaseModel) else [prefix + name]
-    return names
-
-
-def describe(error: ValidationError) -> str:
-    """A pydantic error as one line: which key, which value, what is wrong with it."""
-    parts: list[str] = []
-    for item in error.errors():
-        where = ".".join(str(part) for part in item["loc"])
-        text = item["msg"].removeprefix("Value error, ")
-        parts.append(f"{where} = {item['input']!r}: {text}" if where and not isinstance(item["input"], dict) else text)
-    return "; ".join(parts)

@@ -4,8 +4,9 @@ import re
 
 from pydantic import ValidationError
 
-from vitok.config import Tokenizer, Tower, describe
+from vitok.config import Tokenizer, Tower
 from vitok.errors import UsageError
+from vitok.overrides import describe
 
 SIZES = {
     # For CPUs: the paper's proportions at a width that two cores train in minutes (N: in a test's seconds).
@@ -16,6 +17,18 @@ SIZES = {
     "S": Tower(width=768, blocks=6, heads=12),
     "B": Tower(width=768, blocks=12, heads=12),
     "L": Tower(width=1152, blocks=24, heads=16),
+}
+
+FREQUENCIES = 256  # of a DiT's embedding of time (Peebles and Xie 2023)
+
+# DiT's (Peebles and Xie 2023); N and T for CPUs.
+DITS = {
+    "N": Tower(width=48, blocks=2, heads=1),
+    "T": Tower(width=96, blocks=4, heads=2),
+    "S": Tower(width=384, blocks=12, heads=6),
+    "B": Tower(width=768, blocks=12, heads=12),
+    "L": Tower(width=1024, blocks=24, heads=16),
+    "XL": Tower(width=1152, blocks=28, heads=16),
 }
 
 GRAMMAR = "ENCODER-DECODER/PATCH or ENCODER-DECODER/STRIDExPATCH, as in S-B/16 or S-B/4x8; sizes: " + ", ".join(SIZES)
@@ -54,6 +67,20 @@ def tokenizer(variant: str, *, channels: int, size: int = 256, frames: int = 1) 
         )  # fmt: skip
     except ValidationError as error:
         raise UsageError(f"{variant}: {describe(error)}") from None
+
+
+def dit(variant: str) -> Tower:
+    """ "DiT-L" -> its tower. Raises `UsageError` for a name that there is not."""
+    kind, _, size = variant.partition("-")
+    if kind != "DiT" or size not in DITS:
+        raise UsageError(f"unknown generator {variant!r}: there are {', '.join(f'DiT-{name}' for name in DITS)}")
+    return DITS[size]
+
+
+def dit_name(tower: Tower) -> str:
+    """The other way; a tower that is in no table is written out as width x blocks x heads."""
+    names = {tower: size for size, tower in DITS.items()}
+    return f"DiT-{names.get(tower, f'({tower.width}x{tower.blocks}x{tower.heads})')}"
 
 
 def name(config: Tokenizer) -> str:

@@ -19,12 +19,13 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from vitok import accounting, losses
-from vitok.config import Loss, Recipe, Resources, override
+from vitok.config import Loss, Recipe, Resources
 from vitok.data.stream import Batch
 from vitok.metrics import weights
 from vitok.models.blocks import prepare
 from vitok.models.perceptual import LPIPS
 from vitok.models.tokenizer import Tokenizer
+from vitok.overrides import override
 from vitok.study import scales
 from vitok.train.clock import peak
 from vitok.train.engine import Place, autocast, connect

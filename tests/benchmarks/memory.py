@@ -14,7 +14,8 @@ from itertools import accumulate
 from typing import Any
 
 from vitok import memory
-from vitok.config import Loss, Recipe, Resources, override
+from vitok.config import Loss, Recipe, Resources
+from vitok.overrides import override
 from vitok.variants import tokenizer
 
 CASES = [{"zero": zero, "recompute": share} for zero in (0, 1, 2, 3) for share in (0.0, 1.0)]

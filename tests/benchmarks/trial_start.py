@@ -62,11 +62,11 @@ def main() -> None:
     import ray
     from ray import tune
 
-    from vitok.config import override
     from vitok.data.corpora import open_corpora
     from vitok.data.stream import prepare
     from vitok.metrics.available import payloads
     from vitok.metrics.names import named
+    from vitok.overrides import override
     from vitok.study import scales
 
     ray.init(address="local", logging_level="ERROR", log_to_driver=False)

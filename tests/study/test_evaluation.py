@@ -16,7 +16,7 @@ from tests.recipes import RESOURCES, tiny
 from tests.standins import inception_state
 from vitok.baselines.autoencoders import Baseline
 from vitok.baselines.codecs import Codec
-from vitok.config import Data, override
+from vitok.config import Data
 from vitok.data.corpora import Corpora, open_corpora
 from vitok.data.decode import center_crop, load
 from vitok.data.stream import prepare
@@ -28,6 +28,7 @@ from vitok.metrics.names import named
 from vitok.metrics.similarity import psnr, to_uint8
 from vitok.metrics.subjects import Trained
 from vitok.models.digest import digest
+from vitok.overrides import override
 from vitok.study import evaluation
 from vitok.study.progress import Progress
 from vitok.study.protocols import comparable, described

@@ -52,7 +52,7 @@ def test_the_papers_grid_spans_2_to_the_8_to_2_to_the_16() -> None:
 def test_a_plan_adds_up() -> None:
     cells = grid.cells(LAPTOP, (0,), "corpus")
     planned = plan(cells, LAPTOP, "laptop", "asked for", "sample-photos")
-    assert planned.hours == pytest.approx(sum(accounting.training_hours(cell.recipe, LAPTOP.resources) for cell in cells))
+    assert planned.hours == pytest.approx(sum(accounting.run_hours(cell.recipe, LAPTOP.resources) for cell in cells))
     assert {"p", "c", "L", "E", "params_m", "gmacs", "training_flops", "hours", "worker_gb"} <= set(planned.rows[0])
     assert planned.warnings == [] and planned.rows[0]["worker_gb"] < 0.1
     assert [duration(h) for h in (10 / 3600, 0.2, 3.0)] == ["10 s", "12 min", "3.0 h"]

@@ -13,11 +13,11 @@ import pytest
 from mlflow import MlflowClient
 from rich.console import Console
 
-from tests.recipes import RESOURCES
+from tests.recipes import RESOURCES, tiny
 from vitok import cli
-from vitok.config import Data, override
 from vitok.data.corpora import open_corpora
 from vitok.errors import UsageError, VitokError
+from vitok.overrides import override
 from vitok.study.panel import frame, sentence
 from vitok.study.place import results_apart
 from vitok.study.run import concurrency, enough
@@ -132,7 +132,7 @@ def test_another_tokenizer_than_the_first_stages_is_refused(
 
 def test_what_the_cluster_cannot_carry_is_refused(photos: Path) -> None:
     offered = {"CPU": 6.0, "trial_slot": 2.0}
-    pooled, fresh = Data(pool=64), Data()
+    pooled, fresh = tiny(), tiny(data__pool=0)
     with pytest.raises(VitokError, match="one run needs 1 GPU, the cluster offers 0"):
         concurrency(override(RESOURCES, {"gpus_per_worker": 1}), pooled, offered)
     two = override(RESOURCES, {"workers": 2, "cpus_per_worker": 3})

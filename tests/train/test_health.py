@@ -18,8 +18,8 @@ import torch
 
 from tests.recipes import RESOURCES, tiny
 from tests.train.conftest import Curve, Run
-from vitok.config import override
 from vitok.errors import UsageError, VitokError
+from vitok.overrides import override
 from vitok.train import inputs, launch, tokenizer
 from vitok.train.engine import Place
 from vitok.train.health import SETTLED, Health

@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from tests.recipes import RESOURCES, tiny
 from tests.train.conftest import Curve, Run
 from tests.train.test_training import far
-from vitok.config import override
 from vitok.errors import VitokError
+from vitok.overrides import override
 from vitok.train import launch, saved
 from vitok.train.saved import load
 

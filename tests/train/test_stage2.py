@@ -14,12 +14,13 @@ from tests.recipes import RESOURCES, tiny
 from tests.train.conftest import Curve, Run
 from tests.train.test_resume import same
 from tests.train.test_training import far
-from vitok.config import Gan, Recipe, Resources, override
+from vitok.config import Gan, Recipe, Resources
 from vitok.data.corpora import open_corpora
 from vitok.data.stream import prepare
 from vitok.errors import UsageError, VitokError
 from vitok.models.digest import digest
 from vitok.models.tokenizer import Tokenizer
+from vitok.overrides import override
 from vitok.train import launch
 from vitok.train.stage2 import encoder_digest
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from tests.recipes import RESOURCES, tiny
 from tests.train.conftest import Curve, Run
-from vitok.config import Recipe, override
+from vitok.config import Recipe
 from vitok.data.stream import Source
 from vitok.errors import UsageError
 from vitok.metrics.evaluate import Judge
@@ -19,6 +19,7 @@ from vitok.metrics.names import named
 from vitok.metrics.sources import Payload
 from vitok.metrics.statistics import Statistics
 from vitok.models.tokenizer import Tokenizer
+from vitok.overrides import override
 from vitok.study.tracking import Tracker
 from vitok.train import launch
 from vitok.train.loop import learning_rate

@@ -40,8 +40,9 @@ def tokenizer(
         changes: Change a number of the recipe (loss.kl=1e-4, gan.weight=0.1) or of the resources (resources.zero=1).
         as_json: Print the result as JSON for programs.
     """
-    from vitok.config import Resources, check, override
+    from vitok.config import Resources, check
     from vitok.metrics.names import named
+    from vitok.overrides import override
     from vitok.study import place, scales, single
     from vitok.study import start as starts
     from vitok.study.app import parsed
@@ -88,7 +89,7 @@ def tokenizer(
 def _tokenizer(variant: str | None, channels: int | None, size: int | None, frames: int | None, base: Any) -> Any:
     """The tokenizer asked for; what is not asked for is the base's."""
     from vitok import variants
-    from vitok.config import override
+    from vitok.overrides import override
 
     config = base.tokenizer
     given = {"channels": channels, "size": size, "frames": frames}

@@ -48,31 +48,38 @@ class Block(nn.Module):
         return x + self.mlp(self.mlp_norm(x))
 
 
+class Stack(nn.ModuleList):
+    """Blocks one after the other: each takes tokens (B, L, D) and what `forward` is given besides."""
+
+    recompute = 0.0  # share of the blocks that keep only their input, and run again in the backward pass
+
+    def forward(self, x: Tensor, *inputs: Tensor) -> Tensor:
+        for number, block in enumerate(self):
+            if torch.is_grad_enabled() and config.recomputed(number, self.recompute):
+                x = checkpoint(block, x, *inputs, use_reentrant=False)
+            else:
+                x = block(x, *inputs)
+        return x
+
+
 class Transformer(nn.Module):
     """Blocks and a final norm: tokens (B, L, D) on a grid (t, y, x), L = t * y * x -> tokens (B, L, D)."""
 
     def __init__(self, tower: config.Tower) -> None:
         super().__init__()
         self.head_width = tower.head_width
-        self.blocks = nn.ModuleList(Block(tower) for _ in range(tower.blocks))
+        self.blocks = Stack(Block(tower) for _ in range(tower.blocks))
         self.norm = nn.LayerNorm(tower.width)
-        self.recompute = 0.0  # share of the blocks that keep only their input, and run again in the backward pass
 
     def forward(self, x: Tensor, grid: tuple[int, int, int]) -> Tensor:
-        cos, sin = rotation(grid, self.head_width, x.device)
-        for number, block in enumerate(self.blocks):
-            if torch.is_grad_enabled() and config.recomputed(number, self.recompute):
-                x = checkpoint(block, x, cos, sin, use_reentrant=False)
-            else:
-                x = block(x, cos, sin)
-        return self.norm(x)
+        return self.norm(self.blocks(x, *rotation(grid, self.head_width, x.device)))
 
 
 def prepare(model: nn.Module, recompute: float, compiled: bool) -> None:
     """How the blocks of `model` run. Each block is compiled alone: all of one width share one compilation."""
     for module in model.modules():
-        if isinstance(module, Transformer):
+        if isinstance(module, Stack):
             module.recompute = recompute
             if compiled:
-                for block in module.blocks:
+                for block in module:
                     block.compile()

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from vitok import accounting, variants
-from vitok.config import Recipe, check, override, require
+from vitok.config import Recipe, check
 from vitok.errors import UsageError
 from vitok.metrics.names import named
+from vitok.overrides import override, require
 from vitok.study.study import Scale
 
 

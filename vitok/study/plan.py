@@ -48,13 +48,13 @@ def plan(cells: list[Cell], scale: Scale, name: str, reason: str, corpus: str) -
             "steps": cell.recipe.steps,
             "batch_size": cell.recipe.batch_size,
             "training_flops": accounting.training_flops(cell.recipe),
-            "hours": accounting.training_hours(cell.recipe, resources),
+            "hours": accounting.run_hours(cell.recipe, resources),
             "worker_gb": memory.step_memory(cell.recipe, resources)["peak"] / 1e9,
             "cell": cell.digest,
         }
         for cell in cells
     ]
-    cores = (os.cpu_count() or 1) // resources.want(scale.base.data)["CPU"]
+    cores = (os.cpu_count() or 1) // resources.want(scale.base)["CPU"]
     at_once = None if resources.gpus_per_worker else max(1, min(cores, len(rows)))
     short = [f"{cell.label}: {lack}" for cell in cells if (lack := memory.shortage(cell.recipe, resources))]
     return Plan(name, reason, corpus, rows, device, resources.workers, at_once, short)

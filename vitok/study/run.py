@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import vitok
-from vitok.config import Data, Recipe, Resources, flat
+from vitok.config import Recipe, Resources, Training
 from vitok.data.corpora import Corpora
 from vitok.errors import UsageError, VitokError
 from vitok.metrics.protocol import commit
+from vitok.overrides import flat
 from vitok.study import place
 from vitok.study.grid import Cell, describe
 from vitok.study.progress import Progress
@@ -70,7 +71,7 @@ def run(sweep: Sweep, offered: dict[str, float], say: Progress) -> None:
         done = sweep.tracker.finished(cell.digest for cell in sweep.cells)
         pending = [cell for cell in reversed(sweep.cells) if cell.digest not in done]  # the longest first: none runs alone at the end
         enough(sweep.corpora, sweep.scale.resources)
-        atonce = concurrency(sweep.scale.resources, sweep.scale.base.data, offered)
+        atonce = concurrency(sweep.scale.resources, sweep.scale.base, offered)
         here: Any = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         recorder = ray.remote(num_cpus=0, scheduling_strategy=here)(Recorder).remote(
             sweep.tracker.uri, str(sweep.storage), sweep.study.name
@@ -115,11 +116,11 @@ def enough(corpora: Corpora, resources: Resources) -> None:
         raise UsageError(f"{corpora.uri} has {corpora.counts[0]} samples to train on, fewer than the {resources.workers} workers of a run")
 
 
-def concurrency(resources: Resources, data: Data, offered: dict[str, float]) -> int:
+def concurrency(resources: Resources, recipe: Training, offered: dict[str, float]) -> int:
     """How many trials the cluster holds at once, each with the CPUs that it leaves to Ray Data. Raises if not even one."""
     slots = {"trial_slot": 1} if resources.workers > 1 else {}
-    place.require(resources.need(data) | slots, offered)
-    return max(1, min(int(offered[name] // amount) for name, amount in (resources.want(data) | slots).items() if amount))
+    place.require(resources.need(recipe) | slots, offered)
+    return max(1, min(int(offered[name] // amount) for name, amount in (resources.want(recipe) | slots).items() if amount))
 
 
 def looked_through(

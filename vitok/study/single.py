@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from vitok import accounting, memory
-from vitok.config import Recipe, Resources, flat
+from vitok.config import Recipe, Resources
 from vitok.data.corpora import Corpora
 from vitok.errors import VitokError
+from vitok.overrides import flat
 from vitok.study import place
 from vitok.study.grid import describe, label
 from vitok.study.panel import Panel
@@ -47,7 +48,7 @@ class Single:
         return f"{label(self.recipe)} stage {self.recipe.stage}"
 
     def about(self) -> str:
-        hours = accounting.training_hours(self.recipe, self.resources)
+        hours = accounting.run_hours(self.recipe, self.resources)
         text = (
             f"{self.label}: {self.recipe.steps} steps of {self.recipe.batch_size} on {self.resources.workers} worker(s), "
             f"about {duration(hours)} ({self.resources.tflops:g} TFLOP/s a worker, {self.resources.utilisation:.0%} of it expected)"
@@ -78,7 +79,7 @@ def _train(asked: Single, offered: dict[str, float], say: Progress) -> dict[str,
 
     began, recipe, tracker = time.perf_counter(), asked.recipe, asked.tracker
     enough(asked.corpora, asked.resources)
-    need = asked.resources.need(recipe.data)
+    need = asked.resources.need(recipe)
     elsewhere = place.in_cluster() and need["GPU"] > 0  # this process may well be on a node without one
     alone = asked.resources.workers == 1 and not elsewhere  # in this process, which takes no CPU from the cluster
     place.require({"GPU": need["GPU"]} if alone else need, offered)

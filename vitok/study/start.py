@@ -6,8 +6,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from vitok.config import Recipe, describe, flat
+from vitok.config import Recipe
 from vitok.errors import UsageError
+from vitok.overrides import describe, flat
 from vitok.study.tracking import FOLDER, Tracker
 
 WEIGHTS = "tokenizer.safetensors"

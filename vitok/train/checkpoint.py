@@ -18,8 +18,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from vitok.config import Recipe, Resources, flat
+from vitok.config import Recipe, Resources
 from vitok.errors import VitokError
+from vitok.overrides import flat
 from vitok.train.engine import Engine, Place
 from vitok.train.saved import Saved, damage, load, write
 

@@ -1,0 +1,107 @@
+"""DiT (Peebles and Xie 2023) on a tokenizer's latents (section 2.3): one token a latent token, the tokenizer's Llama block with
+adaLN-zero. Images and videos differ by the grid of their tokens alone."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vitok import config
+from vitok.models.blocks import Attention, Stack, SwiGLU
+from vitok.models.rope import rotation
+from vitok.variants import FREQUENCIES
+
+PERIOD = 1e4  # longest of the embedding of time (Peebles and Xie 2023)
+
+
+class DiTBlock(nn.Module):
+    """Pre-norm without an affine part: shift, scale and gate of both branches come from the condition, all zero at first."""
+
+    def __init__(self, tower: config.Tower) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(tower.width, elementwise_affine=False)
+        self.attention = Attention(tower.width, tower.heads)
+        self.mlp_norm = nn.LayerNorm(tower.width, elementwise_affine=False)
+        self.mlp = SwiGLU(tower.width, tower.hidden)
+        self.modulation = nn.Linear(tower.width, 6 * tower.width)
+
+    def forward(self, x: Tensor, condition: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = self.modulation(condition).unsqueeze(1).chunk(6, dim=-1)  # (B, 1, D) each
+        x = x + gate * self.attention(modulated(self.attention_norm(x), shift, scale), cos, sin)
+        return x + mlp_gate * self.mlp(modulated(self.mlp_norm(x), mlp_shift, mlp_scale))
+
+
+class TimeEmbedding(nn.Module):
+    """Times (B,), from 0 to 1000 -> (B, D): sines of geometric frequencies through an MLP."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.inner, self.outer = nn.Linear(FREQUENCIES, width), nn.Linear(width, width)
+
+    def forward(self, times: Tensor) -> Tensor:
+        half = FREQUENCIES // 2
+        frequencies = torch.exp(-math.log(PERIOD) / half * torch.arange(half, device=times.device, dtype=torch.float32))
+        angles = times.float()[:, None] * frequencies
+        return self.outer(F.silu(self.inner(torch.cat([angles.cos(), angles.sin()], dim=-1))))
+
+
+class DiT(nn.Module):
+    """Noised latents (B, L, c), as many channels as the tokenizer has, times (B,) and labels (B,) -> a prediction (B, L, c).
+
+    It sees latents of mean 0 and deviation 1 in every channel; `mean` and `std`, of the corpus's latents, travel with its weights.
+    Label `classes` says that the class is not known. Without classes it is unconditional, and labels are not looked at.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, tower: config.Tower, channels: int, grid: tuple[int, int, int], classes: int) -> None:
+        super().__init__()
+        self.head_width, self.grid, self.classes, self.channels = tower.head_width, grid, classes, channels
+        self.embed = nn.Linear(channels, tower.width)
+        self.time = TimeEmbedding(tower.width)
+        self.labels = nn.Embedding(classes + 1, tower.width) if classes else None
+        self.blocks = Stack(DiTBlock(tower) for _ in range(tower.blocks))
+        self.norm = nn.LayerNorm(tower.width, elementwise_affine=False)
+        self.modulation = nn.Linear(tower.width, 2 * tower.width)
+        self.output = nn.Linear(tower.width, channels)
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("std", torch.ones(channels))
+        self._initialise()
+
+    def forward(self, latents: Tensor, times: Tensor, labels: Tensor) -> Tensor:
+        condition = self.time(times)
+        if self.labels is not None:
+            condition = condition + self.labels(labels)
+        condition = F.silu(condition)
+        x = self.blocks(self.embed(latents), condition, *rotation(self.grid, self.head_width, latents.device))
+        shift, scale = self.modulation(condition).unsqueeze(1).chunk(2, dim=-1)
+        return self.output(modulated(self.norm(x), shift, scale))
+
+    def normalised(self, latents: Tensor) -> Tensor:
+        """Latents (B, L, c) as the tokenizer has them -> as the DiT sees them."""
+        return (latents - self.mean) / self.std
+
+    def restored(self, latents: Tensor) -> Tensor:
+        """And back."""
+        return latents * self.std + self.mean
+
+    @torch.no_grad()
+    def _initialise(self) -> None:
+        """As DiT: every block begins as the identity, and the prediction as zero."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for weight in (self.time.inner.weight, self.time.outer.weight, *([self.labels.weight] if self.labels is not None else [])):
+            nn.init.normal_(weight, std=0.02)
+        for module in self.modules():
+            if isinstance(module, DiTBlock | DiT):
+                nn.init.zeros_(module.modulation.weight)
+        nn.init.zeros_(self.output.weight)
+
+
+def modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    return x * (1 + scale) + shift

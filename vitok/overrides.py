@@ -1,0 +1,65 @@
+"""Configs changed by dotted keys, as a grid or a command line names them: {"loss.kl": "1e-4"}."""
+
+import difflib
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from vitok.errors import UsageError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def override(config: Model, changes: dict[str, Any]) -> Model:
+    """A copy of `config` with dotted keys replaced, validated as a whole: {"loss.kl": 1e-4}.
+
+    Values may be strings, as a command line gives them. Raises `UsageError` for an unknown key or an impossible value.
+    """
+    tree = config.model_dump()
+    for key, value in changes.items():
+        require(config, key)
+        *path, leaf = key.split(".")
+        node: Any = tree
+        for part in path:
+            node = node[part]
+        node[leaf] = value
+    try:
+        return type(config).model_validate(tree)
+    except ValidationError as error:
+        raise UsageError(describe(error)) from None
+
+
+def require(config: BaseModel, key: str) -> None:
+    """Raises `UsageError` unless `key` is the dotted name of a leaf of `config`."""
+    names = keys(config)
+    if key in names:
+        return
+    near = difflib.get_close_matches(key, names, n=3) or [n for n in names if n.endswith("." + key.split(".")[-1])]
+    raise UsageError(f"unknown key {key!r}; " + (f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(names)}"))
+
+
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings with dotted keys."""
+    found: dict[str, Any] = {}
+    for name, value in tree.items():
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return found
+
+
+def keys(config: BaseModel, prefix: str = "") -> list[str]:
+    """Dotted names of every leaf of `config`."""
+    names: list[str] = []
+    for name in type(config).model_fields:
+        value = getattr(config, name)
+        names += keys(value, f"{prefix}{name}.") if isinstance(value, BaseModel) else [prefix + name]
+    return names
+
+
+def describe(error: ValidationError) -> str:
+    """A pydantic error as one line: which key, which value, what is wrong with it."""
+    parts: list[str] = []
+    for item in error.errors():
+        where = ".".join(str(part) for part in item["loc"])
+        text = item["msg"].removeprefix("Value error, ")
+        parts.append(f"{where} = {item['input']!r}: {text}" if where and not isinstance(item["input"], dict) else text)
+    return "; ".join(parts)
