@@ -36,6 +36,19 @@ def test_info_prints_the_papers_figures(monkeypatch: pytest.MonkeyPatch, capsys:
 def test_the_size_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     rows = {row["name"]: row for row in info(monkeypatch, capsys, "--sizes")}
     assert rows["L"] == {"name": "L", "width": 1152, "blocks": 24, "heads": 16, "params_m": 383.702, "gmacs": 101.767}
+    assert rows["DiT-L"] == {"name": "DiT-L", "width": 1024, "blocks": 24, "heads": 16, "params_m": 458.177, "gmacs": 80.858}
+    assert list(rows)[-6:] == ["DiT-N", "DiT-T", "DiT-S", "DiT-B", "DiT-L", "DiT-XL"]
+
+
+def test_info_of_a_generator(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """DiT-XL of 1000 classes on 256 tokens is printed as 675 M and 118.64 Gflops, which are multiply-adds without LayerNorm's."""
+    row = info(monkeypatch, capsys, "DiT-XL/S-B/16", "--channels", "16", "--size", "256", "--classes", "1000")
+    assert row == {
+        "variant": "DiT-XL/S-B/16", "channels": 16, "size": 256, "frames": 1, "tokens": 256, "E": 4096, "classes": 1000,
+        "params_m": 674.763, "gmacs": 118.701, "training_gflops": 712.205,
+    }  # fmt: skip
+    video = info(monkeypatch, capsys, "DiT-L/S-B/4x8", "--channels", "16", "--size", "128", "--frames", "16", "--classes", "0")
+    assert (video["variant"], video["tokens"], video["E"], video["classes"]) == ("DiT-L/S-B/4x8", 1024, 16384, 0)
 
 
 def test_plan_starts_nothing_and_needs_no_storage(tmp_path: Path) -> None:
@@ -78,6 +91,12 @@ def test_verify_finds_a_wrong_file(tmp_path: Path) -> None:
         ([*VITOK, "info", "S-B/16", "--channels", "16", "--size", "100"], 2, ["100", "16"]),
         ([*VITOK, "info", "S-B/4x8", "--channels", "16", "--size", "128", "--frames", "6"], 2, ["6 frame(s)", "4"]),
         ([*VITOK, "info", "S-B/16"], 2, ["--channels"]),
+        ([*VITOK, "info"], 2, ["S-B/16", "DiT-L/S-B/16", "--sizes"]),
+        ([*VITOK, "info", "DiT-Q/S-B/16", "--channels", "16"], 2, ["'DiT-Q'", "DiT-S, DiT-B, DiT-L, DiT-XL"]),
+        ([*VITOK, "info", "DiT-L", "--channels", "16"], 2, ["DiT-L/S-B/16"]),
+        ([*VITOK, "info", "DiT-L/S-B", "--channels", "16"], 2, ["'S-B'", "ENCODER-DECODER/PATCH"]),
+        ([*VITOK, "info", "DiT-L/S-B/16"], 2, ["--channels"]),
+        ([*VITOK, "info", "DiT-L/S-B/16", "--channels", "16", "--classes", "-1"], 2, ["--classes -1"]),
         ([*VITOK, "weights", "fetch", "inception"], 2, ["'inception'", "lpips-alexnet"]),
         ([*VITOK, "weights", "import", "i3d", "pyproject.toml"], 1, ["pyproject.toml is not i3d", "bec6519f66ea534e"]),
         ([*VITOK, "eval"], 2, ["none was given", "--codec"]),

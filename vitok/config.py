@@ -305,6 +305,11 @@ class Resources(Frozen):
         return need | {"CPU": max(need["CPU"], self.workers * self.cpus_per_worker + self.data_cpus)}
 
 
+def recipe_of(tree: dict[str, Any]) -> Recipe | Generation:
+    """The recipe that a tree of settings is of. Raises pydantic's `ValidationError`."""
+    return (Generation if "dit" in tree else Recipe).model_validate(tree)
+
+
 def recomputed(number: int, share: float) -> bool:
     """Whether block `number` is one of the share that `Resources.recompute` names, evenly spread over the depth."""
     return int((number + 1) * share + 1e-6) > int(number * share + 1e-6)

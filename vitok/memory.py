@@ -1,24 +1,24 @@
-"""What a stage 1 step needs of a device's memory: arithmetic on the config, by what is kept until the backward pass.
+"""What a step of stage 1, or of a generator, needs of a device's memory: arithmetic on the config, by what is kept until the backward pass.
 
 All weights, gradients and moments are float32 (2.3: bf16 is autocast); ZeRO cuts them as its stages say. A block compiled by
 torch keeps less than is counted here; CUDA's own context (about 0.5 GB) and its libraries' workspaces come on top.
 """
 
-from vitok.accounting import cost, perceptual_layers
-from vitok.config import Recipe, Resources, Tower, recomputed
+from vitok.accounting import cost, generator_cost, perceptual_layers
+from vitok.config import Generation, Recipe, Resources, Tower, Training, recomputed
 
 FLOAT, HALF, INDEX = 4, 2, 8  # bytes
 BUCKET = 25_000_000  # elements of ZeRO's collectives: an all-reduce of 100 MB runs at the speed of the links
 STAGE0_BUCKET = 500_000_000  # elements of DeepSpeed's all-reduce without ZeRO
 
 
-def step_memory(recipe: Recipe, resources: Resources) -> dict[str, float]:
+def step_memory(recipe: Training, resources: Resources) -> dict[str, float]:
     """Bytes on one device at the peak of a step, by term, and "peak", their sum.
 
     The peak comes at the end of the forward pass, when LPIPS has its features of both images; or when the backward pass begins,
     with ZeRO's buckets; or at its end, when all gradients are there.
     """
-    params, stage, workers = cost(recipe.tokenizer).params, resources.zero, resources.workers
+    params, stage, workers = _params(recipe), resources.zero, resources.workers
     kept = _kept(params, stage, workers, resources.offload) | ({"average": FLOAT * params / workers} if recipe.ema else {})
     samples = recipe.batch_size // (workers * resources.accumulation)
     # One bucket for what is reduced in float32, one for what is in bf16; ZeRO-3 makes two copies of what it reduces.
@@ -37,10 +37,10 @@ def step_memory(recipe: Recipe, resources: Resources) -> dict[str, float]:
     return terms | {"peak": sum(terms.values())}
 
 
-def shortage(recipe: Recipe, resources: Resources) -> str | None:
+def shortage(recipe: Training, resources: Resources) -> str | None:
     """What to tell a user whose step will not fit a worker's device; None where it does, or where that is not known."""
     peak = step_memory(recipe, resources)["peak"] / 1e9
-    if not resources.device_gb or peak < resources.device_gb or recipe.stage == 2:
+    if not resources.device_gb or peak < resources.device_gb or (isinstance(recipe, Recipe) and recipe.stage == 2):
         return None
     return (
         f"a step needs about {peak:.0f} GB of the {resources.device_gb:g} GB of a device: raise resources.accumulation "
@@ -56,7 +56,7 @@ def _kept(params: int, stage: int, workers: int, offload: bool) -> dict[str, flo
     return terms | ({"gradient partition": FLOAT * (params / workers + bucket(params))} if stage == 3 else {})
 
 
-def _weights_in_use(recipe: Recipe, stage: int, params: int) -> dict[str, float]:
+def _weights_in_use(recipe: Training, stage: int, params: int) -> dict[str, float]:
     """Their bf16 copies, and what ZeRO-3 has gathered of them."""
     copies = HALF * params if recipe.precision == "bf16" else 0.0
     return {"bf16 weights": copies, "gathered": FLOAT * min(params, 2 * BUCKET) if stage == 3 else 0.0}
@@ -79,8 +79,21 @@ def bucket(params: int) -> int:
     return min(params + params % 2, BUCKET)
 
 
-def _activations(recipe: Recipe, recompute: float) -> float:
+def _params(recipe: Training) -> int:
+    if isinstance(recipe, Generation):
+        cfg = recipe.tokenizer.tokenizer
+        return generator_cost(recipe.dit, cfg.tokens, cfg.channels, 0).params
+    assert isinstance(recipe, Recipe)
+    return cost(recipe.tokenizer).params
+
+
+def _activations(recipe: Training, recompute: float) -> float:
     """Bytes that one sample keeps for the backward pass."""
+    if isinstance(recipe, Generation):
+        cfg = recipe.tokenizer.tokenizer
+        latents = 6 * FLOAT * cfg.floats  # the sample, both noises, what is predicted, its target, their difference
+        return latents + _tower(recipe.dit, cfg.tokens, recipe.precision == "bf16", recompute, modulated=True)
+    assert isinstance(recipe, Recipe)
     cfg, half = recipe.tokenizer, recipe.precision == "bf16"
     tubelet = 3 * cfg.stride * cfg.patch**2
     ends = 2 * (HALF if half else FLOAT) * tubelet * cfg.tokens  # patches in and out
@@ -88,30 +101,39 @@ def _activations(recipe: Recipe, recompute: float) -> float:
     return ends + pixels + sum(_tower(tower, cfg.tokens, half, recompute) for tower in (cfg.encoder, cfg.decoder))
 
 
-def _tower(tower: Tower, tokens: int, half: bool, recompute: float) -> float:
+def _tower(tower: Tower, tokens: int, half: bool, recompute: float, modulated: bool = False) -> float:
     again = sum(recomputed(number, recompute) for number in range(tower.blocks))
-    block = _block(tower, half)
+    block = _block(tower, half, modulated)
     kept = (tower.blocks - again) * block + again * FLOAT * tower.width
     return tokens * (kept + (FLOAT + (HALF if half else FLOAT)) * tower.width)
 
 
-def _block(tower: Tower, half: bool) -> float:
+def _block(tower: Tower, half: bool, modulated: bool) -> float:
     """Bytes a token: the stream before attention and before the MLP; the outputs of both norms; q, k, v, then q and k turned; what
-    attention gives and its copy in order; of the MLP gate, up, silu(gate) and their product. And the norms' statistics."""
+    attention gives and its copy in order; of the MLP gate, up, silu(gate) and their product. And the norms' statistics. `modulated`
+    (adaLN): also the outputs of both norms as they were before, and of both branches before their gates."""
     width, hidden = tower.width, tower.hidden
     stream, inner = 2 * width, 9 * width + 4 * hidden
+    if modulated:
+        stream, inner = stream + 2 * width, inner + 2 * width
     return FLOAT * stream + (HALF if half else FLOAT) * inner + FLOAT * (4 + tower.heads)
 
 
-def _again(recipe: Recipe, recompute: float) -> float:
+def _again(recipe: Training, recompute: float) -> float:
     """A block whose activations are computed again."""
-    return recipe.tokenizer.tokens * _block(recipe.tokenizer.decoder, recipe.precision == "bf16") if recompute else 0.0
+    if not recompute:
+        return 0.0
+    half = recipe.precision == "bf16"
+    if isinstance(recipe, Generation):
+        return recipe.tokenizer.tokenizer.tokens * _block(recipe.dit, half, modulated=True)
+    assert isinstance(recipe, Recipe)
+    return recipe.tokenizer.tokens * _block(recipe.tokenizer.decoder, half, modulated=False)
 
 
-def _lpips(recipe: Recipe, features: int) -> float:
+def _lpips(recipe: Training, features: int) -> float:
     """Of one sample: every convolution's output after its ReLU, the places of the maxima; at each tap so many of: the difference
     of the normalised features, those of the one image, those of the other."""
-    if not recipe.loss.lpips:
+    if not isinstance(recipe, Recipe) or not recipe.loss.lpips:
         return 0.0
     each = {"convolution": FLOAT, "pooling": FLOAT + INDEX, "tap": features * FLOAT}
     layers = perceptual_layers(recipe.loss.lpips_network, recipe.tokenizer.size)

@@ -77,6 +77,15 @@ def dit(variant: str) -> Tower:
     return DITS[size]
 
 
+def generator(variant: str) -> tuple[Tower, str]:
+    """ "DiT-L/S-B/16" -> the DiT's tower and the variant, not looked at, of the tokenizer whose latents it is on. Raises `UsageError`."""
+    size, _, latents = variant.partition("/")
+    tower = dit(size)
+    if not latents:
+        raise UsageError(f"{variant}: say on which tokenizer's latents, as in {variant.rstrip('/')}/S-B/16")
+    return tower, latents
+
+
 def dit_name(tower: Tower) -> str:
     """The other way; a tower that is in no table is written out as width x blocks x heads."""
     names = {tower: size for size, tower in DITS.items()}

@@ -155,8 +155,10 @@ def test_generated_samples_against_a_reference(asked: pool.Pass) -> None:
     base = replace(asked, subject=None, metrics=metrics, outputs=count, references=count)
     looked = pool.run(base, None, lambda *_: None)
     counted = pool.run(replace(base, both=False, generated=True), None, lambda *_: None)
-    counted.tally.compare_with(looked.tally)
-    found = {name: value.value for name, value in counted.tally.results().items()}
+    original = "efficientnet-lite0/original"
+    counted.tally.rows[original] = looked.tally.rows[original]
+    reference = {"efficientnet-lite0": looked.tally.gaussian(original)}
+    found = {name: value.value for name, value in counted.tally.results(reference).items()}
     assert found["gPrecision-EffLite0"] == found["gRecall-EffLite0"] == 1
-    size = float(looked.tally.gaussian("efficientnet-lite0/original").covariance.trace())
+    size = float(looked.tally.gaussian(original).covariance.trace())
     assert abs(found["gFD-EffLite0"]) < 1e-6 * size

@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,11 +94,14 @@ def two_ranks(source: Source, states: dict[str, Payload]) -> Iterator[Callable[.
         port = probe.getsockname()[1]
     ranks = [ray.remote(num_cpus=1)(Rank).remote(rank, port) for rank in range(2)]
 
-    def call(folder: Path, recipe: Recipe, resources: Resources, sink: Curve | None = None) -> tuple[launch.Outcome, Curve]:
+    def call(
+        folder: Path, recipe: Recipe, resources: Resources, sink: Curve | None = None, job: launch.Job | None = None
+    ) -> tuple[launch.Outcome, Curve]:
         folder.mkdir(exist_ok=True)
-        job = launch.Job(
-            recipe, resources.model_copy(update={"workers": 2}), source, states, str(folder), str(folder / "statistics"), sink or Curve()
-        )
+        two = resources.model_copy(update={"workers": 2})
+        if job is None:
+            job = launch.Job(recipe, two, source, states, str(folder), str(folder / "statistics"), sink or Curve())
+        job = replace(job, resources=two)
         return ray.get([rank.work.remote(job) for rank in ranks], timeout=120)[0]
 
     yield call

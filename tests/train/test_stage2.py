@@ -21,7 +21,7 @@ from vitok.errors import UsageError, VitokError
 from vitok.models.digest import digest
 from vitok.models.tokenizer import Tokenizer
 from vitok.overrides import override
-from vitok.train import launch
+from vitok.train import kinds, launch
 from vitok.train.stage2 import encoder_digest
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -189,7 +189,7 @@ def test_what_cannot_be(tune: Any, stage1: Path, tmp_path: Path) -> None:
         tune("run", GAN.model_copy(update={"adaptive": True}), override(RESOURCES, {"zero": 3}))
     weights = load_file(stage1)
     save_file({name: value + 1 for name, value in weights.items()}, tmp_path / "run" / "start.safetensors")
-    launch_it = launch.start_weights
+    launch_it = kinds.start_weights
     with pytest.raises(VitokError, match="holds other weights"):
         launch_it(tmp_path / "run", digest(weights))
     (tmp_path / "run" / "start.safetensors").unlink()

@@ -2,10 +2,12 @@
 
 import tyro
 
-from vitok.cli import data, train, weights
+from vitok.cli import data, latents, train, weights
+from vitok.cli.dit import dit
 from vitok.cli.doctor import doctor
 from vitok.cli.evaluate import evaluate
 from vitok.cli.info import info
+from vitok.cli.sample import sample
 from vitok.errors import exit_on_error
 
 
@@ -22,10 +24,15 @@ def main() -> None:
     corpora.command(name="verify")(data.verify)
     training = tyro.extras.SubcommandApp()
     training.command(name="tokenizer")(train.tokenizer)
+    training.command(name="dit")(dit)
+    cached = tyro.extras.SubcommandApp()
+    cached.command(name="build")(latents.build)
     app = tyro.extras.SubcommandApp()
     app.command(info)
     app.command(networks, name="weights", help="The pretrained networks that metrics and losses use.")
     app.command(corpora, name="data", help="Corpora of images and videos: what is in them, and how to make them stream.")
+    app.command(cached, name="latents", help="What generators are trained on, encoded once.")
+    app.command(sample)
     app.command(name="eval")(evaluate)
     app.command(doctor)
     app.command(training, name="train", help="Single runs, with the recipes of the studies.")

@@ -11,29 +11,30 @@ from vitok.errors import UsageError
 
 
 def evaluate(
-    checkpoint: tyro.conf.Positional[str | None] = None, /, *, corpus: str = "sample-photos",
-    part: Literal["train", "validation", "all"] = "validation", metrics: str = "", samples: int = 0, size: int | None = None,
+    checkpoint: tyro.conf.Positional[str | None] = None, /, *, corpus: str | None = None,
+    part: Literal["train", "validation", "all"] | None = None, metrics: str = "", samples: int = 0, size: int | None = None,
     frames: int | None = None, crops: int | None = None, baseline: str = "", path: str = "",
     codec: Literal["", "jpeg", "webp", "avif"] = "", bits: int = 0, like: str = "", generated: str = "", reference: Path | None = None,
-    export: Path | None = None, batch: int = 32, actors: int = 0, storage: Path | None = None,
+    export: Path | None = None, cfg: str = "", steps: int | None = None, batch: int = 32, actors: int = 0, storage: Path | None = None,
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> None:  # fmt: skip
-    """Measure a checkpoint, a baseline, a codec, or samples that something generated. Stop it at any moment; the same command goes on.
+    """Measure a tokenizer, a generator, a baseline, a codec, or samples of another program. The same command goes on where it was stopped.
 
     vitok eval RUN --corpus imagenet:path --metrics rfid,ris,psnr,ssim,lpips --crops 1
     vitok eval --baseline sd-vae --path folder --corpus imagenet:path --size 256
     vitok eval --codec jpeg --bits 65536 --corpus path/to/photos
     vitok eval --codec avif --like RUN                      at the bits of its latent, on its views
+    vitok eval GENERATOR --cfg 1,1.5,2,4 --samples 50000    every scale on the same noise; samples are drawn, measured and not kept
     vitok eval --generated path/to/samples --corpus imagenet:path --part train --metrics gfid,gis --size 256
     vitok eval --generated path/to/samples --reference VIRTUAL_imagenet256.npz --metrics gfid --size 256
 
     Args:
-        checkpoint: A finished run: its id in MLflow, its folder, or a .safetensors file with recipe.json beside it.
-        corpus: Whose samples are reconstructed, or are the reference of generated ones.
-        part: The split of it.
+        checkpoint: A finished run: its id in MLflow, its folder, or a tokenizer's .safetensors file with recipe.json beside it.
+        corpus: Whose samples are reconstructed, or are the reference of generated ones. Default: sample-photos; a generator's own.
+        part: The split of it. Default: validation; for a generator train.
         metrics: Names, a comma between them, with or without their r or g; `vitok doctor` lists them. Default: those of the paper,
             or, where the FID Inception is not at hand, the Fréchet distance on EfficientNet-Lite0 in place of FID.
-        samples: Measure so many views, evenly spread. Default: all.
+        samples: Measure so many views, evenly spread. Default: all. Of a generator: draw so many. Default: its recipe's.
         size: Side, pixels. Default: the checkpoint's, else 256.
         frames: Frames of a clip. Default: the checkpoint's, else 1.
         crops: Views of each sample: 1 is ADM's centre crop, more are fixed random crops. Default: the checkpoint's, else 1.
@@ -45,6 +46,8 @@ def evaluate(
         generated: A corpus of generated samples, all of which are measured against the corpus.
         reference: An npz with mu and sigma (ADM's, clean-fid's, or of --export) instead of the corpus's own statistics.
         export: Write the statistics of the reference to this npz.
+        cfg: Of a generator: guidance scales, a comma between them. Default: its recipe's.
+        steps: Of a generator's sampler. Default: its recipe's.
         batch: Views that an actor takes at once.
         actors: Processes that measure. Default: one on each GPU, or on each CPU where there is none.
         storage: Where everything is kept. Default: VITOK_STORAGE, or ./runs.
@@ -69,23 +72,37 @@ def evaluate(
     if samples < 0 or actors < 0 or bits < 0:
         raise UsageError(f"--samples {samples} --actors {actors} --bits {bits}: none may be below 0")
     from vitok.metrics.names import named
+    from vitok.study import place
+    from vitok.study.start import find, is_generator
+    from vitok.study.tracking import Tracker, address
 
-    letter, other = ("g", "r") if generated else ("r", "g")
+    kept = place.storage(storage)
+    tracker = Tracker(address(kept), kept, "eval")
+    drawn = checkpoint is not None and is_generator(checkpoint, tracker, "CHECKPOINT")
+    if (cfg or steps) and not drawn:
+        raise UsageError(f"--{'cfg' if cfg else 'steps'}: it says how a generator's samples are drawn; give a generator's run")
+    letter, other = ("g", "r") if generated or drawn else ("r", "g")
     asked_for = named(metrics.split(","), letter) if metrics else ()
     for metric in asked_for:
-        if metric.name.startswith(other) or (generated and metric.paired):
-            raise UsageError(f"{metric.name} is not of {'generated samples' if generated else 'reconstructions'}")
+        if metric.name.startswith(other) or (letter == "g" and metric.paired):
+            raise UsageError(f"{metric.name} is not of {'generated samples' if letter == 'g' else 'reconstructions'}")
+    if drawn:
+        from vitok.cli.evaluate_generator import Options, evaluate_generator
+
+        if size or frames or crops or like:
+            raise UsageError("a generator is measured at its own size, on its own views: no --size, --frames, --crops or --like")
+        options = Options(corpus, part or "train", tuple(metric.name for metric in asked_for), samples, cfg, steps, reference, export)
+        evaluate_generator(checkpoint or "", options, batch, actors, kept, tracker, as_json)
+        return
+    corpus, part = corpus or "sample-photos", part or "validation"
 
     from vitok.config import Data
     from vitok.data.corpora import open_corpora
     from vitok.metrics.available import available
-    from vitok.study import evaluation, place
+    from vitok.study import evaluation
     from vitok.study.progress import Progress
-    from vitok.study.start import find
-    from vitok.study.tracking import Tracker, address
 
-    kept, say = place.storage(storage), Progress()
-    tracker = Tracker(address(kept), kept, evaluation.STUDY_NAME)
+    say = Progress()
     recipe = find(like, tracker, "--like").recipe if like else None
     if codec and not bits and recipe:
         bits = 16 * recipe.tokenizer.floats // recipe.tokenizer.frames
@@ -105,7 +122,7 @@ def evaluate(
         else:
             say.line(f"warning: {label} is not the published {baseline}, of {price.params / 1e6:.3f} M parameters: its costs are not known")
     corpora = open_corpora(corpus)
-    names = [metric.name for metric in asked_for] or _usual(letter, length)
+    names = [metric.name for metric in asked_for] or usual(letter, length)
     found = available(names, asked=bool(metrics))
     for note in found.notes:
         say.line(f"warning: {note}")
@@ -118,7 +135,7 @@ def evaluate(
         offered = place.connect(slots=0)
     with place.results_apart():
         result = evaluation.run(asked, offered, say)
-    print(json.dumps(_plain(result), indent=2)) if as_json else _show(result)
+    print(json.dumps(plain(result), indent=2)) if as_json else _show(result)
 
 
 def _subject(
@@ -152,7 +169,7 @@ def _subject(
     return subject, subject.name, identity, about | {"weights": identity}, start.weights.parent, start.recipe
 
 
-def _usual(letter: str, frames: int) -> list[str]:
+def usual(letter: str, frames: int) -> list[str]:
     names = ["rPSNR", "rSSIM", "LPIPS", "rFID", "rIS"] if letter == "r" else ["gFID", "gIS"]
     from vitok.metrics.available import missing
     from vitok.metrics.names import METRICS
@@ -162,10 +179,10 @@ def _usual(letter: str, frames: int) -> list[str]:
     return names
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """JSON has no infinity: equal images have a PSNR of "inf"."""
     if isinstance(value, dict):
-        return {key: _plain(one) for key, one in value.items()}
+        return {key: plain(one) for key, one in value.items()}
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -40,7 +40,7 @@ def tokenizer(
         changes: Change a number of the recipe (loss.kl=1e-4, gan.weight=0.1) or of the resources (resources.zero=1).
         as_json: Print the result as JSON for programs.
     """
-    from vitok.config import Resources, check
+    from vitok.config import Recipe, Resources, check
     from vitok.metrics.names import named
     from vitok.overrides import override
     from vitok.study import place, scales, single
@@ -60,6 +60,7 @@ def tokenizer(
     tracker = Tracker(address(kept), kept, single.STUDY_NAME)
     start = starts.find(init, tracker) if init else None
     base, resources = known[choice.scale].base, known[choice.scale].resources
+    assert isinstance(base, Recipe)
     base = base.model_copy(update={"tokenizer": _tokenizer(variant, channels, size, frames, start.recipe if start else base), "seed": seed})
     given = dict(parsed(changes)) | ({"steps": str(steps)} if steps else {}) | ({"resources.workers": str(workers)} if workers else {})
     if start:

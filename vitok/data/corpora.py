@@ -1,6 +1,6 @@
 """What there is to train on: one description for every corpus, given as a URI. Nothing is decoded here.
 
-sample-photos, sample-motion      embedded: photographs, and clips of motions made from them (a class a motion)
+sample-photos, sample-motion      embedded: photographs (each a class), and clips of motions made from them (a class a motion)
 path/to/anything                  a folder or file; what lies there is recognised
 s3://, gs://, hf://datasets/...   the same, in a store
 imagenet:, coco:, ucf101:, kinetics:, images:, videos:, webdataset:, parquet:, idx:   before a path: do not guess
@@ -17,7 +17,7 @@ from typing import Any
 
 from vitok.data import archives, files, ingested, layouts, photos, tars
 from vitok.data.layouts import IMAGES, VIDEOS, Found, Listing, suffix
-from vitok.data.sample import MOTION, PHOTOS, RejectedError, Rejection
+from vitok.data.sample import MOTION, NO_LABEL, PHOTOS, RejectedError, Rejection
 from vitok.data.splits import Files, Kind, Split
 from vitok.errors import UsageError
 
@@ -179,10 +179,13 @@ def _recognise(uri: str, listing: Listing) -> str:
 
 def _embedded(uri: str) -> Found:
     if uri == PHOTOS:
+        # A photograph is a class of its own; the held-out ones are of none.
+        labels = (range(len(photos.TRAIN)), [NO_LABEL] * len(photos.VALIDATION))
         parts = [
-            layouts.table([(name, photos.locate(name).stat().st_size, -1) for name in part]) for part in (photos.TRAIN, photos.VALIDATION)
+            layouts.table([(name, photos.locate(name).stat().st_size, label) for name, label in zip(part, of, strict=True)])
+            for part, of in zip((photos.TRAIN, photos.VALIDATION), labels, strict=True)
         ]
-        return Found("image", Files(uri, parts[0], "image"), Files(uri, parts[1], "image"))
+        return Found("image", Files(uri, parts[0], "image"), Files(uri, parts[1], "image"), photos.CLASSES)
     from vitok.data import motion
 
     clips = [layouts.table([(name, 0, motion.label(name)) for name in motion.names(part)]) for part in (photos.TRAIN, photos.VALIDATION)]

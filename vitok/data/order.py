@@ -29,6 +29,28 @@ class Order:
         which = int(borders.searchsorted(drawn, side="right"))
         return int(members[which]), drawn - (int(borders[which - 1]) if which else 0)
 
+    def rows(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The same of many places (N,): units and rows, (N,) each."""
+        if self.sizes is None:
+            return self.units[places], np.zeros(len(places), np.int64)
+        windows = self.ends.searchsorted(places, side="right")
+        units, rows = np.empty((2, len(places)), np.int64)
+        for window in np.unique(windows).tolist():
+            here = windows == window
+            began, members, borders, mixed = _window(self, window)
+            drawn = mixed[places[here] - began]
+            which = borders.searchsorted(drawn, side="right")
+            units[here] = members[which]
+            rows[here] = drawn - borders[which] + self.sizes[members[which]]
+        return units, rows
+
+    def span(self, window: int) -> tuple[int, int, np.ndarray]:
+        """(place of its first sample, place after its last, its units) of a window."""
+        if self.sizes is None:
+            return 0, int(self.ends[0]), self.units
+        began, members, *_ = _window(self, window)
+        return began, int(self.ends[window]), members
+
 
 def epoch_order(count: int, sizes: np.ndarray | None, window: int, seed: int, epoch: int) -> Order:
     """The order of one epoch over `count` samples, in units of `sizes` samples each."""

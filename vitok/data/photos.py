@@ -5,7 +5,7 @@ centimetres aside. The held-out four are an animal, a still life, architecture a
 """
 
 import importlib.util
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from vitok.errors import UsageError
 
@@ -18,6 +18,9 @@ TRAIN = (
 VALIDATION = (
     "skimage/data/chelsea.png", "skimage/data/coffee.png", "skimage/data/rocket.jpg", "sklearn/datasets/images/china.jpg",
 )  # fmt: skip
+
+
+CLASSES = tuple(PurePosixPath(name).stem for name in TRAIN)
 
 
 def locate(name: str) -> Path:

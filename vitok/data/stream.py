@@ -39,6 +39,13 @@ class Batch:
     labels: np.ndarray | None = None  # (B,) int32, -1 where there is none
     numbers: np.ndarray | None = None  # (B,) of held-out views
 
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What is seen in training."""
+        return {"images": self.images, "labels": np.array([]) if self.labels is None else self.labels}
+
     def tensor(self) -> "Tensor":
         """The images. A copy where they lie in Ray's store, which nobody may write to."""
         import torch
@@ -83,6 +90,15 @@ class Source:
     pool: Dataset | None
     validation: Dataset | None  # decoded; None: as it is asked for
     rejected: frozenset[Rejection]  # known so far
+
+    @property
+    def max_rejected(self) -> float:
+        return self.data.max_rejected
+
+    @property
+    def count(self) -> int:
+        """Samples to train on."""
+        return sum(self.training.counts)
 
     @property
     def views(self) -> int:

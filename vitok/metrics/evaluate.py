@@ -1,7 +1,7 @@
 """An evaluation and what comes of it, whoever runs it: a rank of a training run here, a pool of actors in `metrics.pool`."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -18,6 +18,7 @@ from vitok.metrics.moments import Gaussian
 from vitok.metrics.names import Metric, networks
 from vitok.metrics.networks import NETWORKS
 from vitok.metrics.protocol import Protocol, code_version
+from vitok.metrics.rows import Rows
 from vitok.metrics.similarity import to_uint8
 from vitok.metrics.sources import Payload
 from vitok.metrics.statistics import Reference, Statistics
@@ -48,6 +49,10 @@ class Evaluation:
     reconstructions: Tensor
     rejected: frozenset[Rejection]
     images: int  # samples that were measured
+
+    def pictured(self, pictures: Tensor) -> "Evaluation":
+        """With samples for people, (N, 3, [T,] H, W) uint8, which are reconstructions of nothing."""
+        return replace(self, originals=pictures[:0], reconstructions=pictures)
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -138,15 +143,26 @@ class Judge:
         return values
 
 
-def enough(metrics: Sequence[Metric], known: Known) -> bool:
-    """Whether statistics are all that these metrics need of the reference: no sample of it has to be looked at again."""
+def enough(metrics: Sequence[Metric], known: Known, rows: Collection[str] = ()) -> bool:
+    """Whether what is at hand is all that these metrics need of the reference: no sample of it has to be looked at again. `rows` are
+    the networks of which the features of single samples are at hand, for KID, precision and recall."""
     sets = [metric for metric in metrics if not metric.paired and metric.statistic != "score"]
-    return all(metric.statistic in ("frechet", "infinity") and metric.network in known for metric in sets)
+    return all(
+        (metric.statistic in ("frechet", "infinity") and metric.network in known)
+        or (metric.statistic in ("kernel", "precision", "recall") and metric.network in rows)
+        for metric in sets
+    )
 
 
 def known_statistics(metrics: Sequence[Metric], statistics: Statistics, reference: Reference) -> Known:
     found = {name: statistics.find(reference, name) for name in networks(metric for metric in metrics if not metric.paired)}
     return {name: (gaussian, reference) for name, gaussian in found.items() if gaussian}
+
+
+def known_rows(tally: Tally, statistics: Statistics, reference: Reference) -> dict[str, Rows]:
+    """The features of single samples of the reference that are at hand, by network."""
+    found = {name: statistics.find_rows(reference, name, wanted) for name, wanted in tally.of_reference().items()}
+    return {name: rows for name, rows in found.items() if rows is not None}
 
 
 def references(tally: Tally, reference: Reference) -> Known:
@@ -160,14 +176,16 @@ def keep_statistics(known: Known, statistics: Statistics) -> None:
         statistics.keep(reference, network, gaussian)
 
 
-def concluded(tally: Tally, examples: Examples, rejected: frozenset[Rejection], reference: Reference, known: Known) -> Evaluation:
-    """The values of what was counted, each with its protocol; against `known` where that is at hand. Raises `VitokError` where
-    nothing was counted."""
+def concluded(
+    tally: Tally, examples: Examples, rejected: frozenset[Rejection], reference: Reference, known: Known, drawn: str = ""
+) -> Evaluation:
+    """The values of what was counted, each with its protocol; against `known` where that is at hand. `drawn` says how samples of a
+    generator came about. Raises `VitokError` where nothing was counted."""
     if not tally.seen.any():
         raise VitokError(f"no held-out sample could be decoded: {'; '.join(sorted(map(str, rejected))[:3])}")
     results = tally.results({name: gaussian for name, (gaussian, _) in known.items()})
     of = {name: found for name, (_, found) in known.items()}
-    protocols = {m.name: protocol(m, results[m.name], of.get(m.network, reference)) for m in tally.metrics}
+    protocols = {m.name: protocol(m, results[m.name], of.get(m.network, reference), drawn) for m in tally.metrics}
     pictures = [examples.kept[number] for number in sorted(examples.kept)]
     originals, outputs = (torch.stack(side) for side in zip(*pictures, strict=True)) if pictures else (torch.empty(0), torch.empty(0))
     per_image = {metric.name: tally.values[metric.name][tally.seen].tolist() for metric in tally.metrics if metric.paired}
@@ -175,11 +193,11 @@ def concluded(tally: Tally, examples: Examples, rejected: frozenset[Rejection], 
     return Evaluation(results, protocols, per_image, outside, originals, outputs, rejected, int(tally.seen.sum()))
 
 
-def protocol(metric: Metric, value: Value, reference: Reference) -> Protocol:
-    network = NETWORKS.get(metric.network)
+def protocol(metric: Metric, value: Value, reference: Reference, drawn: str) -> Protocol:
+    network, settings = NETWORKS.get(metric.network), "; ".join(filter(None, (value.settings, drawn)))
     prepared = PREPARED[metric.statistic if metric.paired else metric.network]
     return Protocol(
         metric=metric.name, network=metric.network, weights=network.sha256 if network else "", prepared=prepared,
         reference=reference.name, fingerprint=reference.fingerprint, views=reference.views, size=reference.size,
-        frames=reference.frames, count=value.count, settings=value.settings, seed=value.seed, code=code_version(),
+        frames=reference.frames, count=value.count, settings=settings, seed=value.seed, code=code_version(),
     )  # fmt: skip

@@ -6,7 +6,7 @@ it comes with, so that a sweep over guidance shows the same samples changing.
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -61,19 +61,23 @@ class Generator:
             about = json.loads((folder / ABOUT).read_text())
             state, tokenizer = load_file(folder / WEIGHTS), load_file(folder / TOKENIZER)
             known = About(about["corpus"], about["fingerprint"], tuple(about["classes"]), tuple(about["counts"]))
-        except (OSError, SafetensorError, ValueError, KeyError) as error:
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
             raise UsageError(f"{folder} is no finished generator: {error}") from None
         if (found := digest(tokenizer)) != recipe.start:
             raise UsageError(f"{folder / TOKENIZER} holds another tokenizer (SHA-256 {found}) than the generator's ({recipe.start})")
         return cls(name, recipe, known, state, tokenizer)
 
-    def open(self, device: torch.device, sampling: Sampling) -> Draw:
+    def with_recipe(self, recipe: Generation) -> "Generator":
+        """The same networks, sampled in another way."""
+        return replace(self, recipe=recipe)
+
+    def open(self, device: torch.device) -> Draw:
         cfg = self.recipe.tokenizer.tokenizer
         model = DiT(self.recipe.dit, cfg.channels, cfg.grid, len(self.about.classes) if self.recipe.conditional else 0)
         model.load_state_dict(self.state)
         decoder = Tokenizer(cfg)
         decoder.load_state_dict(self.tokenizer)
-        return drawing(model.to(device).eval(), decoder.to(device).eval(), self.recipe, sampling, device)
+        return drawing(model.to(device).eval(), decoder.to(device).eval(), self.recipe, self.recipe.sampling, device)
 
 
 def drawing(model: DiT, decoder: Tokenizer, recipe: Generation, sampling: Sampling, device: torch.device) -> Draw:
@@ -84,7 +88,8 @@ def drawing(model: DiT, decoder: Tokenizer, recipe: Generation, sampling: Sampli
     def draw(numbers: np.ndarray, labels: np.ndarray) -> Tensor:
         noise = torch.from_numpy(np.stack([noise_of(recipe, int(number)) for number in numbers])).to(device)
         classes = torch.from_numpy(labels.astype(np.int64)).to(device)
-        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
+        # Not inference_mode: the rotations that RoPE keeps would be of no use to a training in this process.
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
             for latents in diffusion.walk(guided, path, noise, classes):
                 noise = latents
             pixels = decoder.decode(model.restored(noise))

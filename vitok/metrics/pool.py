@@ -1,4 +1,4 @@
-"""An evaluation by a pool of actors: Ray Data's tasks decode, the actors reconstruct and measure, this process counts.
+"""An evaluation by a pool of actors: Ray Data's tasks decode, the actors reconstruct (or draw) and measure, this process counts.
 
 Blocks come in the order of the views, each once however often an actor died under it, so that the result does not depend on
 how many actors there were. What has been counted is kept every now and then: the same call goes on from there.
@@ -18,6 +18,7 @@ import ray
 import ray.data
 import torch
 from ray.data import ActorPoolStrategy
+from torch import Tensor
 
 from vitok.baselines.subject import Subject
 from vitok.data import tasks
@@ -27,8 +28,10 @@ from vitok.data.stream import Rejected, columns, reasons
 from vitok.errors import VitokError
 from vitok.losses import to_pixels
 from vitok.metrics.evaluate import Examples
+from vitok.metrics.generators import Generator
 from vitok.metrics.measure import SAID, Columns, Measurer, need_frames
 from vitok.metrics.names import Metric
+from vitok.metrics.similarity import to_uint8
 from vitok.metrics.sources import Payload
 from vitok.metrics.tally import Sizes, Tally
 
@@ -54,6 +57,7 @@ class Pass:
     actors: int
     gpus: int  # of each actor, 0 or 1
     threads: int  # of each actor, without a GPU
+    drawn: Generator | None = None  # draws the samples with these numbers; nothing is read then
 
     @property
     def sizes(self) -> Sizes:
@@ -81,9 +85,8 @@ class Evaluator:
         self.problem = ""
         try:
             self.coder = asked.subject.open(self.device) if asked.subject else None
-            self.measurer = Measurer(
-                asked.metrics, asked.payloads, self.device, asked.both, lambda n: asked.reader.name(int(asked.numbers[n]))
-            )
+            self.draw = asked.drawn.open(self.device) if asked.drawn else None
+            self.measurer = Measurer(asked.metrics, asked.payloads, self.device, asked.both, self._name)
         except VitokError as error:
             self.problem = str(error)
 
@@ -94,6 +97,9 @@ class Evaluator:
         except VitokError as error:
             return self._failed(str(error))
 
+    def _name(self, number: int) -> str:
+        return f"sample {number}" if self.draw else self.asked.reader.name(int(self.asked.numbers[number]))
+
     def _failed(self, reason: str) -> Columns:
         return {"error": np.array([reason], dtype=object)}
 
@@ -103,13 +109,7 @@ class Evaluator:
         found: Columns = {"number": block["number"], "ok": ok, "rejected": block["rejected"]}
         if not len(numbers):
             return found
-        images = torch.from_numpy(np.ascontiguousarray(block["image"][ok])).to(self.device)
-        originals, values = images.movedim(-1, 1), {}
-        pixels = to_pixels(images) if self.coder or self.asked.generated else None
-        outputs = pixels
-        if self.coder and pixels is not None:
-            with torch.inference_mode():
-                outputs, values = self.coder(pixels)
+        originals, outputs, values = self._drawn(numbers) if self.draw else self._read(block["image"][ok])
         measured = self.measurer(numbers, originals, outputs) | {f"{SAID}{name}": value.cpu().numpy() for name, value in values.items()}
         found |= {name: _spread(column, ok) for name, column in measured.items()}
         if outputs is not None:
@@ -117,6 +117,22 @@ class Evaluator:
             examples.add(numbers, originals, outputs)
             found["example"] = np.array([_packed(examples, number) for number in block["number"].tolist()], dtype=object)
         return found
+
+    def _drawn(self, numbers: np.ndarray) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]:
+        """(originals, which a drawn sample has none of: itself; outputs; values that the subject tells of them)"""
+        assert self.draw and self.asked.drawn
+        outputs = self.draw(numbers, self.asked.drawn.about.labels(numbers))
+        return to_uint8(outputs), outputs, {}
+
+    def _read(self, pictures: np.ndarray) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]:
+        """Likewise, of samples that were read."""
+        images = torch.from_numpy(np.ascontiguousarray(pictures)).to(self.device)
+        originals = images.movedim(-1, 1)
+        if not self.coder:
+            return originals, to_pixels(images) if self.asked.generated else None, {}
+        with torch.inference_mode():
+            outputs, values = self.coder(to_pixels(images))
+        return originals, outputs, values
 
 
 def run(asked: Pass, kept: Path | None, progress: Callable[[int, int, int], None]) -> Counted:
@@ -154,6 +170,8 @@ def _blocks(asked: Pass, first: int) -> Iterator[Columns]:
 
     def make(block: int) -> tasks.Columns:
         rows = range(first + block * each, min(first + (block + 1) * each, total))
+        if asked.drawn:
+            return {"number": np.array(rows), "ok": np.ones(len(rows), bool), "rejected": np.full(len(rows), "[]", dtype=object)}
         return columns(reader.views(numbers[rows.start : rows.stop].tolist()), reader) | {"number": np.array(rows)}
 
     blocks = tasks.dataset(make, count, cpus=DECODING)

@@ -17,6 +17,7 @@ import torch
 from vitok.errors import UsageError
 from vitok.metrics.moments import Gaussian
 from vitok.metrics.networks import NETWORKS
+from vitok.metrics.rows import Rows
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,21 @@ class Statistics:
     def keep(self, reference: Reference, network: str, gaussian: Gaussian) -> None:
         export(self._path(reference, network), reference, network, gaussian)
 
+    def find_rows(self, reference: Reference, network: str, wanted: np.ndarray) -> Rows | None:
+        """The features of single samples that KID, precision and recall compare with, if all of these are there."""
+        path = self._path(reference, network).with_suffix(".rows.npz")
+        if not path.is_file():
+            return None
+        with np.load(path, allow_pickle=False) as file:
+            rows = Rows(len(file["slot"]), np.flatnonzero(file["slot"] >= 0), file["rows"].shape[1])
+            rows.slot, rows.rows, rows.filled = file["slot"], file["rows"], file["filled"]
+        return rows if (rows.slot[wanted] >= 0).all() else None
+
+    def keep_rows(self, reference: Reference, network: str, rows: Rows) -> None:
+        buffer = io.BytesIO()
+        np.savez(buffer, slot=rows.slot, rows=rows.rows, filled=rows.filled)
+        _write(self._path(reference, network).with_suffix(".rows.npz"), buffer.getvalue())
+
     def _path(self, reference: Reference, network: str) -> Path:
         return self.folder / f"{network}-{reference.key(network)}.npz"
 
@@ -60,9 +76,13 @@ def export(path: Path, reference: Reference, network: str, gaussian: Gaussian) -
     about = asdict(reference) | {"network": network, "weights": NETWORKS[network].sha256, "count": gaussian.count}
     buffer = io.BytesIO()
     np.savez(buffer, mu=gaussian.mean.numpy(), sigma=gaussian.covariance.numpy(), vitok=np.array(json.dumps(about)))
+    _write(path, buffer.getvalue())
+
+
+def _write(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{hashlib.sha256(buffer.getvalue()).hexdigest()[:8]}.partial")
-    partial.write_bytes(buffer.getvalue())
+    partial = path.with_name(f"{path.name}.{hashlib.sha256(content).hexdigest()[:8]}.partial")
+    partial.write_bytes(content)
     partial.replace(path)
 
 

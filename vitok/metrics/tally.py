@@ -127,11 +127,6 @@ class Tally:
             else:
                 self.rows[name] = rows
 
-    def compare_with(self, reference: "Tally") -> None:
-        """Take the samples of another tally as the reference."""
-        self.parts |= {name: parts for name, parts in reference.parts.items() if name.endswith("/original")}
-        self.rows |= {name: rows for name, rows in reference.rows.items() if name.endswith("/original")}
-
     def state(self) -> dict[str, np.ndarray]:
         """All of it as plain arrays, to be kept and gone on from."""
         arrays = {"seen": self.seen} | {f"values:{name}": values for name, values in self.values.items()}
@@ -172,6 +167,11 @@ class Tally:
     def _fresh_rows(self, name: str, width: int) -> Rows:
         network, _, side = name.partition("/")
         return Rows(self._count(network, side), self._wanted(network, side, self._statistics(network)), width)
+
+    def of_reference(self) -> dict[str, np.ndarray]:
+        """By network: the samples of the reference whose own features a metric needs."""
+        names = networks(metric for metric in self.metrics if metric.statistic in ("kernel", "precision", "recall"))
+        return {name: self._wanted(name, "original", self._statistics(name)) for name in names}
 
     def _statistics(self, network: str) -> set[str]:
         return {metric.statistic for metric in self.metrics if metric.network == network}

@@ -31,6 +31,14 @@ def rotation(grid: tuple[int, int, int], head_width: int, device: torch.device) 
     return angle.cos().float(), angle.sin().float()
 
 
+@lru_cache(maxsize=64)
+def waves(grid: tuple[int, int, int], width: int, device: torch.device) -> Tensor:
+    """Absolute positions (L, width), float32: cosines and sines of the same angles, over a whole width instead of a head's."""
+    axes = [torch.arange(n, device=device) for n in grid]
+    angle = angles(torch.cartesian_prod(*axes), width)
+    return torch.cat([angle.cos(), angle.sin()], dim=1).float()
+
+
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate dimension i of x (B, heads, L, head_width) against dimension i + head_width / 2."""
     a, b = x.chunk(2, dim=-1)

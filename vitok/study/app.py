@@ -80,6 +80,11 @@ class Asked:
     key: str
     changes: dict[str, str]
 
+    @property
+    def planned(self) -> list[grid.Cell]:
+        """With the tokenizers that cells of generators need, unless they are there."""
+        return [*grid.tokenizers(self.cells, self.corpora.fingerprint), *self.cells]
+
 
 def _ask(study: Study, options: Options, offered: dict[str, float] | None = None) -> Asked:
     changes = parsed(options.changes)
@@ -91,7 +96,7 @@ def _ask(study: Study, options: Options, offered: dict[str, float] | None = None
     from vitok.study.identity import key
 
     corpora = open_corpora(options.corpus)
-    cells = grid.cells(scale, options.seeds, corpora.fingerprint)
+    cells = grid.cells(scale, options.seeds, corpora.fingerprint, grid.classes(corpora))
 
     return Asked(scale, choice, corpora, cells, key(study.name, choice.scale, corpora.uri, changes), changes)
 
@@ -109,7 +114,7 @@ def parsed(texts: tuple[str, ...]) -> dict[str, str]:
 
 def _plan(study: Study, options: Readable) -> None:
     asked = _ask(study, options)
-    planned = plan(asked.cells, asked.scale, asked.choice.scale, asked.choice.reason, asked.corpora.uri)
+    planned = plan(asked.planned, asked.scale, asked.choice.scale, asked.choice.reason, asked.corpora.uri)
     if options.json:
         print(json.dumps(planned.json(), indent=2))
     else:
@@ -135,7 +140,7 @@ def _run(study: Study, options: Options) -> None:
     done = tracker.finished(cell.digest for cell in asked.cells)
     sweep = Sweep(study, asked.scale, asked.choice.scale, asked.corpora, asked.cells, asked.key, asked.changes, storage, tracker)
     if len(done) < len(asked.cells):
-        planned = plan(asked.cells, asked.scale, asked.choice.scale, asked.choice.reason, asked.corpora.uri)
+        planned = plan(asked.planned, asked.scale, asked.choice.scale, asked.choice.reason, asked.corpora.uri)
         say.line(planned.summary())
         for warning in planned.warnings:
             say.line(f"warning: {warning}")
@@ -183,7 +188,7 @@ def _report(study: Study, options: Readable) -> None:
 def _show_plan(study: Study, planned: Plan) -> None:
     from vitok.study.tables import show
 
-    columns = ("variant", "c", "L", "E", "compression", "params_m", "gmacs", "seed", "steps", "worker_gb", "training_flops", "time")
+    columns = ("variant", "dit", "c", "L", "E", "compression", "params_m", "gmacs", "seed", "steps", "worker_gb", "training_flops", "time")
     rows = [row | {"time": duration(row["hours"])} for row in planned.rows]
     show(f"{study.name} at scale {planned.scale} ({planned.reason}), corpus {planned.corpus}", columns, rows)
     print(f"{planned.summary()}; {planned.workers} worker(s) a trial")

@@ -36,7 +36,7 @@ def grows_with_floats(metric: str, at_least: float, source: str) -> Claim:
         try:
             fit = log_linear(rows, metric)
         except VitokError as error:
-            return _open(f"{metric} grows linearly with log E", source, str(error), at_least)
+            return undecided(f"{metric} grows linearly with log E", source, str(error), at_least)
         low, high = fit.pearson_r_interval
         verdict = "supported" if low >= at_least else "not supported" if high < at_least else "inconclusive"
         evidence = (
@@ -58,12 +58,12 @@ def shape_is_free(metric: str, at_most: float, source: str) -> Claim:
     def judge(rows: list[Row]) -> Verdict:
         rows = [row for row in rows if metric in row]
         if not rows:
-            return _open(_SHAPE.format(metric), source, f"{metric} was measured, by one protocol, in no cell", at_most)
+            return undecided(_SHAPE.format(metric), source, f"{metric} was measured, by one protocol, in no cell", at_most)
         values = {row["cell"]: np.array(row["per_image"][metric]) for row in rows}
         count = min(len(v) for v in values.values())
         everything = _gap(rows, values, np.arange(count))
         if everything is None:
-            return _open(_SHAPE.format(metric), source, "no two patch sizes share a value of E", at_most)
+            return undecided(_SHAPE.format(metric), source, "no two patch sizes share a value of E", at_most)
         draws = [gap for pick in resamples(count, lambda _: True) if (gap := _gap(rows, values, pick)) is not None]
         low, high = interval(draws)
         verdict = "supported" if high <= at_most else "not supported" if low > at_most else "inconclusive"
@@ -76,7 +76,7 @@ def shape_is_free(metric: str, at_most: float, source: str) -> Claim:
     return judge
 
 
-def _open(claim: str, source: str, reason: str, bound: float) -> Verdict:
+def undecided(claim: str, source: str, reason: str, bound: float) -> Verdict:
     """What cannot be judged."""
     return Verdict(claim, source, "inconclusive", reason, float("nan"), (float("nan"), float("nan")), bound)
 

@@ -13,10 +13,13 @@ from vitok.config import Data
 from vitok.data.corpora import Corpora
 from vitok.data.reader import Reader
 from vitok.data.stream import Part
+from vitok.data.stream import reader as open_reader
 from vitok.errors import UsageError, VitokError
 from vitok.metrics import pool, statistics
 from vitok.metrics.available import Available
+from vitok.metrics.drawn import described
 from vitok.metrics.evaluate import Evaluation, Known, concluded, enough, keep_statistics, known_statistics, references
+from vitok.metrics.generators import Generator
 from vitok.metrics.measure import SAID
 from vitok.metrics.names import networks
 from vitok.metrics.statistics import Reference, Statistics
@@ -24,7 +27,9 @@ from vitok.metrics.tally import RANK
 from vitok.study import place
 from vitok.study.progress import Progress
 from vitok.study.recorder import PROTOCOL
-from vitok.study.run import STATISTICS, warn_rejected
+from vitok.study.reference import looked_at
+from vitok.study.round import STATISTICS
+from vitok.study.run import warn_rejected
 from vitok.study.tracking import CORPUS, FOLDER, STUDY, Tracker
 
 STUDY_NAME = "eval"  # the experiment in MLflow, and the folder in the storage
@@ -52,13 +57,20 @@ class Asked:
     origin: Path | None  # the folder of the run that the checkpoint is of
     storage: Path
     tracker: Tracker
+    drawn: Generator | None = None  # draws the samples, `samples` of them
+
+    @property
+    def unpaired(self) -> bool:
+        """Whether what is measured are samples of their own, not reconstructions."""
+        return self.generated is not None or self.drawn is not None
 
     @property
     def digest(self) -> str:
         file = hashlib.sha256(self.reference_file.read_bytes()).hexdigest() if self.reference_file else ""
+        samples = self.generated.fingerprint if self.generated else described(self.drawn.recipe) if self.drawn else ""
+        data, metrics = self.data.model_dump(mode="json"), [metric.name for metric in self.found.metrics]
         text = [
-            self.identity, self.generated.fingerprint if self.generated else "", self.corpora.fingerprint, self.part, self.size,
-            self.frames, self.data.model_dump(mode="json"), self.samples, [metric.name for metric in self.found.metrics], file,
+            self.identity, samples, self.corpora.fingerprint, self.part, self.size, self.frames, data, self.samples, metrics, file,
         ]  # fmt: skip
         return hashlib.sha256(json.dumps(text, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -90,21 +102,20 @@ def run(asked: Asked, offered: dict[str, float], say: Progress) -> dict[str, Any
 
 
 def _measure(asked: Asked, offered: dict[str, float], say: Progress) -> tuple[Evaluation, dict[str, float]]:
-    from vitok.data.stream import reader
-
-    held = reader(asked.corpora, asked.part, asked.data, asked.size, asked.frames)
-    chosen = _chosen(held, 0 if asked.generated else asked.samples)
+    held = open_reader(asked.corpora, asked.part, asked.data, asked.size, asked.frames)
+    chosen = _chosen(held, 0 if asked.unpaired else asked.samples)
     share = "" if len(chosen) == _views(held) else f", {len(chosen)} of {_views(held)} views, evenly spread"
     uri, fingerprint = asked.corpora.uri, asked.corpora.fingerprint
     reference = Reference.of_corpus(uri, fingerprint, asked.part, held.about() + share, asked.size, asked.frames)
     store, metrics = Statistics(asked.storage / STATISTICS), asked.found.metrics
-    known = _from_file(asked, reference) if asked.reference_file else known_statistics(metrics, store, reference)
+    given = _from_file(asked, reference) if asked.reference_file else None
+    known = given if given is not None else known_statistics(metrics, store, reference)
     wanted = pool.Pass(
         held, chosen, asked.subject, metrics, asked.found.payloads, both=not enough(metrics, known), generated=False, outputs=0,
         references=0, batch=asked.batch, actors=_actors(asked, offered), gpus=_gpus(offered), threads=1,
     )  # fmt: skip
-    if asked.generated:
-        return _generated(asked, wanted, reader(asked.generated, "all", asked.data, asked.size, asked.frames), reference, known, say), {}
+    if asked.unpaired:
+        return _generated(asked, wanted, reference, given, say), {}
     counted = _pass(asked, wanted, "measured", say)
     if wanted.both:
         known = references(counted.tally, reference)
@@ -116,21 +127,23 @@ def _measure(asked: Asked, offered: dict[str, float], say: Progress) -> tuple[Ev
     return concluded(counted.tally, counted.examples, rejected, reference, known), extras
 
 
-def _generated(asked: Asked, wanted: pool.Pass, samples: Reader, reference: Reference, known: Known, say: Progress) -> Evaluation:
-    """Two passes: the reference, where its statistics are not at hand, and the samples."""
-    numbers = by_name(samples)[_chosen(samples, asked.samples)]
-    counts = {"outputs": len(numbers), "references": len(wanted.numbers)}
-    looked = None
-    if wanted.both:
-        looked = _pass(asked, replace(wanted, subject=None, **counts), "reference", say).tally
-        known = references(looked, reference)
-        keep_statistics(known, Statistics(asked.storage / STATISTICS))
+def _generated(asked: Asked, wanted: pool.Pass, reference: Reference, known: Known | None, say: Progress) -> Evaluation:
+    """Two passes: over the reference, where what is needed of it is not at hand; and over the samples, which are read or drawn."""
+    if asked.drawn:
+        samples = replace(wanted, numbers=np.arange(asked.samples), drawn=asked.drawn)
+    else:
+        assert asked.generated
+        read = open_reader(asked.generated, "all", asked.data, asked.size, asked.frames)
+        samples = replace(wanted, reader=read, numbers=by_name(read)[_chosen(read, asked.samples)], generated=True)
+    outputs, references = len(samples.numbers), len(wanted.numbers)
+    known, rows = looked_at(wanted, outputs, reference, Statistics(asked.storage / STATISTICS), known, say)
     _export(asked, known)
-    counted = _pass(asked, replace(wanted, reader=samples, numbers=numbers, both=False, generated=True, **counts), GENERATED, say)
-    if looked:
-        counted.tally.compare_with(looked)
+    counted = _pass(asked, replace(samples, subject=None, both=False, outputs=outputs, references=references), GENERATED, say)
+    counted.tally.rows |= {f"{name}/original": each for name, each in rows.items()}
     warn_rejected(frozenset(map(str, counted.rejected.found.values())), say)
-    return concluded(counted.tally, counted.examples, frozenset(counted.rejected.found.values()), reference, known)
+    rejected = frozenset(counted.rejected.found.values())
+    drawn = described(asked.drawn.recipe) if asked.drawn else ""
+    return concluded(counted.tally, counted.examples, rejected, reference, known, drawn)
 
 
 def _pass(asked: Asked, wanted: pool.Pass, what: str, say: Progress) -> pool.Counted:
@@ -178,7 +191,7 @@ def _record(asked: Asked, evaluation: Evaluation, summary: dict[str, Any], say: 
     tags |= {STUDY: STUDY_NAME, CORPUS: asked.corpora.fingerprint, FOLDER: str(asked.folder)}
     values = evaluation.metrics | {"images": float(evaluation.images), "outside": evaluation.outside}
     artifacts = {"per_image.json": json.dumps(evaluation.per_image).encode()}
-    if len(evaluation.originals):
+    if len(evaluation.originals) and not asked.drawn:
         artifacts["reconstructions.png"] = side_by_side(evaluation.originals, evaluation.reconstructions)
         (asked.folder / "reconstructions.png").write_bytes(artifacts["reconstructions.png"])
     params = {"subject": asked.label, "size": asked.size, "frames": asked.frames}

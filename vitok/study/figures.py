@@ -43,14 +43,14 @@ def against_floats(rows: list[Row], metrics: tuple[str, ...], fits: dict[str, Fi
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.minorticks_off()
         axis.set_xlabel("E = L · c (floats of the latent)")
-        axis.set_ylabel(_labelled(METRICS[metric]))
+        axis.set_ylabel(labelled(METRICS[metric]))
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].legend(frameon=False, fontsize=9)
     return figure
 
 
-def _labelled(metric: Metric) -> str:
+def labelled(metric: Metric) -> str:
     unit = f" ({metric.unit})" if metric.unit else ""
     return f"{metric.name}{unit} {'↑' if metric.higher else '↓'}"
 

@@ -41,13 +41,15 @@ class Fit:
 
 
 def log_linear(rows: list[Row], metric: str) -> Fit:
-    """Least squares of a metric on log2 E (Figure 3). Raises `VitokError` with fewer than three values of E."""
+    """Least squares of a metric on log2 E (Figure 3). Raises `VitokError` with fewer than three values of E, or one of the metric."""
     from scipy.stats import rankdata
 
     rows = [row for row in rows if metric in row]
     x, y = np.log2([float(row["E"]) for row in rows]), np.array([float(row[metric]) for row in rows])
     if len(set(x.tolist())) < 3:
         raise VitokError(f"a fit of {metric} on log2 E needs three values of E, there are {len(set(x.tolist()))}")
+    if np.ptp(y) == 0:
+        raise VitokError(f"{metric} is {y[0]:g} in every cell: nothing to correlate with log2 E")
 
     def measures(pick: np.ndarray) -> np.ndarray:
         """(slope, intercept, Pearson's r, Spearman's rho) of each row of an index array (resamples, cells)."""

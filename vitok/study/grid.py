@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vitok import accounting, variants
-from vitok.config import Recipe, check
+from vitok.config import Generation, Recipe, Training, check
 from vitok.errors import UsageError
 from vitok.metrics.names import named
 from vitok.overrides import override, require
@@ -15,9 +15,14 @@ from vitok.study.study import Scale
 
 @dataclass(frozen=True)
 class Cell:
-    recipe: Recipe
+    recipe: Training
     digest: str  # of the recipe and the corpus
     label: str  # for people
+    classes: int  # of the corpus
+
+    @property
+    def described(self) -> dict[str, Any]:
+        return describe(self.recipe, self.classes)
 
 
 def apply(scale: Scale, changes: dict[str, str]) -> Scale:
@@ -37,41 +42,70 @@ def apply(scale: Scale, changes: dict[str, str]) -> Scale:
             raise UsageError(f"{key} is an axis of the grid ({', '.join(map(str, grid[key]))}): set grid.{key}=... instead")
         else:
             recipe[key] = value
-    changed = Scale(override(scale.base, recipe), override(scale.resources, resources), grid)
+    own = {key: value for key, value in resources.items() if key != "metrics"}
+    first = override(scale.tokenizers, own) if scale.tokenizers else None
+    changed = Scale(override(scale.base, recipe), override(scale.resources, resources), grid, first)
     named(changed.resources.metrics)
     return changed
 
 
-def cells(scale: Scale, seeds: Sequence[int], fingerprint: str) -> list[Cell]:
-    """All cells, cheapest first. Raises `UsageError` that lists every impossible one."""
+def cells(scale: Scale, seeds: Sequence[int], fingerprint: str, classes: int = 0) -> list[Cell]:
+    """All cells, cheapest first. A seed is the generator's and its tokenizer's. Raises `UsageError` that lists every impossible one."""
     found: dict[str, Cell] = {}
     problems: list[str] = []
     for values in itertools.product(*scale.grid.values()):
         changes = dict(zip(scale.grid, values, strict=True))
         for seed in seeds:
             try:
-                recipe = override(scale.base, {**changes, "seed": seed})
+                recipe = override(scale.base, {**changes, **dict.fromkeys(_seeds(scale.base), seed)})
                 check(recipe, scale.resources)
             except UsageError as error:
                 problems.append(f"{', '.join(f'{key}={value}' for key, value in changes.items())}: {error}")
                 break
-            cell = Cell(recipe, recipe.digest(fingerprint), label(recipe))
+            cell = Cell(recipe, recipe.digest(fingerprint), label(recipe), classes)
             found[cell.digest] = cell
     if problems:
         raise UsageError(f"{len(problems)} impossible cell(s): " + "; ".join(problems))
     return sorted(found.values(), key=lambda cell: accounting.training_flops(cell.recipe))
 
 
-def label(recipe: Recipe) -> str:
+def tokenizers(cells: Sequence[Cell], fingerprint: str) -> list[Cell]:
+    """The tokenizers that these cells' generators are trained on, each once."""
+    recipes = {cell.recipe.tokenizer.digest(fingerprint): cell.recipe.tokenizer for cell in cells if isinstance(cell.recipe, Generation)}
+    found = [Cell(recipe, digest, label(recipe), 0) for digest, recipe in recipes.items()]
+    return sorted(found, key=lambda cell: accounting.training_flops(cell.recipe))
+
+
+def _seeds(base: Training) -> tuple[str, ...]:
+    return ("seed", "tokenizer.seed") if isinstance(base, Generation) else ("seed",)
+
+
+def classes(corpora: Any) -> int:
+    """Of the corpus, or of that of a mixture that has the most."""
+    return max(len(corpus.classes) for _, corpus in corpora.parts)
+
+
+def label(recipe: Training) -> str:
+    if isinstance(recipe, Generation):
+        of = label(recipe.tokenizer)
+        seeds = "" if recipe.seed == recipe.tokenizer.seed else f" (DiT seed={recipe.seed})"
+        return f"{variants.dit_name(recipe.dit)} on {of}{seeds}"
+    assert isinstance(recipe, Recipe)
     return f"{variants.name(recipe.tokenizer)} c={recipe.tokenizer.channels} seed={recipe.seed}"
 
 
-def describe(recipe: Recipe) -> dict[str, Any]:
-    """The columns of a cell in plans, tables and MLflow: the paper's letters and the costs."""
-    cfg = recipe.tokenizer
-    price = accounting.cost(cfg)
-    return {
-        "variant": variants.name(cfg), "p": cfg.patch, "q": cfg.stride, "c": cfg.channels, "L": cfg.tokens, "E": cfg.floats,
-        "compression": round(cfg.compression, 3), "params_m": round(price.params / 1e6, 3),
-        "gmacs": round(price.macs / 1e9, 6), "seed": recipe.seed,
+def describe(recipe: Training, classes: int = 0) -> dict[str, Any]:
+    """The columns of a cell in plans, tables and MLflow: the paper's letters and the costs, of a generator those of its DiT."""
+    tokenizer = recipe.tokenizer if isinstance(recipe, Generation) else recipe
+    assert isinstance(tokenizer, Recipe)
+    cfg = tokenizer.tokenizer
+    found: dict[str, Any] = {"variant": variants.name(cfg)}
+    price: accounting.Cost | accounting.GeneratorCost = accounting.cost(cfg)
+    if isinstance(recipe, Generation):
+        found |= {"dit": variants.dit_name(recipe.dit)}
+        price = accounting.generator_cost(recipe.dit, cfg.tokens, cfg.channels, classes if recipe.conditional else 0)
+    found |= {
+        "p": cfg.patch, "q": cfg.stride, "c": cfg.channels, "L": cfg.tokens, "E": cfg.floats, "compression": round(cfg.compression, 3),
+        "params_m": round(price.params / 1e6, 3), "gmacs": round(price.macs / 1e9, 6), "seed": recipe.seed,
     }  # fmt: skip
+    return found | ({"cfg": recipe.sampling.cfg} if isinstance(recipe, Generation) else {})

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bars
 from rich.table import Table
 
-from vitok.config import Recipe
+from vitok.config import Training
 from vitok.study.progress import EVERY, Progress, beside, latest
 
 PHASES = ("data", "compute", "evaluation", "logging", "checkpoint")
@@ -24,12 +24,12 @@ class Panel:
         self.say = say
 
     @contextmanager
-    def following(self, recorder: Any, run_id: str, name: str, recipe: Recipe) -> Iterator[None]:
+    def following(self, recorder: Any, run_id: str, name: str, recipe: Training) -> Iterator[None]:
         """Show where the run stands until the block ends."""
         with beside(self._live if self.say.console.is_terminal else self._plain, recorder, run_id, name, recipe):
             yield
 
-    def _live(self, recorder: Any, run_id: str, name: str, recipe: Recipe, ended: threading.Event) -> None:
+    def _live(self, recorder: Any, run_id: str, name: str, recipe: Training, ended: threading.Event) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
         bars = Bars(*columns, console=self.say.console)
         bar, told = bars.add_task(name, total=recipe.steps), 0
@@ -43,7 +43,7 @@ class Panel:
                 if over:
                     return
 
-    def _plain(self, recorder: Any, run_id: str, name: str, recipe: Recipe, ended: threading.Event) -> None:
+    def _plain(self, recorder: Any, run_id: str, name: str, recipe: Training, ended: threading.Event) -> None:
         told, shown, next_line = 0, 0, time.monotonic() + EVERY
         while True:
             over = ended.wait(0.5)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vitok import accounting, memory
-from vitok.study.grid import Cell, describe
+from vitok.study.grid import Cell
 from vitok.study.study import Scale
 
 
@@ -40,23 +40,24 @@ class Plan:
 
 def plan(cells: list[Cell], scale: Scale, name: str, reason: str, corpus: str) -> Plan:
     resources = scale.resources
+    kinds = [resources if isinstance(cell.recipe, type(scale.base)) else (scale.tokenizers or resources) for cell in cells]
     unit = "GPU" if resources.gpus_per_worker else "core"
     device = f"{resources.tflops:g} TFLOP/s a {unit}, {resources.utilisation:.0%} of it expected"
     rows = [
-        describe(cell.recipe)
+        cell.described
         | {
             "steps": cell.recipe.steps,
             "batch_size": cell.recipe.batch_size,
             "training_flops": accounting.training_flops(cell.recipe),
-            "hours": accounting.run_hours(cell.recipe, resources),
-            "worker_gb": memory.step_memory(cell.recipe, resources)["peak"] / 1e9,
+            "hours": accounting.run_hours(cell.recipe, own),
+            "worker_gb": memory.step_memory(cell.recipe, own)["peak"] / 1e9,
             "cell": cell.digest,
         }
-        for cell in cells
+        for cell, own in zip(cells, kinds, strict=True)
     ]
     cores = (os.cpu_count() or 1) // resources.want(scale.base)["CPU"]
     at_once = None if resources.gpus_per_worker else max(1, min(cores, len(rows)))
-    short = [f"{cell.label}: {lack}" for cell in cells if (lack := memory.shortage(cell.recipe, resources))]
+    short = [f"{c.label}: {lack}" for c, own in zip(cells, kinds, strict=True) if (lack := memory.shortage(c.recipe, own))]
     return Plan(name, reason, corpus, rows, device, resources.workers, at_once, short)
 
 

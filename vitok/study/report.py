@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from vitok.errors import VitokError
+from vitok.study.optimum import whole
 from vitok.study.protocols import comparable, described, measured
 from vitok.study.study import Row, Study
 from vitok.study.tracking import CELLS, CORPUS, SCALE, Tracker
 
-COLUMNS = ("variant", "p", "q", "c", "L", "E", "compression", "params_m", "gmacs", "seed")
+COLUMNS = ("variant", "dit", "p", "q", "c", "L", "E", "compression", "params_m", "gmacs", "seed", "cfg")
 
 
 def write(study: Study, tracker: Tracker, sweep: str, folder: Path) -> dict[str, Any]:
@@ -27,7 +28,7 @@ def write(study: Study, tracker: Tracker, sweep: str, folder: Path) -> dict[str,
         raise VitokError(f"{study.name}: no finished cell to report on; `run` it first")
     rows = sorted(tracker.rows(runs.values()), key=lambda row: (row["E"], row["p"], row["seed"]))
     for row in rows:
-        content = tracker.artifact(row["run_id"], "per_image.json")
+        content = None if generated(row) else tracker.artifact(row["run_id"], "per_image.json")
         row["per_image"] = json.loads(content) if content else {}
     rows, problems = comparable(rows)
     metrics, fits = measured(rows), {}
@@ -56,16 +57,26 @@ def write(study: Study, tracker: Tracker, sweep: str, folder: Path) -> dict[str,
         "study": study.name, "question": study.question, "scale": parent.data.tags[SCALE], "cells_finished": len(rows),
         "cells_planned": len(wanted), "fits": {name: fit.json() for name, fit in fits.items()},
         "claims": [verdict.json() for verdict in verdicts], "problems": problems,
-        "results": [{name: row.get(name) for name in (*COLUMNS, *metrics)} for row in rows],
+        "results": [{name: row.get(name) for name in (*columns(rows), *metrics)} for row in rows],
         "report": str(folder / "index.html"),
     }  # fmt: skip
     _replace(folder / "index.html", _page(study, tracker, parent.data.tags, rows, metrics, summary, pictures["svg"]).encode())
     return summary
 
 
+def columns(rows: list[Row]) -> tuple[str, ...]:
+    """Those that any of the rows has."""
+    return tuple(name for name in COLUMNS if any(name in row for row in rows))
+
+
+def generated(row: Row) -> bool:
+    """Whether it is a generator's cell. It has other artifacts, and to ask MLflow for one that is not there takes its retries."""
+    return "dit" in row
+
+
 def _csv(rows: list[Row], metrics: tuple[str, ...]) -> str:
     out = io.StringIO()
-    names = (*COLUMNS, *metrics, "images", "rejected", "train_seconds", "cell", "run_id")
+    names = (*columns(rows), *metrics, "images", "rejected", "train_seconds", "cell", "run_id")
     writer = csv.DictWriter(out, names, extrasaction="ignore")
     writer.writeheader()
     writer.writerows(rows)
@@ -81,12 +92,13 @@ def _page(
     pictures = [
         (row, base64.b64encode(content).decode())
         for row in rows
-        if row["seed"] == first and (content := tracker.artifact(row["run_id"], "reconstructions.png"))
+        if row["seed"] == first and (content := tracker.artifact(row["run_id"], "samples.png" if generated(row) else "reconstructions.png"))
     ]
     environment = Environment(loader=PackageLoader("vitok.study"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return environment.get_template("report.html").render(
-        study=study, tags=tags, corpus=tags[CORPUS], rows=rows, metrics=metrics, protocols=described(rows), columns=COLUMNS,
+        study=study, tags=tags, corpus=tags[CORPUS], rows=rows, metrics=metrics, protocols=described(rows), columns=columns(rows),
         summary=summary, svg=base64.b64encode(svg).decode(), pictures=pictures, rejected=max(row.get("rejected", 0) for row in rows),
+        generated=generated, whole=whole,
     )  # fmt: skip
 
 

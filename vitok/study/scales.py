@@ -2,10 +2,12 @@
 
 from typing import Any
 
-from vitok.config import Data, Gan, Loss, Optimizer, Recipe, Resources
+from vitok.config import Data, Gan, Generation, Latents, Loss, Optimizer, Recipe, Resources, Sampling
 from vitok.study.study import Scale
-from vitok.variants import tokenizer
+from vitok.variants import dit, tokenizer
 
+PAPER_GENERATION = ("gFID", "gIS", "gPrecision", "gRecall")  # section 2.3; precision and recall are ours
+GENERATION = 0.3  # utilisation of DiT's steps: 712 GFLOP an image, of 989 TFLOP/s (appendix)
 PAPER = ("rPSNR", "rSSIM", "LPIPS", "rFID", "rIS")  # section 2.3; LPIPS is ours
 
 
@@ -58,3 +60,38 @@ def stage2(base: Recipe, scale: str, start: str) -> Recipe:
         changes |= {"gan": Gan(base_channels=128, lr=0.01, weight=0.02).model_dump(), "ema": 0.98}
         changes |= {"optimizer": base.optimizer.model_dump() | {"lr": 0.002}, "loss": base.loss.model_dump() | {"lpips": 0.5}}
     return Recipe.model_validate(base.model_dump() | changes)
+
+
+def laptop_generation(grid: dict[str, tuple[Any, ...]]) -> Scale:
+    """A DiT of 0.8 M parameters on the latents of the laptop's tokenizers, minutes: crops of the embedded photographs, each a class."""
+    first = laptop({})
+    assert isinstance(first.base, Recipe)
+    base = Generation(
+        tokenizer=first.base, dit=dit("DiT-T"), latents=Latents(crops=128, smallest_crop=0.5),
+        optimizer=Optimizer(lr=0.016, beta2=0.99, weight_decay=0.0, warmup=0.05), batch_size=32, steps=1000, ema=0.99, precision="fp32",
+        sampling=Sampling(count=512, steps=50),
+    )  # fmt: skip
+    metrics = ("gFD-EffLite0", "gPrecision-EffLite0", "gRecall-EffLite0")
+    resources = first.resources.model_copy(update={"metrics": metrics})
+    return Scale(base, resources, grid, first.resources)
+
+
+def single_gpu_generation(grid: dict[str, tuple[Any, ...]]) -> Scale:
+    """One GPU (the estimate of hours is an H100's): a DiT-B, a tenth of the paper's steps, 10,000 samples."""
+    first = single_gpu({})
+    assert isinstance(first.base, Recipe)
+    base = Generation(tokenizer=first.base, dit=dit("DiT-B"), steps=50_000, ema=0.999, sampling=Sampling(count=10_000))
+    resources = first.resources.model_copy(update={"metrics": PAPER_GENERATION, "data_cpus": 0, "utilisation": GENERATION})
+    return Scale(base, resources, grid, first.resources)
+
+
+def paper_generation(grid: dict[str, tuple[Any, ...]]) -> Scale:
+    """Section 2.3 on eight H100s: DiT-L, 500,000 steps of 256, 50,000 samples at CFG 1.5. Utilisation: what the appendix's 72 to 96 hours
+    for 4M steps of DiT-XL amount to, 370 to 490 images/s a GPU."""
+    first = paper({})
+    assert isinstance(first.base, Recipe)
+    base = Generation(tokenizer=first.base, dit=dit("DiT-L"))
+    resources = first.resources.model_copy(
+        update={"metrics": PAPER_GENERATION, "data_cpus": 0, "accumulation": 1, "utilisation": GENERATION}
+    )
+    return Scale(base, resources, grid, first.resources)

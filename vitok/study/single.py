@@ -6,26 +6,28 @@ from pathlib import Path
 from typing import Any
 
 from vitok import accounting, memory
-from vitok.config import Recipe, Resources
+from vitok.config import Generation, Recipe, Resources, Training
 from vitok.data.corpora import Corpora
 from vitok.errors import VitokError
+from vitok.metrics.generators import WEIGHTS
 from vitok.overrides import flat
 from vitok.study import place
-from vitok.study.grid import describe, label
+from vitok.study.grid import classes, describe, label
 from vitok.study.panel import Panel
 from vitok.study.plan import duration
 from vitok.study.progress import Progress
-from vitok.study.recorder import Recorder, RecorderSink
-from vitok.study.run import STATISTICS, enough, looked_through, tags, warn_rejected
+from vitok.study.recorder import RecorderSink
+from vitok.study.round import STATISTICS
+from vitok.study.run import enough, looked_through, start_recorder, tags, warn_rejected
 from vitok.study.start import Start
-from vitok.study.tracking import FOLDER, STUDY, Tracker
+from vitok.study.tracking import FOLDER, STUDY, TOKENIZER, Tracker
 
 STUDY_NAME = "train"  # the experiment in MLflow, and the folder in the storage
 
 
 @dataclass(frozen=True)
 class Single:
-    recipe: Recipe
+    recipe: Training
     resources: Resources
     scale: str
     corpora: Corpora
@@ -34,6 +36,7 @@ class Single:
     tracker: Tracker
     name: str  # of the folder; empty: the digest
     start: Start | None
+    latents: str = ""  # of a generator: a folder of its tokenizer's, instead of those in the storage
 
     @property
     def digest(self) -> str:
@@ -45,7 +48,12 @@ class Single:
 
     @property
     def label(self) -> str:
-        return f"{label(self.recipe)} stage {self.recipe.stage}"
+        return label(self.recipe) + (f" stage {self.recipe.stage}" if isinstance(self.recipe, Recipe) else "")
+
+    @property
+    def weights(self) -> Path:
+        """What a finished run leaves."""
+        return self.folder / (WEIGHTS if isinstance(self.recipe, Generation) else TOKENIZER)
 
     def about(self) -> str:
         hours = accounting.run_hours(self.recipe, self.resources)
@@ -53,7 +61,7 @@ class Single:
             f"{self.label}: {self.recipe.steps} steps of {self.recipe.batch_size} on {self.resources.workers} worker(s), "
             f"about {duration(hours)} ({self.resources.tflops:g} TFLOP/s a worker, {self.resources.utilisation:.0%} of it expected)"
         )
-        if self.recipe.stage == 2:  # its memory is not modelled
+        if isinstance(self.recipe, Recipe) and self.recipe.stage == 2:  # its memory is not modelled
             return text
         peak = memory.step_memory(self.recipe, self.resources)["peak"]
         lack = memory.shortage(self.recipe, self.resources)
@@ -64,7 +72,7 @@ def run(asked: Single, offered: dict[str, float], say: Progress) -> dict[str, An
     """Train, or go on, or only tell what a finished run came to. Needs a connected Ray. Raises `VitokError`."""
     with place.alone(asked.folder, "run"):
         done = asked.tracker.finished([asked.digest])
-        if asked.digest in done and (asked.folder / "tokenizer.safetensors").is_file():
+        if asked.digest in done and asked.weights.is_file():
             say.line("finished already; nothing to run")
             return _summary(asked, done[asked.digest].info.run_id, dict(done[asked.digest].data.metrics))
         return _train(asked, offered, say)
@@ -72,10 +80,9 @@ def run(asked: Single, offered: dict[str, float], say: Progress) -> dict[str, An
 
 def _train(asked: Single, offered: dict[str, float], say: Progress) -> dict[str, Any]:
     import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    from vitok.data.stream import prepare
     from vitok.study.trial import finish
+    from vitok.train import launch
 
     began, recipe, tracker = time.perf_counter(), asked.recipe, asked.tracker
     enough(asked.corpora, asked.resources)
@@ -83,21 +90,15 @@ def _train(asked: Single, offered: dict[str, float], say: Progress) -> dict[str,
     elsewhere = place.in_cluster() and need["GPU"] > 0  # this process may well be on a node without one
     alone = asked.resources.workers == 1 and not elsewhere  # in this process, which takes no CPU from the cluster
     place.require({"GPU": need["GPU"]} if alone else need, offered)
-    training, held_out = asked.corpora.counts
     if asked.start:
         place.copied(asked.start.weights, asked.folder / "start.safetensors")
-    measured, networks = looked_through([recipe], asked.resources, asked.changes, say)
+    source, measured, networks = _source(asked, offered, say)
     resources = asked.resources.model_copy(update={"metrics": measured})
-    say.line(f"laying out {asked.corpora.uri}: {training} samples to train on, {held_out} held out")
-    source = prepare(asked.corpora, recipe.data, recipe.tokenizer.size, recipe.tokenizer.frames)
     warn_rejected(frozenset(map(str, source.rejected)), say)
     described = tags(asked.scale, asked.corpora, asked.changes) | {STUDY: STUDY_NAME, FOLDER: str(asked.folder)}
-    run_id = tracker.child(None, asked.digest, asked.label, described, describe(recipe) | flat(recipe.model_dump(mode="json")))
-    here: Any = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    actor: Any = ray.remote(num_cpus=0, scheduling_strategy=here)(Recorder)
-    recorder = actor.remote(tracker.uri, str(asked.storage), STUDY_NAME)
-    from vitok.train import launch
-
+    params = describe(recipe, classes(asked.corpora)) | flat(recipe.model_dump(mode="json"))
+    run_id = tracker.child(None, asked.digest, asked.label, described, params)
+    recorder = start_recorder(tracker, asked.storage, STUDY_NAME)
     sink = RecorderSink(recorder, run_id)
     job = launch.Job(recipe, resources, source, networks, str(asked.folder), str(asked.storage / STATISTICS), sink)
     with Panel(say).following(recorder, run_id, asked.label, recipe):
@@ -111,11 +112,29 @@ def _train(asked: Single, offered: dict[str, float], say: Progress) -> dict[str,
     return _summary(asked, run_id, values)
 
 
+def _source(asked: Single, offered: dict[str, float], say: Progress) -> tuple[Any, tuple[str, ...], dict[str, Any]]:
+    """(what is trained on, the metrics, the weights of the networks)"""
+    from vitok.data.stream import prepare
+    from vitok.study import generation
+
+    recipe = asked.recipe
+    if isinstance(recipe, Generation):
+        assert asked.start is not None
+        found = generation.measurable(asked.resources, asked.changes, say)
+        (one,) = generation.ready([(recipe, asked.start.weights)], asked.corpora, asked.storage, found, offered, say, asked.latents)
+        return one.source, tuple(metric.name for metric in found.metrics), found.payloads
+    assert isinstance(recipe, Recipe)
+    training, held_out = asked.corpora.counts
+    say.line(f"laying out {asked.corpora.uri}: {training} samples to train on, {held_out} held out")
+    source = prepare(asked.corpora, recipe.data, recipe.tokenizer.size, recipe.tokenizer.frames)
+    return source, *looked_through([recipe], asked.resources, asked.changes, say)
+
+
 def _summary(asked: Single, run_id: str, values: dict[str, float]) -> dict[str, Any]:
     from vitok.metrics.names import METRICS
 
     values = {key.removeprefix("final/"): value for key, value in values.items()}
     return {
-        "run": run_id, "name": asked.label, "folder": str(asked.folder), "weights": str(asked.folder / "tokenizer.safetensors"),
+        "run": run_id, "name": asked.label, "folder": str(asked.folder), "weights": str(asked.weights),
         "steps": asked.recipe.steps, **{name: values[name] for name in METRICS if name in values}, "images": int(values["images"]),
     }  # fmt: skip

@@ -1,17 +1,21 @@
 """Where a run begins from: another run's weights, named by its MLflow run or by the path where they lie."""
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from vitok.config import Recipe
+from vitok.config import Generation, Recipe, recipe_of
+from vitok.data.latents import Encoder
 from vitok.errors import UsageError
+from vitok.metrics.generators import WEIGHTS, Generator
+from vitok.metrics.subjects import Trained
+from vitok.models.digest import digest
 from vitok.overrides import describe, flat
-from vitok.study.tracking import FOLDER, Tracker
-
-WEIGHTS = "tokenizer.safetensors"
+from vitok.study.grid import label
+from vitok.study.tracking import FOLDER, TOKENIZER, Tracker
 
 
 @dataclass(frozen=True)
@@ -22,24 +26,58 @@ class Start:
 
 def find(name: str, tracker: Tracker, option: str = "--init") -> Start:
     """The weights of a finished run: its id in MLflow, its folder, or the file. Raises `UsageError`, which names the `option`."""
-    path = Path(name).expanduser()
-    if re.fullmatch(r"[0-9a-f]{32}", name) and not path.exists():
-        path = Path(_folder(name, tracker, option))
+    path = located(name, tracker, option)
     folder = path.parent if path.suffix == ".safetensors" else path
-    weights = path if path.suffix == ".safetensors" else folder / WEIGHTS
+    weights = path if path.suffix == ".safetensors" else folder / TOKENIZER
+    _must_be_there(weights, name, option)
+    recipe = _recipe(folder, name, option)
+    if not isinstance(recipe, Recipe):
+        raise UsageError(f"{option} {name}: this is a generator, a tokenizer is meant")
+    return Start(weights.absolute(), recipe)
+
+
+def find_generator(name: str, tracker: Tracker, option: str) -> Generator:
+    """A finished generator, likewise. Raises `UsageError`."""
+    folder = located(name, tracker, option)
+    recipe = _recipe(folder, name, option) if (folder / TOKENIZER).is_file() else None
+    if isinstance(recipe, Recipe):
+        raise UsageError(f"{option} {name}: this is a tokenizer, a generator is meant (`vitok train dit --tokenizer {name}`)")
+    _must_be_there(folder / WEIGHTS, name, option)
+    found = _recipe(folder, name, option)
+    assert isinstance(found, Generation)
+    return Generator.read(label(found), found, folder.absolute())
+
+
+def is_generator(name: str, tracker: Tracker, option: str) -> bool:
+    """Whether a run's folder holds a generator."""
+    return (located(name, tracker, option) / WEIGHTS).is_file()
+
+
+def located(name: str, tracker: Tracker, option: str) -> Path:
+    """The folder of a run that is named by its id in MLflow or by its place; a file of weights as it is."""
+    path = Path(name).expanduser()
+    return Path(_folder(name, tracker, option)) if re.fullmatch(r"[0-9a-f]{32}", name) and not path.exists() else path
+
+
+def read_tokenizer(weights: Path, recipe: Recipe) -> Encoder:
+    """What encodes with these weights. Raises `UsageError` for a file that is damaged, or of another tokenizer."""
+    subject = Trained.read(label(recipe), recipe, weights)
+    return Encoder(recipe, digest(subject.state), subject.state)
+
+
+def _must_be_there(weights: Path, name: str, option: str) -> None:
     if not weights.is_file():
-        hint = (
-            "give the id of a run in MLflow, or the folder of a finished run"
-            if not folder.exists()
-            else "the run is not finished, or elsewhere"
-        )
+        there = weights.parent.exists()
+        hint = "the run is not finished, or elsewhere" if there else "give the id of a run in MLflow, or the folder of a finished run"
         raise UsageError(f"{option} {name}: there is no {weights}; {hint}")
+
+
+def _recipe(folder: Path, name: str, option: str) -> Recipe | Generation:
     try:
-        recipe = Recipe.model_validate_json((folder / "recipe.json").read_text())
-    except (OSError, ValidationError) as error:
+        return recipe_of(json.loads((folder / "recipe.json").read_text()))
+    except (OSError, ValueError) as error:  # pydantic's errors are of the second kind
         reason = describe(error) if isinstance(error, ValidationError) else error
         raise UsageError(f"{option} {name}: the recipe beside the weights cannot be read: {reason}") from None
-    return Start(weights.absolute(), recipe)
 
 
 def same_shape(start: Start, recipe: Recipe) -> None:

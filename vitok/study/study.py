@@ -2,15 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from vitok.config import Recipe, Resources
+from vitok.config import Resources, Training
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from vitok.study.claims import Verdict
-    from vitok.study.fit import Fit
 
 Row = dict[str, Any]  # one finished cell: its description (see grid.describe) and its metrics
 
@@ -19,21 +18,31 @@ Row = dict[str, Any]  # one finished cell: its description (see grid.describe) a
 class Scale:
     """Where a study's grid starts from and what one of its trials runs on."""
 
-    base: Recipe
+    base: Training
     resources: Resources
     grid: dict[str, tuple[Any, ...]]  # dotted key of a recipe -> its values; cells are all combinations
+    tokenizers: Resources | None = None  # of a study of generators: what the tokenizers run on that are not there yet
+
+
+class Fitted(Protocol):
+    """What a study's `fit` finds of a metric."""
+
+    def json(self) -> dict[str, Any]: ...
+
+
+AnyFit = TypeVar("AnyFit", bound=Fitted)
 
 
 @dataclass(frozen=True)
-class Study:
+class Study(Generic[AnyFit]):
     """`fit` and `figure` see the finished cells; `claims` are judged on them and decide what the report says."""
 
     name: str
     question: str
     hypothesis: str
     scales: dict[str, Scale]  # "laptop", "single-gpu", "paper"
-    fit: "Callable[[list[Row], str], Fit]"
-    figure: "Callable[[list[Row], tuple[str, ...], dict[str, Fit]], Figure]"
+    fit: Callable[[list[Row], str], AnyFit]  # raises VitokError where the cells are too few
+    figure: "Callable[[list[Row], tuple[str, ...], dict[str, AnyFit]], Figure]"
     claims: "tuple[Callable[[list[Row]], Verdict], ...]"
 
     def main(self, doc: str | None = None) -> None:

@@ -29,6 +29,7 @@ logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # the maki
 
 CELL, SWEEP, SCALE, STUDY = "vitok.cell", "vitok.sweep", "vitok.scale", "vitok.study"
 CORPUS, CELLS = "vitok.corpus", "vitok.cells"
+TOKENIZER = "tokenizer.safetensors"  # what a tokenizer's run leaves there
 FOLDER = "vitok.folder"  # where a run's weights lie
 
 
@@ -91,6 +92,17 @@ class Tracker:
         wanted = set(cells)
         runs = self._search(f"attributes.status = 'FINISHED' AND tags.`{CELL}` != ''")
         return {run.data.tags[CELL]: run for run in runs if run.data.tags[CELL] in wanted}
+
+    def weights(self, cells: Iterable[str]) -> dict[str, Path]:
+        """The tokenizers of finished cells whose weights still lie where they were left, of whatever study they are."""
+        experiments = [one.experiment_id for one in self.client.search_experiments()]
+        found: dict[str, Path] = {}
+        for cell in cells:
+            runs = self.client.search_runs(experiments, f"tags.`{CELL}` = '{cell}' AND attributes.status = 'FINISHED'")
+            paths = [Path(run.data.tags[FOLDER]) / TOKENIZER for run in runs if FOLDER in run.data.tags]
+            if there := [path for path in paths if path.is_file()]:
+                found[cell] = there[0]
+        return found
 
     def states(self, cells: Iterable[str]) -> dict[str, dict[str, Any]]:
         """What each cell that was ever begun has come to: status, and its metrics or its error."""

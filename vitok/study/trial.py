@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
-from vitok.config import Recipe, Resources
+from vitok.config import Generation, Resources, Training, recipe_of
 from vitok.errors import VitokError
 from vitok.study.recorder import PROTOCOL, RecorderSink
 
@@ -26,7 +26,7 @@ def trial(
     from vitok.train import launch
 
     gc.enable()
-    recipe, folder = Recipe.model_validate(spec["recipe"]), Path(spec["folder"])
+    recipe, folder = recipe_of(spec["recipe"]), Path(spec["folder"])
     sink = RecorderSink(recorder, spec["run_id"])
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -35,27 +35,38 @@ def trial(
         ray.get(recorder.fail.remote(spec["run_id"], str(error)))
         return {"error": str(error)}
     values = finish(outcome, recipe, folder, recorder, spec["run_id"], began)
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # the cell is finished: its weights are in tokenizer.safetensors
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # the cell is finished: its weights are there
     return {**values, "rejected": sorted(map(str, outcome.rejected))}
 
 
-def finish(outcome: "Outcome", recipe: Recipe, folder: Path, recorder: Any, run_id: str, began: float) -> dict[str, float]:
+def finish(outcome: "Outcome", recipe: Training, folder: Path, recorder: Any, run_id: str, began: float) -> dict[str, float]:
     """Hand all that a finished run leaves to the recorder. Its final values."""
-    from vitok.study.figures import side_by_side
-
     evaluation = outcome.evaluation
     values = {
         **evaluation.metrics, "images": float(evaluation.images), "outside": evaluation.outside, "rejected": float(len(outcome.rejected)),
         **{f"{name}_seconds": value for name, value in outcome.seconds.items()}, "steps_this_attempt": float(outcome.steps),
         "trial_seconds": time.perf_counter() - began,
     }  # fmt: skip
-    artifacts = {
-        "reconstructions.png": side_by_side(evaluation.originals, evaluation.reconstructions),
-        "per_image.json": json.dumps(evaluation.per_image).encode(),
-        **{name: (folder / name).read_bytes() for name in ("recipe.json", "deepspeed.json")},
-    }
+    artifacts = _pictures(outcome, recipe)
+    if evaluation.per_image:
+        artifacts["per_image.json"] = json.dumps(evaluation.per_image).encode()
+    artifacts |= {name: (folder / name).read_bytes() for name in ("recipe.json", "deepspeed.json")}
     if outcome.rejected:
         artifacts["rejected.txt"] = "\n".join(sorted(map(str, outcome.rejected))).encode()
     tags = {f"{PROTOCOL}{name}": protocol.json() for name, protocol in evaluation.protocols.items()}
     ray.get(recorder.finish.remote(run_id, values, recipe.steps, artifacts, tags))
     return values
+
+
+def _pictures(outcome: "Outcome", recipe: Training) -> dict[str, bytes]:
+    evaluation = outcome.evaluation
+    if not isinstance(recipe, Generation):
+        from vitok.study.figures import side_by_side
+
+        return {"reconstructions.png": side_by_side(evaluation.originals, evaluation.reconstructions)}
+    from vitok.metrics.drawn import EACH
+    from vitok.study.pictures import moving, still
+
+    samples = evaluation.reconstructions
+    found = {"samples.png": still(samples, EACH)}
+    return found if samples.ndim == 4 else found | {"samples.mp4": moving(samples, EACH, recipe.latents.fps, ".mp4")}

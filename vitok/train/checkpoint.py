@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from vitok.config import Recipe, Resources
+from vitok.config import Resources, Training
 from vitok.errors import VitokError
 from vitok.overrides import flat
 from vitok.train.engine import Engine, Place
@@ -34,7 +34,7 @@ class Checkpoints:
     checkpoint is complete; `say` with what a user must know."""
 
     def __init__(
-        self, folder: Path, place: Place, recipe: Recipe, resources: Resources, before: Callable[[], None], say: Callable[[str], None]
+        self, folder: Path, place: Place, recipe: Training, resources: Resources, before: Callable[[], None], say: Callable[[str], None]
     ) -> None:
         self.folder, self.place, self.recipe, self.resources = folder, place, recipe, resources
         self.before, self.say = before, say

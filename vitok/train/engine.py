@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from vitok.config import Optimizer, Recipe, Resources
+from vitok.config import Optimizer, Resources, Training
 from vitok.memory import bucket
 from vitok.train.parts import MOMENTS, parts
 from vitok.train.saved import Saved
@@ -33,7 +33,7 @@ class Engine:
     ZeRO cuts them. `engine(...)` is the model's forward, under the recipe's precision."""
 
     def __init__(
-        self, name: str, model: nn.Module, optimizer: Optimizer, recipe: Recipe, resources: Resources, place: Place, ema: float = 0.0
+        self, name: str, model: nn.Module, optimizer: Optimizer, recipe: Training, resources: Resources, place: Place, ema: float = 0.0
     ) -> None:
         self.name, self.place, self.clip, self.decay = name, place, optimizer.clip, ema
         self.precision, self.zero = recipe.precision, resources.zero
@@ -132,7 +132,7 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
-def settings(recipe: Recipe, resources: Resources, optimizer: Optimizer, params: int) -> dict[str, Any]:
+def settings(recipe: Training, resources: Resources, optimizer: Optimizer, params: int) -> dict[str, Any]:
     """The JSON that DeepSpeed gets for a model of so many trained parameters."""
     size = bucket(params)
     # Buffers of 100 MB, not DeepSpeed's two of 2 GB; of ZeRO-3 at most a block or two are whole at a time.

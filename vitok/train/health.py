@@ -3,10 +3,11 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
-from vitok.data.stream import Batch
+from vitok.data.sample import Rejection
 
 SPIKE = 6.0  # standard deviations above the running mean
 MEMORY = 0.98  # of the running mean and variance: about fifty steps
@@ -55,9 +56,22 @@ class Health:
         return False, f"spike: the loss is {loss:.4g}, about {before:.4g} until now"
 
 
+class Batch(Protocol):
+    """Samples of one step."""
+
+    @property
+    def rejected(self) -> frozenset[Rejection]:
+        """Samples that had to be replaced or left out."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def arrays(self) -> dict[str, np.ndarray]: ...
+
+
 def keep_batch(folder: Path, batch: Batch, step: int, position: int, rank: int) -> Path:
-    """The pixels of a batch that made a step fail: bad_batches/step_00000012-batch_00000012-rank_00000.npz."""
+    """The samples of a batch that made a step fail: bad_batches/step_00000012-batch_00000012-rank_00000.npz."""
     path = folder / "bad_batches" / f"step_{step:08d}-batch_{position:08d}-rank_{rank:05d}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(path, images=batch.images, labels=np.array([] if batch.labels is None else batch.labels))
+    np.savez_compressed(path, **batch.arrays())  # pyright: ignore[reportArgumentType]
     return path

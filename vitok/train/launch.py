@@ -2,49 +2,30 @@
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
-from vitok.config import Recipe, Resources, check
+from vitok.config import Training, check
 from vitok.data.sample import Rejection
-from vitok.data.stream import Source
 from vitok.errors import UsageError, VitokError
-from vitok.metrics.evaluate import Evaluation, Judge
-from vitok.metrics.names import named
-from vitok.metrics.sources import Payload
-from vitok.metrics.statistics import Statistics
-from vitok.metrics.weights import build
-from vitok.models.perceptual import LPIPS
+from vitok.metrics.evaluate import Evaluation
 from vitok.train.checkpoint import Checkpoints
 from vitok.train.clock import Clock, peak
-from vitok.train.engine import Engine, Place, connect
+from vitok.train.engine import Place, connect
 from vitok.train.health import RETREATS, BackToCheckpointError
-from vitok.train.loop import Position, Run, Sink, Trained, train
+from vitok.train.kinds import Job, Kind, maker
+from vitok.train.loop import Position, Run, Trained, train
 from vitok.train.notice import Notice
-from vitok.train.stage1 import Stage1
-from vitok.train.stage2 import Stage2
+from vitok.train.saved import Saved
 from vitok.train.watch import Watch
 
 STUCK = 10  # starts of a worker group at one checkpoint; spot nodes may well go several times in a row
-
-
-@dataclass(frozen=True)
-class Job:
-    """One run. `folder` must be reachable, under the same path, from every node that runs a worker. Where the recipe says
-    what weights it starts from, they are there as start.safetensors."""
-
-    recipe: Recipe
-    resources: Resources
-    source: Source
-    weights: dict[str, Payload]  # of each network that the loss and the metrics look through
-    folder: str
-    statistics: str  # folder of those of reference sets, shared by all runs
-    sink: Sink
 
 
 @dataclass(frozen=True)
@@ -88,12 +69,10 @@ def work(job: Job, place: Place, group: bool = False) -> Outcome:
         if news := watch.earlier():
             sink.say(0, f"the attempt before this one ended: {news}")
         speed = peak(place.device, recipe.precision)
-        judge = Judge(
-            named(resources.metrics), job.weights, job.source, Statistics(Path(job.statistics)), place.device, place.rank, place.world
-        )
+        make = maker(job, place)
         running = Run(recipe, resources, place, job.source, sink, folder, speed, clock, notice)
         ready = time.perf_counter()
-        task, trained = _trained(job, running, checkpoints, judge)
+        task, trained = _trained(make, running, checkpoints)
         done = time.perf_counter()
         with clock("evaluation"):
             state = task.weights()
@@ -105,12 +84,12 @@ def work(job: Job, place: Place, group: bool = False) -> Outcome:
         watch.close()
         notice.close()
     if place.rank == 0:
-        _export(folder, state, recipe, task.engines)
+        _export(folder, task, state, recipe)
     seconds = {"start": ready - began, "train": trained.seconds, "evaluate": time.perf_counter() - done}
     return Outcome(evaluation, trained.rejected | evaluation.rejected, trained.steps, seconds)
 
 
-def _trained(job: Job, run: Run, checkpoints: Checkpoints, judge: Judge) -> tuple[Stage1 | Stage2, Trained]:
+def _trained(make: Callable[[Saved | None], Kind], run: Run, checkpoints: Checkpoints) -> tuple[Kind, Trained]:
     """Train; from the last checkpoint again, with other data, as often as the loss is lost."""
     lost: BackToCheckpointError | None = None
     retreats, last = 0, -1
@@ -129,7 +108,7 @@ def _trained(job: Job, run: Run, checkpoints: Checkpoints, judge: Judge) -> tupl
             run.sink.back(at.step)
         elif saved:
             _say_how_it_goes_on(run, saved.state)
-        task = _task(job, run.place, judge, saved)
+        task = make(saved)
         try:
             return task, train(task, run, checkpoints, at)
         except BackToCheckpointError as error:
@@ -143,30 +122,6 @@ def _say_how_it_goes_on(run: Run, state: dict[str, Any]) -> None:
         run.sink.say(
             state["step"], f"step {state['step']} was saved by {there[0]} worker(s) at ZeRO {there[1]}, goes on with {here[0]} at {here[1]}"
         )
-
-
-def _task(job: Job, place: Place, judge: Judge, saved: Any) -> Stage1 | Stage2:
-    recipe = job.recipe
-    perceptual = _perceptual(job, f"lpips-{recipe.loss.lpips_network}").to(place.device) if recipe.loss.lpips else None
-    arguments = (recipe, job.resources, place, job.source, perceptual, judge)
-    start = start_weights(Path(job.folder), recipe.start) if recipe.start else None
-    if recipe.gan:
-        assert start is not None
-        return Stage2(*arguments, start, saved)
-    return Stage1(*arguments, start, saved)
-
-
-def start_weights(folder: Path, wanted: str) -> dict[str, Tensor]:
-    """Weights that a run begins from. Raises `VitokError` if they are not those that its recipe names."""
-    from vitok.models.digest import digest
-
-    path = folder / "start.safetensors"
-    if not path.is_file():
-        raise VitokError(f"{path} is missing: the weights that this run starts from")
-    state = load_file(path)
-    if (found := digest(state)) != wanted:
-        raise VitokError(f"{path} holds other weights (SHA-256 {found}) than the recipe starts from ({wanted})")
-    return state
 
 
 def _group(job: Job) -> Outcome:
@@ -227,16 +182,12 @@ def _count_start(folder: Path) -> None:
         )
 
 
-def _perceptual(job: Job, network: str) -> LPIPS:
-    model = build(network, job.weights[network])
-    assert isinstance(model, LPIPS)
-    return model
-
-
-def _export(folder: Path, state: dict[str, Tensor], recipe: Recipe, engines: list[Engine]) -> None:
-    """tokenizer.safetensors, with the recipe beside it: what a finished run leaves behind."""
+def _export(folder: Path, task: Kind, state: dict[str, Tensor], recipe: Training) -> None:
+    """The weights, with the recipe beside them: what a finished run leaves behind."""
     (folder / "recipe.json").write_text(recipe.model_dump_json(indent=2))
-    (folder / "deepspeed.json").write_text(json.dumps({engine.name: engine.config for engine in engines}, indent=2))
-    partial = folder / "tokenizer.safetensors.partial"
+    (folder / "deepspeed.json").write_text(json.dumps({engine.name: engine.config for engine in task.engines}, indent=2))
+    for name, content in task.beside().items():
+        (folder / name).write_text(json.dumps(content, indent=2))
+    partial = folder / f"{task.file}.partial"
     save_file(state, partial)
-    partial.replace(folder / "tokenizer.safetensors")
+    partial.replace(folder / task.file)

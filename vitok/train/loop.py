@@ -11,15 +11,15 @@ from typing import Any, Protocol
 import torch
 import torch.distributed as dist
 
-from vitok.config import Optimizer, Recipe, Resources
+from vitok.config import Optimizer, Resources, Training
 from vitok.data.sample import Rejection
-from vitok.data.stream import Batch, Rejected, Source
+from vitok.data.stream import Rejected
 from vitok.errors import VitokError
 from vitok.metrics.evaluate import Evaluation
 from vitok.train.checkpoint import Checkpoints
 from vitok.train.clock import Clock, memory_peak
 from vitok.train.engine import Engine, Place
-from vitok.train.health import BackToCheckpointError, Health, keep_batch
+from vitok.train.health import BackToCheckpointError, Batch, Health, keep_batch
 from vitok.train.notice import Notice
 
 
@@ -37,6 +37,29 @@ class Sink(Protocol):
     def flush(self) -> None: ...
 
 
+class Samples(Protocol):
+    """What is trained on."""
+
+    @property
+    def rejected(self) -> frozenset[Rejection]:
+        """Known so far."""
+        ...
+
+    @property
+    def max_rejected(self) -> float:
+        """The share that may be unusable."""
+        ...
+
+    @property
+    def count(self) -> int:
+        """Samples to train on."""
+        ...
+
+    def batches(self, *, seed: int, batch_size: int, start: int, steps: int, rank: int, world: int) -> Iterator[Batch]:
+        """Those of steps start .. steps - 1; this rank's share of each."""
+        ...
+
+
 class Task(Protocol):
     """What is trained. All its randomness is a function of (seed, position of the batch)."""
 
@@ -44,7 +67,7 @@ class Task(Protocol):
     goal: tuple[str, bool]  # the metric whose best is kept, and whether more of it is better
     flops: float  # of a step, on all ranks
 
-    def prepare(self, batch: Batch, position: int) -> Any:
+    def prepare(self, batch: Any, position: int) -> Any:
         """This rank's share of a batch, on the CPU. Called from another thread, ahead of time."""
         ...
 
@@ -92,10 +115,10 @@ class Position:
 class Run:
     """What the loop needs beside its task."""
 
-    recipe: Recipe
+    recipe: Training
     resources: Resources
     place: Place
-    source: Source
+    source: Samples
     sink: Sink
     folder: Path
     peak: float  # FLOP/s of a device
@@ -117,7 +140,7 @@ def train(task: Task, run: Run, checkpoints: Checkpoints, at: Position) -> Train
     """
     recipe, resources, place, clock, sink = run.recipe, run.resources, run.place, run.clock, run.sink
     batches = _ahead(task, run, at)
-    rejected = Rejected(recipe.data.max_rejected, run.source.rejected)
+    rejected = Rejected(run.source.max_rejected, run.source.rejected)
     began = saved_at = time.monotonic()
     first = logged = at.step
     clock.split(1)  # what was before is of no step
@@ -125,7 +148,7 @@ def train(task: Task, run: Run, checkpoints: Checkpoints, at: Position) -> Train
         clock.step = step
         with clock("data"):
             batch, inputs = next(batches)
-        rejected.add(batch.rejected, len(batch.images), sum(run.source.training.counts))
+        rejected.add(batch.rejected, len(batch), run.source.count)
         with clock("compute"):
             terms = task.backward(inputs, step)
             rates = task.rates(step)
@@ -178,6 +201,11 @@ def train(task: Task, run: Run, checkpoints: Checkpoints, at: Position) -> Train
             raise VitokError(f"asked to stop ({run.notice.reason}) at step {at.step}; the same command goes on from there")
     checkpoints.finish()
     return Trained(recipe.steps - first, time.monotonic() - began, frozenset(rejected.found.values()))
+
+
+def warmed(optimizer: Optimizer, batch_size: int, step: int, steps: int) -> float:
+    """Linear warmup, then constant; the peak as in `learning_rate`."""
+    return optimizer.lr * batch_size / 256 * min(1.0, (step + 1) / max(1, round(optimizer.warmup * steps)))
 
 
 def learning_rate(optimizer: Optimizer, batch_size: int, step: int, steps: int) -> float:

@@ -25,6 +25,7 @@ class TokenizerTask(ABC):
     """A stage says what its engines are, what a step is, and what weights come of it."""
 
     goal: tuple[str, bool]  # see `loop.Task`
+    file = "tokenizer.safetensors"  # that a finished run leaves
 
     def __init__(
         self, recipe: Recipe, resources: Resources, place: Place, source: Source, perceptual: LPIPS | None, judge: Judge,
@@ -48,6 +49,10 @@ class TokenizerTask(ABC):
 
     @abstractmethod
     def weights(self) -> dict[str, Tensor]: ...
+
+    def beside(self) -> dict[str, Any]:
+        """More files that a finished run leaves, by name, as JSON."""
+        return {}
 
     def remark(self, weights: dict[str, Tensor]) -> str:
         """What is to be said of the trained weights; empty: nothing."""

@@ -1,0 +1,36 @@
+"""What is a larger latent worth to a generator? (Section 3.2, Figure 4.)
+
+The paper: not what it is worth to reconstruction. gFID and gIS have no linear trend in log E, but an optimum for each patch
+size (Finding 2): a small E reconstructs badly, many channels are hard to generate. A DiT is trained on the latents of every
+tokenizer of the E sweep; tokenizers that are finished are taken as they are, the others are trained first.
+
+    python studies/generation_e_sweep.py                    laptop: 8 generators, about 15 minutes on two cores, no GPU
+    python studies/generation_e_sweep.py --scale single-gpu 9 generators, days on one H100 (see `plan`)
+    python studies/generation_e_sweep.py --scale paper      15 generators on 8 H100s each (see `plan`)
+
+At laptop scale gFID is not measured but the same on EfficientNet-Lite0, on crops of twelve photographs, each a class.
+"""
+
+from vitok.study import Study, curves, generation_figures, optimum, scales
+
+P, C = "tokenizer.tokenizer.patch", "tokenizer.tokenizer.channels"
+
+study = Study(
+    name="generation_e_sweep",
+    question="Does a larger E make a better generator?",
+    hypothesis="log gFID follows log E as a parabola: each patch size has its optimum.",
+    scales={
+        "laptop": scales.laptop_generation({P: (4, 8), C: (4, 8, 16, 32)}),
+        "single-gpu": scales.single_gpu_generation({P: (8, 16, 32), C: (4, 16, 64)}),
+        "paper": scales.paper_generation({P: (8, 16, 32), C: (4, 8, 16, 32, 64)}),
+    },
+    fit=curves.second_order,
+    figure=generation_figures.generation_over_floats,
+    claims=(
+        optimum.has_optimum("gFID", "gFD-EffLite0", source="Finding 2, Figure 4"),
+        optimum.no_slope("gFID", "gFD-EffLite0", at_most=0.7, source="Finding 2, Figure 4"),
+    ),
+)
+
+if __name__ == "__main__":
+    study.main(__doc__)

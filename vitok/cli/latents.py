@@ -1,0 +1,63 @@
+"""`vitok latents`: what generators are trained on, encoded once."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+
+def build(
+    *, tokenizer: str, corpus: str = "sample-photos", crops: int = 1, smallest_crop: float = 0.35, flip: bool = True, fps: float = 8.0,
+    storage: Path | None = None, as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
+) -> None:  # fmt: skip
+    """Encode the training split of a corpus, once: sharded Parquet of the latents' means and log-variances (fp16), and labels.
+
+    vitok latents build --tokenizer RUN --corpus imagenet:path          the centre crop of every image, and its mirror image
+    vitok latents build --tokenizer RUN --corpus sample-photos --crops 128
+
+    Kept by the hashes of the tokenizer and the corpus: runs and studies find them there, or build them when they need them. Stop it
+    at any moment; the same command goes on, and the result is the same.
+
+    Args:
+        tokenizer: A finished tokenizer: its id in MLflow, its folder, or a .safetensors file with recipe.json beside it.
+        corpus: A corpus, as studies take it.
+        crops: Views of each sample: 1 is the centre crop (ADM), more are fixed random crops.
+        smallest_crop: Of random crops: smallest side as a share of the short side.
+        flip: Every view also mirrored.
+        fps: Frames a second of a clip.
+        storage: Where everything is kept. Default: VITOK_STORAGE, or ./runs.
+        as_json: Print the manifest for programs.
+    """
+    from dataclasses import asdict
+
+    from pydantic import ValidationError
+
+    from vitok.config import Latents
+    from vitok.data.corpora import open_corpora
+    from vitok.errors import UsageError
+    from vitok.overrides import describe
+    from vitok.study import generation, place, single
+    from vitok.study import start as starts
+    from vitok.study.progress import Progress
+    from vitok.study.tracking import Tracker, address
+
+    try:
+        views = Latents(crops=crops, smallest_crop=smallest_crop, flip=flip, fps=fps)
+    except ValidationError as error:
+        raise UsageError(describe(error)) from None
+    kept, say = place.storage(storage), Progress()
+    start = starts.find(tokenizer, Tracker(address(kept), kept, single.STUDY_NAME), "--tokenizer")
+    corpora, cfg = open_corpora(corpus), start.recipe.tokenizer
+    encoder = starts.read_tokenizer(start.weights, start.recipe)
+    with place.core_silent():
+        offered = place.connect(slots=0)
+    with place.results_apart():
+        (made,) = generation.build(corpora, views, cfg.size, cfg.frames, [encoder], str(kept / generation.LATENTS), offered, say)
+    if as_json:
+        shown = asdict(made) | {"latents": made.latents.model_dump(), "bytes": made.bytes, "rejected": [str(one) for one in made.rejected]}
+        print(json.dumps(shown, indent=1))
+        return
+    print(f"{made.folder}: {made.rows} latents of {made.views} views, {made.bytes / 1e6:.1f} MB, {len(made.counts)} classes")
+    print("mean " + " ".join(f"{value:.3g}" for value in made.mean))
+    print("std  " + " ".join(f"{value:.3g}" for value in made.std))

@@ -1,0 +1,131 @@
+"""What generators need before they train: their tokenizers' weights, latents, and the statistics that their samples are compared with."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vitok.config import Generation, Latents, Resources, Training
+from vitok.data import latents
+from vitok.data.corpora import Corpora
+from vitok.data.latent_stream import LatentSource
+from vitok.data.stream import reader
+from vitok.errors import UsageError, VitokError
+from vitok.metrics import pool
+from vitok.metrics.available import Available, available
+from vitok.metrics.statistics import Statistics
+from vitok.study.progress import Progress
+from vitok.study.reference import looked_at
+from vitok.study.round import STATISTICS
+from vitok.study.start import read_tokenizer
+from vitok.train.kinds import reference_of
+
+LATENTS = "latents"  # the folder of cached ones, in the storage
+BATCH = 64  # views that an actor looks at at once
+
+
+@dataclass(frozen=True)
+class Prepared:
+    recipe: Generation  # with the hash of the tokenizer's weights
+    source: LatentSource
+    tokenizer: Path  # the file of its weights
+
+
+def check_labels(corpora: Corpora, recipes: Iterable[Training]) -> None:
+    """Raises `UsageError` for a conditional generator on a corpus without labels."""
+    if any(isinstance(recipe, Generation) and recipe.conditional for recipe in recipes):
+        latents.require_labels(corpora)
+
+
+def measurable(resources: Resources, changes: dict[str, str], say: Progress) -> Available:
+    """The metrics that a run measures, and the weights that they look through. Raises `VitokError` for what cannot be had."""
+    found = available(resources.metrics, asked="resources.metrics" in changes)
+    for note in found.notes:
+        say.line(f"warning: {note}")
+    return found
+
+
+def ready(
+    asked: Sequence[tuple[Generation, Path]], corpora: Corpora, storage: Path, found: Available, offered: dict[str, float], say: Progress,
+    given: str = "",
+) -> list[Prepared]:  # fmt: skip
+    """Latents of every recipe with its tokenizer's weights, and the statistics of the reference; what is there already is not made again.
+    `given`: a folder of latents, which are taken if they are what is asked for. Needs a connected Ray. Raises `VitokError`."""
+    check_labels(corpora, (recipe for recipe, _ in asked))
+    encoders = {weights: read_tokenizer(weights, recipe.tokenizer) for recipe, weights in asked}
+    sets: dict[tuple[str, Latents], latents.LatentSet] = {}
+    for views, size, frames in {_views(recipe) for recipe, _ in asked}:
+        wanted = {encoders[weights].weights: encoders[weights] for recipe, weights in asked if _views(recipe) == (views, size, frames)}
+        if given:
+            made = [_given(given, corpora, views, encoder) for encoder in wanted.values()]
+        else:
+            made = build(corpora, views, size, frames, list(wanted.values()), str(storage / LATENTS), offered, say)
+        sets |= {(one.weights, views): one for one in made}
+        count = max(recipe.sampling.count for recipe, _ in asked if _views(recipe) == (views, size, frames))
+        keep_reference(made[0], corpora, found, count, storage, offered, say)
+    prepared: list[Prepared] = []
+    for recipe, weights in asked:
+        sha256 = encoders[weights].weights
+        if recipe.conditional:
+            latents.require_labels(sets[sha256, recipe.latents])
+        prepared.append(Prepared(recipe.model_copy(update={"start": sha256}), LatentSource(sets[sha256, recipe.latents]), weights))
+    return prepared
+
+
+def _given(folder: str, corpora: Corpora, views: Latents, encoder: latents.Encoder) -> latents.LatentSet:
+    """Raises `UsageError` for latents of another tokenizer, corpus or views."""
+    found = latents.open_set(folder)
+    latents.expect(found, encoder.weights)
+    if found.fingerprint != corpora.fingerprint:
+        raise UsageError(f"{folder} holds latents of {found.uri} ({found.fingerprint}), not of {corpora.uri} ({corpora.fingerprint})")
+    if found.latents != views:
+        differing = [f"{key} {value} there, {getattr(views, key)} here" for key, value in found.latents if value != getattr(views, key)]
+        raise UsageError(f"{folder} holds other views: {'; '.join(differing)} (--set latents.KEY=VALUE)")
+    return found
+
+
+def build(
+    corpora: Corpora, views: Latents, size: int, frames: int, encoders: list[latents.Encoder], root: str, offered: dict[str, float],
+    say: Progress,
+) -> list[latents.LatentSet]:  # fmt: skip
+    """All sets in one pass over the corpus. Their size is told before."""
+    actors, gpus = workers(offered)
+    plans = latents.announce(corpora, views, size, frames, encoders, root)
+    open_ones = [plan for plan in plans if not plan.finished]
+    if open_ones:
+        total, missing = (sum(getattr(plan, name) for plan in open_ones) for name in ("bytes", "missing"))
+        there = f", of which {(total - missing) / 1e6:.1f} MB are there" if missing < total else ""
+        say.line(
+            f"latents of {corpora.uri} by {len(open_ones)} tokenizer(s): {open_ones[0].views} views, {open_ones[0].rows} rows, "
+            f"{total / 1e6:.1f} MB in all{there}"
+        )
+    with say.counting("encoded views") as progress:
+        return latents.build(corpora, views, size, frames, encoders, root, actors, gpus, progress)
+
+
+def keep_reference(
+    latent_set: latents.LatentSet, corpora: Corpora, found: Available, count: int, storage: Path, offered: dict[str, float], say: Progress
+) -> None:
+    """See to it that the statistics are there that `count` samples are compared with: of the views that the latents are of."""
+    actors, gpus = workers(offered)
+    held = reader(corpora, "train", latent_set.latents.data(), latent_set.size, latent_set.frames)
+    wanted = pool.Pass(
+        held, np.arange(latent_set.views), None, found.metrics, found.payloads, both=True, generated=False, outputs=0, references=0,
+        batch=BATCH, actors=actors, gpus=gpus, threads=1,
+    )  # fmt: skip
+    looked_at(wanted, count, reference_of(latent_set), Statistics(storage / STATISTICS), None, say)
+
+
+def workers(offered: dict[str, float]) -> tuple[int, int]:
+    """(actors, GPUs of each): one on each GPU, or on each CPU where there is none."""
+    gpus = int(offered.get("GPU", 0))
+    count = gpus or int(offered.get("CPU", 0))
+    if not count:
+        raise VitokError("the cluster offers neither a GPU nor a CPU to encode with")
+    return count, int(gpus > 0)
+
+
+def _views(recipe: Generation) -> tuple[Latents, int, int]:
+    cfg = recipe.tokenizer.tokenizer
+    return recipe.latents, cfg.size, cfg.frames
