@@ -4,7 +4,7 @@ The paper: not what it is worth to reconstruction. gFID and gIS have no linear t
 size (Finding 2): a small E reconstructs badly, many channels are hard to generate. A DiT is trained on the latents of every
 tokenizer of the E sweep; tokenizers that are finished are taken as they are, the others are trained first.
 
-    python studies/generation_e_sweep.py                    laptop: 8 generators, about 15 minutes on two cores, no GPU
+    python studies/generation_e_sweep.py                    laptop: 10 generators, about 17 minutes on two cores, no GPU
     python studies/generation_e_sweep.py --scale single-gpu 9 generators, days on one H100 (see `plan`)
     python studies/generation_e_sweep.py --scale paper      15 generators on 8 H100s each (see `plan`)
 
@@ -20,7 +20,7 @@ study = Study(
     question="Does a larger E make a better generator?",
     hypothesis="log gFID follows log E as a parabola: each patch size has its optimum.",
     scales={
-        "laptop": scales.laptop_generation({P: (4, 8), C: (4, 8, 16, 32)}),
+        "laptop": scales.laptop_generation({P: (4, 8), C: (4, 8, 16, 32, 64)}),
         "single-gpu": scales.single_gpu_generation({P: (8, 16, 32), C: (4, 16, 64)}),
         "paper": scales.paper_generation({P: (8, 16, 32), C: (4, 8, 16, 32, 64)}),
     },

@@ -36,6 +36,14 @@ def test_weights_are_predicted(zero: int) -> None:
     assert step_memory(LARGE, resources)["peak"] == pytest.approx(measure(LARGE, resources, Place()), rel=0.15)
 
 
+@pytest.mark.parametrize(("precision", "recompute"), [("fp32", 0.0), ("bf16", 1.0)])
+def test_a_generators_activations_are_predicted(precision: str, recompute: float) -> None:
+    base = scales.laptop_generation({}).base
+    recipe = override(base, {"tokenizer.tokenizer.patch": 4, "batch_size": 16, "precision": precision})
+    resources = override(RESOURCES, {"zero": 1, "recompute": recompute})
+    assert step_memory(recipe, resources)["peak"] == pytest.approx(measure(recipe, resources, Place()), rel=0.15)
+
+
 def test_what_each_setting_saves() -> None:
     """At paper scale: the cut over workers, what is computed again, the CPU's memory."""
     paper = Recipe(tokenizer=tokenizer("S-L/16", channels=16, size=256))

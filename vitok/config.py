@@ -200,6 +200,7 @@ class Recipe(Training):
 class Latents(Frozen):
     """What a generator is trained on: views of the training split, encoded once by its tokenizer."""
 
+    samples: int = Field(default=0, ge=0, description="so many of the split's samples, evenly spread; 0: all")
     crops: int = Field(default=1, gt=0, description="views of each sample: 1 is the centre crop (ADM), more are fixed random crops")
     smallest_crop: float = Field(default=0.35, gt=0, le=1, description="of random crops: smallest side as a share of the short side")
     flip: bool = Field(default=True, description="every view is there mirrored too")

@@ -10,11 +10,12 @@ import argparse
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from itertools import accumulate
 from typing import Any
 
 from vitok import memory
-from vitok.config import Loss, Recipe, Resources
+from vitok.config import Generation, Loss, Recipe, Resources, Training
 from vitok.overrides import override
 from vitok.variants import tokenizer
 
@@ -30,34 +31,63 @@ def setting(options: Any) -> tuple[Recipe, Resources]:
     return recipe, Resources(workers=options.workers, tflops=1, utilisation=1)
 
 
-def measure(recipe: Recipe, resources: Resources, place: Any) -> int:
+def measure(recipe: Training, resources: Resources, place: Any) -> int:
     """Most bytes of tensors on this rank at once, in two steps. Every rank must call it."""
     import gc
 
-    import torch
     from torch.profiler import ProfilerActivity, profile
 
-    from vitok import losses
-    from vitok.metrics import weights
     from vitok.models.blocks import prepare
-    from vitok.models.tokenizer import Tokenizer
     from vitok.train.engine import Engine, connect
 
     connect(place)
-    perceptual = weights.lpips(recipe.loss.lpips_network) if recipe.loss.lpips else None
-    cfg, local = recipe.tokenizer, recipe.batch_size // resources.workers
+    make, loss = _generator(recipe, resources) if isinstance(recipe, Generation) else _tokenizer(recipe, resources)
     gc.collect()  # what an engine before this one leaves would count as released
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
-        model = Tokenizer(cfg)
+        model = make()
         prepare(model, resources.recompute, compiled=False)
-        engine = Engine("tokenizer", model, recipe.optimizer, recipe, resources, place, recipe.ema)
+        engine = Engine("measured", model, recipe.optimizer, recipe, resources, place, recipe.ema)
         for _ in range(2):
-            pixels, noise = torch.rand(local, 3, cfg.size, cfg.size) * 2 - 1, torch.randn(local, cfg.tokens, cfg.channels)
-            engine.backward(losses.stage1(engine(pixels, noise), pixels, recipe.loss, perceptual)["loss"])
+            engine.backward(loss(engine))
             engine.step(1e-4)
     results: Any = record.profiler
     events = [event for event in results.kineto_results.events() if event.name() == "[memory]"]
     return max(accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())))
+
+
+def _tokenizer(recipe: Any, resources: Resources) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
+    """(makes the model, a step's loss)"""
+    import torch
+
+    from vitok import losses
+    from vitok.metrics import weights
+    from vitok.models.tokenizer import Tokenizer
+
+    perceptual = weights.lpips(recipe.loss.lpips_network) if recipe.loss.lpips else None
+    cfg, local = recipe.tokenizer, recipe.batch_size // resources.workers
+
+    def loss(engine: Any) -> Any:
+        pixels, noise = torch.rand(local, 3, cfg.size, cfg.size) * 2 - 1, torch.randn(local, cfg.tokens, cfg.channels)
+        return losses.stage1(engine(pixels, noise), pixels, recipe.loss, perceptual)["loss"]
+
+    return lambda: Tokenizer(cfg), loss
+
+
+def _generator(recipe: Generation, resources: Resources) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
+    import torch
+
+    from vitok import diffusion
+    from vitok.models.dit import DiT
+
+    cfg, local = recipe.tokenizer.tokenizer, recipe.batch_size // resources.workers
+    learnt = diffusion.objective(recipe.diffusion)
+
+    def loss(engine: Any) -> Any:
+        latents, noise = torch.randn(local, cfg.tokens, cfg.channels), torch.randn(local, cfg.tokens, cfg.channels)
+        pair = learnt.pair(latents, noise, torch.rand(local))
+        return (engine(pair.noised, pair.times, torch.zeros(local, dtype=torch.long)).float() - pair.target).square().mean()
+
+    return lambda: DiT(recipe.dit, cfg.channels, cfg.grid, 1), loss
 
 
 def rank(options: Any) -> int:

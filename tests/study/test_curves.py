@@ -243,8 +243,8 @@ class Runs:
 
 
 def test_the_report_of_generators(tmp_path: Path) -> None:
-    claims = (has_optimum("gFID", "Figure 4"), no_slope("gFID", 0.5, "Section 3.2"))
-    study = Study("g", "Question?", "Hypothesis.", {}, second_order, generation_over_floats, claims)
+    claims = (has_optimum("gFID", source="Figure 4"), no_slope("gFID", at_most=0.5, source="Section 3.2"))
+    study = Study("g", "Question?", "Hypothesis.", {}, generation_over_floats, second_order, claims)
     summary = report.write(study, cast(Tracker, Runs(rows(0.1))), "key", tmp_path)
     page = (tmp_path / "index.html").read_text()
     assert page.count("data:image/png;base64,") == 15 and "Samples" in page and "Reconstructions" not in page

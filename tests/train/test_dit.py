@@ -14,8 +14,8 @@ from tests.train.conftest import Curve
 from vitok import diffusion
 from vitok.config import Generation, Resources
 from vitok.data.corpora import Corpora, open_corpora
+from vitok.data.latent_encode import Encoder
 from vitok.data.latent_stream import LatentSource
-from vitok.data.latents import Encoder
 from vitok.errors import VitokError
 from vitok.metrics import drawn
 from vitok.metrics.available import Available, available
@@ -32,7 +32,7 @@ from vitok.train.engine import Place
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
-METRICS = ("gFD-EffLite0", "gKD-EffLite0", "gPrecision-EffLite0", "gRecall-EffLite0")
+METRICS = ("gFD-EffLite0", "gIS-EffLite0", "gPrecision-EffLite0", "gRecall-EffLite0")
 
 
 @pytest.fixture(scope="module")
@@ -48,12 +48,12 @@ def classes(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Corpora:
 @pytest.fixture(scope="module")
 def prepared(classes: Corpora, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Generation, LatentSource, Available]:
     """Latents by an untrained tokenizer, and the statistics of their views."""
-    storage, found = tmp_path_factory.mktemp("prepared"), available(METRICS[:1] + METRICS[2:], asked=True)
+    storage, found = tmp_path_factory.mktemp("prepared"), available(METRICS, True, "g")
     recipe = tiny_generation()
     torch.manual_seed(0)
     weights = storage / "tokenizer.safetensors"
     save_file(Tokenizer(recipe.tokenizer.tokenizer).state_dict(), weights)
-    (one,) = generation.ready([(recipe, weights)], classes, storage, found, {"CPU": 2.0}, Progress())
+    (one,) = generation.ready([(recipe, weights)], classes, storage, found, {"CPU": 1.0}, Progress())
     return storage, one.recipe, one.source, found
 
 
@@ -85,7 +85,7 @@ def far(one: Path, other: Path) -> float:
     return float(torch.cat([(ours[key] - theirs[key]).flatten() for key in ours]).norm() / whole.norm())
 
 
-@pytest.mark.parametrize(("zero", "objective"), [(0, "noise"), (1, "flow"), (3, "noise")])
+@pytest.mark.parametrize(("zero", "objective"), [(0, "noise"), (3, "flow")])
 def test_an_interrupted_run_continues_bit_by_bit(job: Callable[..., launch.Job], tmp_path: Path, zero: int, objective: str) -> None:
     resources, changes = override(RESOURCES, {"zero": zero}), {"diffusion__objective": objective}
     whole, before, after = Curve(), Curve(crash_at=6), Curve()
@@ -142,7 +142,7 @@ def test_training_is_that_of_a_plain_loop(
     assert float(difference / torch.cat([value.flatten() for value in plain.values()]).norm()) < 1e-5
 
 
-@pytest.mark.parametrize("zero", [0, 1, 3])
+@pytest.mark.parametrize("zero", [1, 3])
 def test_two_ranks_train_and_draw_as_one(
     job: Callable[..., launch.Job], two_ranks: Callable[..., Any], plain: dict[str, torch.Tensor], tmp_path: Path, zero: int
 ) -> None:
@@ -180,7 +180,7 @@ def test_what_was_drawn_before_a_crash_is_not_drawn_again(
         launch.run(job(tmp_path / "cut"))
     again = launch.run(job(tmp_path / "cut"))
     assert again.steps == 0 and blocks[2] == blocks[3] == list(range(16, 24)), "the first two blocks are not drawn again"
-    assert again.evaluation.metrics == whole.metrics
+    assert again.evaluation.metrics == pytest.approx(whole.metrics, rel=1e-12)  # of eigenvalues, in another order of threads
 
 
 def launch_drawing() -> Any:

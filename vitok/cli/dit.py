@@ -40,7 +40,7 @@ def dit(
     from vitok import variants
     from vitok.config import Generation, Resources, check
     from vitok.data.corpora import open_corpora
-    from vitok.metrics.names import named
+    from vitok.metrics.names import of_letter
     from vitok.overrides import override
     from vitok.study import generation, place, scales, single
     from vitok.study import start as starts
@@ -66,7 +66,7 @@ def dit(
     recipe = override(base, {key: value for key, value in given.items() if not key.startswith("resources.")})
     resources: Resources = override(resources, {k.removeprefix("resources."): v for k, v in given.items() if k.startswith("resources.")})
     check(recipe, resources)
-    named(resources.metrics, "g")
+    of_letter(resources.metrics, "g")
     assert isinstance(recipe, Generation)
     corpora = open_corpora(corpus)
     generation.check_labels(corpora, [recipe])

@@ -71,7 +71,7 @@ def evaluate(
         raise UsageError(f"--reference {reference}: there is no such file")
     if samples < 0 or actors < 0 or bits < 0:
         raise UsageError(f"--samples {samples} --actors {actors} --bits {bits}: none may be below 0")
-    from vitok.metrics.names import named
+    from vitok.metrics.names import of_letter
     from vitok.study import place
     from vitok.study.start import find, is_generator
     from vitok.study.tracking import Tracker, address
@@ -81,11 +81,8 @@ def evaluate(
     drawn = checkpoint is not None and is_generator(checkpoint, tracker, "CHECKPOINT")
     if (cfg or steps) and not drawn:
         raise UsageError(f"--{'cfg' if cfg else 'steps'}: it says how a generator's samples are drawn; give a generator's run")
-    letter, other = ("g", "r") if generated or drawn else ("r", "g")
-    asked_for = named(metrics.split(","), letter) if metrics else ()
-    for metric in asked_for:
-        if metric.name.startswith(other) or (letter == "g" and metric.paired):
-            raise UsageError(f"{metric.name} is not of {'generated samples' if letter == 'g' else 'reconstructions'}")
+    letter = "g" if generated or drawn else "r"
+    asked_for = of_letter(metrics.split(","), letter) if metrics else ()
     if drawn:
         from vitok.cli.evaluate_generator import Options, evaluate_generator
 
@@ -123,7 +120,7 @@ def evaluate(
             say.line(f"warning: {label} is not the published {baseline}, of {price.params / 1e6:.3f} M parameters: its costs are not known")
     corpora = open_corpora(corpus)
     names = [metric.name for metric in asked_for] or usual(letter, length)
-    found = available(names, asked=bool(metrics))
+    found = available(names, bool(metrics), letter)
     for note in found.notes:
         say.line(f"warning: {note}")
     asked = evaluation.Asked(

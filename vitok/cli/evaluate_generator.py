@@ -32,13 +32,13 @@ def evaluate_generator(run: str, options: Options, batch: int, actors: int, kept
     from vitok.study import evaluation, place
     from vitok.study.grid import describe
     from vitok.study.progress import Progress
-    from vitok.study.start import find_generator
+    from vitok.study.start import find_generator, located
 
     say = Progress()
     generator = find_generator(run, tracker, "CHECKPOINT")
     cfg = generator.recipe.tokenizer.tokenizer
     corpora = open_corpora(options.corpus or generator.about.corpus)
-    found = available(options.metrics or usual("g", cfg.frames), asked=bool(options.metrics))
+    found = available(options.metrics or usual("g", cfg.frames), bool(options.metrics), "g")
     need_frames(found.metrics, cfg.frames)
     for note in found.notes:
         say.line(f"warning: {note}")
@@ -46,6 +46,8 @@ def evaluate_generator(run: str, options: Options, batch: int, actors: int, kept
     described = describe(generator.recipe, len(generator.about.classes))
     about = {key: described[key] for key in ("variant", "dit", "c", "E", "params_m", "gmacs")} | {"weights": identity}
     asked: list[evaluation.Asked] = []
+    as_measured = not (options.cfg or options.steps or options.samples or options.corpus or options.reference) and options.part == "train"
+    own = located(run, tracker, "CHECKPOINT").absolute() if as_measured else None  # the run itself gets what it lacks
     for scale in scales(options.cfg, generator.recipe.sampling.cfg):
         given = {"cfg": scale, "steps": options.steps, "count": options.samples or None}
         recipe = override(generator.recipe, {f"sampling.{key}": value for key, value in given.items() if value is not None})
@@ -55,7 +57,7 @@ def evaluate_generator(run: str, options: Options, batch: int, actors: int, kept
                 None, f"{generator.name}, CFG {scale:g}", identity, about | {"cfg": scale}, None, corpora, options.part,
                 recipe.latents.data(), cfg.size, cfg.frames, recipe.sampling.count, found,
                 options.reference.absolute() if options.reference else None, options.export.absolute() if options.export else None,
-                batch, actors, None, kept, tracker, generator.with_recipe(recipe),
+                batch, actors, own, kept, tracker, generator.with_recipe(recipe),
             )
         )  # fmt: skip
     names = ", ".join(metric.name for metric in found.metrics)

@@ -8,8 +8,8 @@ import tyro
 
 
 def build(
-    *, tokenizer: str, corpus: str = "sample-photos", crops: int = 1, smallest_crop: float = 0.35, flip: bool = True, fps: float = 8.0,
-    storage: Path | None = None, as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
+    *, tokenizer: str, corpus: str = "sample-photos", samples: int = 0, crops: int = 1, smallest_crop: float = 0.35, flip: bool = True,
+    fps: float = 8.0, storage: Path | None = None, as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> None:  # fmt: skip
     """Encode the training split of a corpus, once: sharded Parquet of the latents' means and log-variances (fp16), and labels.
 
@@ -22,6 +22,7 @@ def build(
     Args:
         tokenizer: A finished tokenizer: its id in MLflow, its folder, or a .safetensors file with recipe.json beside it.
         corpus: A corpus, as studies take it.
+        samples: Encode so many samples, evenly spread. Default: all.
         crops: Views of each sample: 1 is the centre crop (ADM), more are fixed random crops.
         smallest_crop: Of random crops: smallest side as a share of the short side.
         flip: Every view also mirrored.
@@ -43,7 +44,7 @@ def build(
     from vitok.study.tracking import Tracker, address
 
     try:
-        views = Latents(crops=crops, smallest_crop=smallest_crop, flip=flip, fps=fps)
+        views = Latents(samples=samples, crops=crops, smallest_crop=smallest_crop, flip=flip, fps=fps)
     except ValidationError as error:
         raise UsageError(describe(error)) from None
     kept, say = place.storage(storage), Progress()
@@ -53,7 +54,7 @@ def build(
     with place.core_silent():
         offered = place.connect(slots=0)
     with place.results_apart():
-        (made,) = generation.build(corpora, views, cfg.size, cfg.frames, [encoder], str(kept / generation.LATENTS), offered, say)
+        (made,) = generation.build(corpora, views, cfg.size, cfg.frames, [encoder], kept / generation.LATENTS, offered, say)
     if as_json:
         shown = asdict(made) | {"latents": made.latents.model_dump(), "bytes": made.bytes, "rejected": [str(one) for one in made.rejected]}
         print(json.dumps(shown, indent=1))

@@ -57,6 +57,7 @@ def sample(
     generator = starts.find_generator(run, Tracker(address(kept), kept, single.STUDY_NAME), "RUN")
     if out.suffix:
         check_ending(out, generator.recipe.tokenizer.tokenizer.frames > 1)
+    sampling.need_room(generator, count, out, kept)
     labels = sampling.classes(classes, generator.about, count)
     given = {"cfg": cfg, "steps": steps, "spacing": spacing}
     changed = for_pictures(generator.recipe).model_dump() | {key: value for key, value in given.items() if value is not None}

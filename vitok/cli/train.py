@@ -41,7 +41,7 @@ def tokenizer(
         as_json: Print the result as JSON for programs.
     """
     from vitok.config import Recipe, Resources, check
-    from vitok.metrics.names import named
+    from vitok.metrics.names import of_letter
     from vitok.overrides import override
     from vitok.study import place, scales, single
     from vitok.study import start as starts
@@ -74,7 +74,7 @@ def tokenizer(
     own = {key.removeprefix("resources."): value for key, value in given.items() if key.startswith("resources.")}
     resources: Resources = override(resources, own)
     check(recipe, resources)
-    named(resources.metrics)
+    of_letter(resources.metrics, "r")
     if start:
         starts.same_shape(start, recipe)
     from vitok.data.corpora import open_corpora

@@ -69,8 +69,8 @@ class LatentSource:
 
     @property
     def max_rejected(self) -> float:
-        """Any share: whether it is too large was judged when the latents were made."""
-        return 1.0
+        """Of what is found while training: nothing, the latents being made."""
+        return self.set.latents.max_rejected
 
     def batches(self, *, seed: int, batch_size: int, start: int, steps: int, rank: int = 0, world: int = 1) -> Iterator[LatentBatch]:
         """The batches of steps start .. steps - 1; this rank's share, batch_size / world samples, of each.

@@ -54,21 +54,24 @@ class Batch:
 
 
 class Rejected:
-    """Unusable samples, each counted once, by reason. More of them than a set share stop the run."""
+    """Unusable samples, each counted once, by reason. More of them than a set share stop the run. `known` are those that were accepted
+    before it began."""
 
     def __init__(self, limit: float, known: frozenset[Rejection] = frozenset()) -> None:
         self.limit, self.drawn = limit, 0
+        self.accepted = {rejection.name for rejection in known}
         self.found: dict[str, Rejection] = {rejection.name: rejection for rejection in known}
 
     def add(self, rejected: frozenset[Rejection], drawn: int, whole: int) -> None:
         """After `drawn` more samples of a corpus of `whole`. Raises `VitokError` above the share."""
         self.drawn += drawn
         self.found |= {rejection.name: rejection for rejection in rejected}
-        tried = min(self.drawn + len(self.found), whole)
-        if len(self.found) > max(FORGIVEN, self.limit * tried):
-            worst = "; ".join(f"{count} {reason}" for reason, count in self.reasons().most_common(5))
+        new = [one for name, one in self.found.items() if name not in self.accepted]
+        tried = min(self.drawn + len(new), whole)
+        if len(new) > max(FORGIVEN, self.limit * tried):
+            worst = "; ".join(f"{count} {reason}" for reason, count in Counter(one.reason for one in new).most_common(5))
             raise VitokError(
-                f"{len(self.found)} of {tried} samples cannot be used ({worst}; the first: {next(iter(self.found.values()))}); "
+                f"{len(new)} of {tried} samples cannot be used ({worst}; the first: {new[0]}); "
                 f"data.max_rejected = {self.limit:g} allows a share of {self.limit:.0%}"
             )
 
@@ -162,6 +165,8 @@ def prepare(corpora: Corpora, data: Data, size: int, frames: int = 1) -> Source:
     """
     training, held_out = (reader(corpora, part, data, size, frames) for part in PARTS)
     source = Source(corpora.uri, corpora.fingerprint, data, size, frames, training, held_out, None, None, frozenset(corpora.rejected))
+    count = sum(corpora.counts)
+    Rejected(data.max_rejected).add(source.rejected, count, count + len(source.rejected))
     if not data.pool:
         return source
     crops, views = _runs(data.pool, 512), _runs(source.views, 64)
@@ -172,7 +177,7 @@ def prepare(corpora: Corpora, data: Data, size: int, frames: int = 1) -> Source:
     rejected = frozenset(rejection for row in rows for rejection in reasons(row["rejected"]))
     if not all(row["ok"] for row in rows[: data.pool]):
         raise source._dead(rejected)
-    Rejected(data.max_rejected, source.rejected).add(rejected, data.pool, sum(corpora.counts))
+    Rejected(data.max_rejected, source.rejected).add(rejected, data.pool, count)
     return Source(corpora.uri, corpora.fingerprint, data, size, frames, training, held_out, pool, validation, source.rejected | rejected)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from vitok.errors import VitokError
 from vitok.metrics import weights
-from vitok.metrics.names import METRICS, Metric, named, networks
+from vitok.metrics.names import METRICS, Metric, named, networks, of_letter
 from vitok.metrics.networks import NETWORKS
 from vitok.metrics.sources import Payload
 
@@ -19,12 +19,12 @@ class Available:
     notes: tuple[str, ...] = ()  # for the user: what is measured in place of what
 
 
-def available(names: Sequence[str], asked: bool) -> Available:
-    """The metrics of these names, and the weights of their networks.
+def available(names: Sequence[str], asked: bool, letter: str = "r") -> Available:
+    """The metrics of these names (see `names.of_letter`), and the weights of their networks.
 
     Where a default list (not `asked` for by the user) names metrics of the FID Inception and its file cannot be had, the Fréchet
     distance on EfficientNet-Lite0 is taken in their place, under its own name. Raises `VitokError` for what cannot be had."""
-    metrics = named(names)
+    metrics = of_letter(names, letter)
     lost = [metric for metric in metrics if metric.network == INCEPTION]
     if asked or not lost or _reachable():
         return Available(metrics, payloads(metrics))

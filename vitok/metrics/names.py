@@ -55,6 +55,8 @@ def _catalogue() -> Iterator[Metric]:
         for label, network in (("EffLite0", "efficientnet-lite0"), ("DINOv2", "dinov2-vitl14")):
             yield Metric(f"{letter}FD-{label}", "frechet", network)
             yield Metric(f"{letter}FD-{label}-infinity", "infinity", network)
+            if label == "EffLite0":  # which has ImageNet's classes
+                yield Metric(f"{letter}IS-{label}", "score", network, higher=True)
             yield Metric(f"{letter}KD-{label}", "kernel", network)
             yield Metric(f"{letter}Precision-{label}", "precision", network, higher=True)
             yield Metric(f"{letter}Recall-{label}", "recall", network, higher=True)
@@ -77,6 +79,15 @@ def named(names: Iterable[str], letter: str = "r") -> tuple[Metric, ...]:
             raise UsageError(f"unknown metric {name.strip()!r}; {hint}")
         found[metric.name] = metric
     return tuple(found.values())
+
+
+def of_letter(names: Iterable[str], letter: str) -> tuple[Metric, ...]:
+    """Likewise, for metrics of reconstructions (r) or of generated samples (g) alone. Raises `UsageError` for one of the other kind."""
+    found = named(names, letter)
+    for metric in found:
+        if metric.name.startswith("r" if letter == "g" else "g") or (letter == "g" and metric.paired):
+            raise UsageError(f"{metric.name} is not of {'generated samples' if letter == 'g' else 'reconstructions'}")
+    return found
 
 
 def networks(metrics: Iterable[Metric]) -> tuple[str, ...]:

@@ -26,17 +26,17 @@ def angles(positions: Tensor, head_width: int) -> Tensor:
 @lru_cache(maxsize=64)
 def rotation(grid: tuple[int, int, int], head_width: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Cosine and sine (L, head_width / 2), float32, for every token of a grid in row-major order."""
-    axes = [torch.arange(n, device=device) for n in grid]
-    angle = angles(torch.cartesian_prod(*axes), head_width)
-    return angle.cos().float(), angle.sin().float()
+    with torch.inference_mode(False):  # what is kept must serve training too, whoever asked first
+        angle = angles(torch.cartesian_prod(*(torch.arange(n, device=device) for n in grid)), head_width)
+        return angle.cos().float(), angle.sin().float()
 
 
 @lru_cache(maxsize=64)
 def waves(grid: tuple[int, int, int], width: int, device: torch.device) -> Tensor:
     """Absolute positions (L, width), float32: cosines and sines of the same angles, over a whole width instead of a head's."""
-    axes = [torch.arange(n, device=device) for n in grid]
-    angle = angles(torch.cartesian_prod(*axes), width)
-    return torch.cat([angle.cos(), angle.sin()], dim=1).float()
+    with torch.inference_mode(False):
+        angle = angles(torch.cartesian_prod(*(torch.arange(n, device=device) for n in grid)), width)
+        return torch.cat([angle.cos(), angle.sin()], dim=1).float()
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from vitok.data.sample import PHOTOS
+from vitok.data.sample import MOTION, PHOTOS
 from vitok.errors import UsageError, exit_on_error
 from vitok.study import grid, place
 from vitok.study.plan import Plan, duration, plan
@@ -19,8 +19,8 @@ from vitok.study.study import Scale, Study
 class Options:
     scale: str | None = None
     """laptop, single-gpu or paper. Without it: what the connected cluster or this machine can carry."""
-    corpus: str = PHOTOS
-    """sample-photos (embedded) or a folder of images."""
+    corpus: str | None = None
+    """sample-photos and sample-motion (embedded), a folder, a store's address. Default: the study's, an embedded one."""
     storage: Path | None = None
     """Where everything is kept. Default: VITOK_STORAGE, or ./runs."""
     seeds: tuple[int, ...] = (0,)
@@ -95,7 +95,7 @@ def _ask(study: Study, options: Options, offered: dict[str, float] | None = None
     from vitok.data.corpora import open_corpora
     from vitok.study.identity import key
 
-    corpora = open_corpora(options.corpus)
+    corpora = open_corpora(options.corpus or study.corpus)
     cells = grid.cells(scale, options.seeds, corpora.fingerprint, grid.classes(corpora))
 
     return Asked(scale, choice, corpora, cells, key(study.name, choice.scale, corpora.uri, changes), changes)
@@ -127,11 +127,12 @@ def _run(study: Study, options: Options) -> None:
     storage, say = place.storage(options.storage), Progress()
     offered: dict[str, float] | None = None
     if place.in_cluster():
-        offered = place.connect(slots=0)
+        with place.core_silent():
+            offered = place.connect(slots=0)
     asked = _ask(study, options, offered)
     say.line(f"scale {asked.choice.scale}: {asked.choice.reason}")
-    if asked.choice.scale != "laptop" and options.corpus == PHOTOS:
-        say.line(f"warning: {PHOTOS} is {asked.corpora.counts[0]} photographs; at this scale give a real corpus with --corpus")
+    if asked.choice.scale != "laptop" and asked.corpora.uri in (PHOTOS, MOTION):
+        say.line(f"warning: {asked.corpora.uri} has {asked.corpora.counts[0]} samples; at this scale give a real corpus with --corpus")
 
     from vitok.study.run import Sweep, run
     from vitok.study.tracking import Tracker, address
@@ -140,13 +141,18 @@ def _run(study: Study, options: Options) -> None:
     done = tracker.finished(cell.digest for cell in asked.cells)
     sweep = Sweep(study, asked.scale, asked.choice.scale, asked.corpora, asked.cells, asked.key, asked.changes, storage, tracker)
     if len(done) < len(asked.cells):
-        planned = plan(asked.planned, asked.scale, asked.choice.scale, asked.choice.reason, asked.corpora.uri)
+        there = tracker.weights(cell.digest for cell in grid.tokenizers(asked.cells, asked.corpora.fingerprint))
+        cells = [cell for cell in asked.planned if cell.digest not in there]
+        planned = plan(cells, asked.scale, asked.choice.scale, asked.choice.reason, asked.corpora.uri)
         say.line(planned.summary())
         for warning in planned.warnings:
             say.line(f"warning: {warning}")
         say.line(f"{len(done)} of them are finished")
+        if offered is None:
+            with place.core_silent():
+                offered = place.connect(slots=64)
         with place.results_apart():
-            run(sweep, offered if offered is not None else place.connect(slots=64), say)
+            run(sweep, offered, say)
     else:
         say.line(f"all {len(done)} cells are finished; nothing to run")
         tracker.close(tracker.sweep(asked.key, sweep.tags(), [cell.digest for cell in asked.cells]), finished=True)
@@ -180,7 +186,7 @@ def _report(study: Study, options: Readable) -> None:
     from vitok.study.tracking import Tracker, address
 
     tracker = Tracker(address(storage), storage, study.name)
-    sweep = key(study.name, choice.scale, canonical(options.corpus), parsed(options.changes))
+    sweep = key(study.name, choice.scale, canonical(options.corpus or study.corpus), parsed(options.changes))
     summary = report.write(study, tracker, sweep, storage / study.name / "report")
     print(json.dumps(summary, indent=2)) if options.json else _show_report(summary)
 

@@ -1,5 +1,6 @@
 """The paper's statements as claims that measured cells support, do not support, or leave open. Never without an interval."""
 
+import math
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -23,7 +24,9 @@ class Verdict:
     bound: float
 
     def json(self) -> dict[str, Any]:
-        return asdict(self)
+        """What is not known is null: JSON has no NaN."""
+        found = asdict(self)
+        return found | {"value": _number(self.value), "interval": [_number(bound) for bound in self.interval]}
 
 
 Claim = Callable[[list[Row]], Verdict]
@@ -79,6 +82,10 @@ def shape_is_free(metric: str, at_most: float, source: str) -> Claim:
 def undecided(claim: str, source: str, reason: str, bound: float) -> Verdict:
     """What cannot be judged."""
     return Verdict(claim, source, "inconclusive", reason, float("nan"), (float("nan"), float("nan")), bound)
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
 _SHAPE = "{}: at equal E the code's shape hardly matters"

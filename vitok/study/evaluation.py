@@ -10,6 +10,7 @@ import numpy as np
 
 from vitok.baselines.subject import Subject
 from vitok.config import Data
+from vitok.data import latents
 from vitok.data.corpora import Corpora
 from vitok.data.reader import Reader
 from vitok.data.stream import Part
@@ -104,7 +105,11 @@ def run(asked: Asked, offered: dict[str, float], say: Progress) -> dict[str, Any
 def _measure(asked: Asked, offered: dict[str, float], say: Progress) -> tuple[Evaluation, dict[str, float]]:
     held = open_reader(asked.corpora, asked.part, asked.data, asked.size, asked.frames)
     chosen = _chosen(held, 0 if asked.unpaired else asked.samples)
-    share = "" if len(chosen) == _views(held) else f", {len(chosen)} of {_views(held)} views, evenly spread"
+    if asked.drawn and asked.part == "train":
+        chosen = latents.chosen(asked.drawn.recipe.latents, held.counts[0])  # what the generator has learnt from
+        share = latents.share(asked.drawn.recipe.latents, len(chosen))
+    else:
+        share = "" if len(chosen) == _views(held) else f", {len(chosen)} of {_views(held)} views, evenly spread"
     uri, fingerprint = asked.corpora.uri, asked.corpora.fingerprint
     reference = Reference.of_corpus(uri, fingerprint, asked.part, held.about() + share, asked.size, asked.frames)
     store, metrics = Statistics(asked.storage / STATISTICS), asked.found.metrics

@@ -4,17 +4,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from vitok.config import Generation, Latents, Resources, Training
-from vitok.data import latents
+from vitok.data import latent_build, latents
 from vitok.data.corpora import Corpora
+from vitok.data.latent_encode import Encoder
 from vitok.data.latent_stream import LatentSource
 from vitok.data.stream import reader
 from vitok.errors import UsageError, VitokError
 from vitok.metrics import pool
 from vitok.metrics.available import Available, available
 from vitok.metrics.statistics import Statistics
+from vitok.study import place
 from vitok.study.progress import Progress
 from vitok.study.reference import looked_at
 from vitok.study.round import STATISTICS
@@ -38,9 +38,10 @@ def check_labels(corpora: Corpora, recipes: Iterable[Training]) -> None:
         latents.require_labels(corpora)
 
 
-def measurable(resources: Resources, changes: dict[str, str], say: Progress) -> Available:
-    """The metrics that a run measures, and the weights that they look through. Raises `VitokError` for what cannot be had."""
-    found = available(resources.metrics, asked="resources.metrics" in changes)
+def measurable(resources: Resources, changes: dict[str, str], say: Progress, letter: str = "g") -> Available:
+    """The metrics that a run measures, and the weights that they look through; `letter` r: a tokenizer's run. Raises `VitokError` for
+    what cannot be had."""
+    found = available(resources.metrics, "resources.metrics" in changes, letter)
     for note in found.notes:
         say.line(f"warning: {note}")
     return found
@@ -60,10 +61,11 @@ def ready(
         if given:
             made = [_given(given, corpora, views, encoder) for encoder in wanted.values()]
         else:
-            made = build(corpora, views, size, frames, list(wanted.values()), str(storage / LATENTS), offered, say)
+            made = build(corpora, views, size, frames, list(wanted.values()), storage / LATENTS, offered, say)
         sets |= {(one.weights, views): one for one in made}
         count = max(recipe.sampling.count for recipe, _ in asked if _views(recipe) == (views, size, frames))
-        keep_reference(made[0], corpora, found, count, storage, offered, say)
+        with place.in_turn(storage / STATISTICS, lambda: say.line("another process looks at a reference here: waiting for it")):
+            keep_reference(made[0], corpora, found, count, storage, offered, say)
     prepared: list[Prepared] = []
     for recipe, weights in asked:
         sha256 = encoders[weights].weights
@@ -73,7 +75,7 @@ def ready(
     return prepared
 
 
-def _given(folder: str, corpora: Corpora, views: Latents, encoder: latents.Encoder) -> latents.LatentSet:
+def _given(folder: str, corpora: Corpora, views: Latents, encoder: Encoder) -> latents.LatentSet:
     """Raises `UsageError` for latents of another tokenizer, corpus or views."""
     found = latents.open_set(folder)
     latents.expect(found, encoder.weights)
@@ -86,12 +88,20 @@ def _given(folder: str, corpora: Corpora, views: Latents, encoder: latents.Encod
 
 
 def build(
-    corpora: Corpora, views: Latents, size: int, frames: int, encoders: list[latents.Encoder], root: str, offered: dict[str, float],
+    corpora: Corpora, views: Latents, size: int, frames: int, encoders: list[Encoder], folder: Path, offered: dict[str, float],
     say: Progress,
 ) -> list[latents.LatentSet]:  # fmt: skip
-    """All sets in one pass over the corpus. Their size is told before."""
+    """All sets in one pass over the corpus. Their size is told before. What another process builds there is waited for."""
+    with place.in_turn(folder, lambda: say.line(f"another process builds latents in {folder}: waiting for it")):
+        return _build(corpora, views, size, frames, encoders, str(folder), offered, say)
+
+
+def _build(
+    corpora: Corpora, views: Latents, size: int, frames: int, encoders: list[Encoder], root: str, offered: dict[str, float],
+    say: Progress,
+) -> list[latents.LatentSet]:  # fmt: skip
     actors, gpus = workers(offered)
-    plans = latents.announce(corpora, views, size, frames, encoders, root)
+    plans = latent_build.announce(corpora, views, size, frames, encoders, root)
     open_ones = [plan for plan in plans if not plan.finished]
     if open_ones:
         total, missing = (sum(getattr(plan, name) for plan in open_ones) for name in ("bytes", "missing"))
@@ -101,7 +111,7 @@ def build(
             f"{total / 1e6:.1f} MB in all{there}"
         )
     with say.counting("encoded views") as progress:
-        return latents.build(corpora, views, size, frames, encoders, root, actors, gpus, progress)
+        return latent_build.build(corpora, views, size, frames, encoders, root, actors, gpus, progress)
 
 
 def keep_reference(
@@ -110,9 +120,10 @@ def keep_reference(
     """See to it that the statistics are there that `count` samples are compared with: of the views that the latents are of."""
     actors, gpus = workers(offered)
     held = reader(corpora, "train", latent_set.latents.data(), latent_set.size, latent_set.frames)
+    numbers = latents.chosen(latent_set.latents, corpora.counts[0])
     wanted = pool.Pass(
-        held, np.arange(latent_set.views), None, found.metrics, found.payloads, both=True, generated=False, outputs=0, references=0,
-        batch=BATCH, actors=actors, gpus=gpus, threads=1,
+        held, numbers, None, found.metrics, found.payloads, both=True, generated=False, outputs=0, references=0, batch=BATCH,
+        actors=actors, gpus=gpus, threads=1,
     )  # fmt: skip
     looked_at(wanted, count, reference_of(latent_set), Statistics(storage / STATISTICS), None, say)
 

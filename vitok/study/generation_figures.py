@@ -52,6 +52,24 @@ def generation_over_floats(rows: list[Row], metrics: tuple[str, ...], fits: dict
     return figure
 
 
+def by_cell(rows: list[Row], metrics: tuple[str, ...], fits: dict[str, Curves]) -> "Figure":
+    """Each metric a panel, a bar a cell: for studies of few cells, without an axis of their own."""
+    from matplotlib.figure import Figure
+
+    names = [f"{row['dit']} on {row['variant']}\nc = {row['c']}, {row['L']} tokens, seed {row['seed']}" for row in rows]
+    figure = Figure(figsize=(2.2 + 3.0 * len(metrics), 0.9 + 0.55 * len(rows)), layout="constrained")
+    axes = figure.subplots(1, len(metrics), squeeze=False, sharey=True)[0]
+    for axis, metric in zip(axes, metrics, strict=True):
+        bars = axis.barh(range(len(rows)), [row.get(metric, float("nan")) for row in rows], color=COLOURS[0], height=0.6)
+        axis.bar_label(bars, fmt="%.4g", padding=3, fontsize=8)
+        axis.margins(x=0.18)
+        axis.set_xlabel(labelled(METRICS[metric]))
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].set_yticks(range(len(rows)), names, fontsize=8)
+    axes[0].invert_yaxis()
+    return figure
+
+
 def _panel(axis: "Axes", rows: list[Row], patches: list[int], metric: str, curves: Curves | None) -> None:
     usable = [row | {metric: np.exp(row[metric]) if logged(metric) else row[metric]} for row in quantities(rows, metric)[0]]
     if not usable:

@@ -8,7 +8,7 @@ from typing import Any
 from vitok import accounting, variants
 from vitok.config import Generation, Recipe, Training, check
 from vitok.errors import UsageError
-from vitok.metrics.names import named
+from vitok.metrics.names import of_letter
 from vitok.overrides import override, require
 from vitok.study.study import Scale
 
@@ -45,7 +45,7 @@ def apply(scale: Scale, changes: dict[str, str]) -> Scale:
     own = {key: value for key, value in resources.items() if key != "metrics"}
     first = override(scale.tokenizers, own) if scale.tokenizers else None
     changed = Scale(override(scale.base, recipe), override(scale.resources, resources), grid, first)
-    named(changed.resources.metrics)
+    of_letter(changed.resources.metrics, "g" if isinstance(scale.base, Generation) else "r")
     return changed
 
 

@@ -32,11 +32,11 @@ class Panel:
     def _live(self, recorder: Any, run_id: str, name: str, recipe: Training, ended: threading.Event) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
         bars = Bars(*columns, console=self.say.console)
-        bar, told = bars.add_task(name, total=recipe.steps), 0
+        bar = bars.add_task(name, total=recipe.steps)
         with Live(console=self.say.console, refresh_per_second=4) as live:
             while True:
                 over = ended.wait(0.5)
-                told = self.say.news(recorder, told, {run_id: ""})
+                self.say.news(recorder, {run_id: ""})
                 step, values = latest(recorder).get(run_id, (0, {}))
                 bars.update(bar, completed=step)
                 live.update(Group(bars, frame(values)) if values else bars)
@@ -44,10 +44,10 @@ class Panel:
                     return
 
     def _plain(self, recorder: Any, run_id: str, name: str, recipe: Training, ended: threading.Event) -> None:
-        told, shown, next_line = 0, 0, time.monotonic() + EVERY
+        shown, next_line = 0, time.monotonic() + EVERY
         while True:
             over = ended.wait(0.5)
-            told = self.say.news(recorder, told, {run_id: ""})
+            self.say.news(recorder, {run_id: ""})
             step, values = latest(recorder).get(run_id, (0, {}))
             if (over or time.monotonic() >= next_line) and step > shown:
                 next_line, shown = time.monotonic() + EVERY, step

@@ -5,7 +5,7 @@ import os
 import shutil
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,6 +151,19 @@ def alone(folder: Path, what: str) -> Iterator[None]:
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
+        yield
+
+
+@contextmanager
+def in_turn(folder: Path, busy: Callable[[], None]) -> Iterator[None]:
+    """Likewise, for what several may want of one folder: who comes second waits, after a call of `busy`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            busy()
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 

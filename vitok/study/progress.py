@@ -22,6 +22,7 @@ class Progress:
     def __init__(self) -> None:
         self.console = Console(stderr=True)
         self.began = time.monotonic()
+        self.told = 0  # news that were shown
 
     def line(self, text: str) -> None:
         if sys.stderr.isatty():
@@ -67,12 +68,12 @@ class Progress:
 
         yield say
 
-    def news(self, recorder: Any, told: int, labels: dict[str, str]) -> int:
-        """What runs had to say since so many were told, each once. `labels` by MLflow run. How many are told now."""
-        found = asked(recorder.news, [], told)
+    def news(self, recorder: Any, labels: dict[str, str]) -> None:
+        """What runs of this recorder had to say, each once. `labels` by MLflow run."""
+        found = asked(recorder.news, [], self.told)
         for run, _, text in found:
-            self.line(f"[{self.clock()}] {labels[run]}{text}")
-        return told + len(found)
+            self.line(f"[{self.clock()}] {labels.get(run, '')}{text}")
+        self.told += len(found)
 
     def _bars(self, recorder: Any, cells: dict[str, Cell], ended: threading.Event) -> None:
         columns = (
@@ -86,25 +87,25 @@ class Progress:
         with Bars(*columns, console=self.console) as bars:
             whole = bars.add_task(f"{len(cells)} cells, all steps", total=total, note="")
             tasks: dict[str, Any] = {}
-            told, labels = 0, {run: f"{cell.label}: " for run, cell in cells.items()}
+            labels = {run: f"{cell.label}: " for run, cell in cells.items()}
             while not ended.wait(1.0):
-                told = self.news(recorder, told, labels)
-                points = latest(recorder)
+                self.news(recorder, labels)
+                points = _of(latest(recorder), cells)
                 for run, (step, values) in points.items():
                     if run not in tasks:
                         tasks[run] = bars.add_task(cells[run].label, total=cells[run].recipe.steps, note="")
                     note = _note(values)
                     bars.update(tasks[run], completed=step, note=note, visible=step < cells[run].recipe.steps)
                 bars.update(whole, completed=sum(step for step, _ in points.values()))
-            bars.update(whole, completed=sum(step for step, _ in latest(recorder).values()))
+            bars.update(whole, completed=sum(step for step, _ in _of(latest(recorder), cells).values()))
 
     def _lines(self, recorder: Any, cells: dict[str, Cell], ended: threading.Event) -> None:
         shown: set[str] = set()
         next_line = time.monotonic() + EVERY
-        told, labels = 0, {run: f"{cell.label}: " for run, cell in cells.items()}
+        labels = {run: f"{cell.label}: " for run, cell in cells.items()}
         while not ended.wait(0.5):
-            told = self.news(recorder, told, labels)
-            points = latest(recorder)
+            self.news(recorder, labels)
+            points = _of(latest(recorder), cells)
             for run, (step, values) in points.items():
                 if step == cells[run].recipe.steps and run not in shown:
                     shown.add(run)
@@ -117,6 +118,11 @@ class Progress:
     def clock(self) -> str:
         seconds = int(time.monotonic() - self.began)
         return f"{seconds // 60}:{seconds % 60:02d}"
+
+
+def _of(points: dict[str, Any], cells: dict[str, Cell]) -> dict[str, Any]:
+    """Those of these runs: of a study's rounds each has its own."""
+    return {run: point for run, point in points.items() if run in cells}
 
 
 def _note(values: dict[str, float]) -> str:

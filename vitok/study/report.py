@@ -33,6 +33,8 @@ def write(study: Study, tracker: Tracker, sweep: str, folder: Path) -> dict[str,
     rows, problems = comparable(rows)
     metrics, fits = measured(rows), {}
     for metric in metrics:
+        if study.fit is None:
+            break
         try:
             fits[metric] = study.fit(rows, metric)
         except VitokError as error:

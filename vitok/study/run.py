@@ -165,7 +165,7 @@ def looked_through(
     from vitok.metrics.weights import resolve
     from vitok.study import generation
 
-    found = generation.measurable(resources, changes, say)
+    found = generation.measurable(resources, changes, say, "r")
     losses = {f"lpips-{recipe.loss.lpips_network}" for recipe in recipes if recipe.loss.lpips} - set(found.payloads)
     return tuple(metric.name for metric in found.metrics), found.payloads | {name: resolve(name)[0] for name in sorted(losses)}
 

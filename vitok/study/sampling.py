@@ -61,11 +61,16 @@ class Asked:
         return each if 1 < each <= 16 and len(self.labels) % each == 0 else int(np.ceil(np.sqrt(len(self.labels))))
 
     @property
+    def about(self) -> dict[str, Any]:
+        """Whose samples these are, and how they are drawn."""
+        recipe = self.generator.recipe
+        sampling = recipe.sampling.model_dump(exclude={"count"}) | {"objective": recipe.diffusion.objective, "seed": recipe.seed}
+        return {"generator": digest(self.generator.state), "tokenizer": recipe.start, **sampling, "labels": self.labels.tolist()}
+
+    @property
     def work(self) -> Path:
         """Where samples wait for their picture."""
-        recipe = self.generator.recipe
-        text = [digest(self.generator.state), recipe.start, recipe.sampling.model_dump(), recipe.seed, self.labels.tolist()]
-        return self.storage / "samples" / hashlib.sha256(json.dumps(text).encode()).hexdigest()[:16]
+        return self.storage / "samples" / hashlib.sha256(json.dumps(self.about).encode()).hexdigest()[:16]
 
 
 def classes(names: tuple[str, ...], about: About, count: int) -> np.ndarray:
@@ -96,8 +101,8 @@ def run(asked: Asked, say: Progress) -> dict[str, Any]:
     if asked.single:
         pictures.check_ending(asked.out, asked.video)
     folder = asked.work if asked.single else asked.out
-    _room(asked, folder)
     with place.alone(folder, "sampling"):
+        _claim(asked, folder)
         missing = [number for number in range(len(asked.labels)) if not _file(asked, folder, number).is_file()]
         if len(missing) < len(asked.labels):
             say.line(f"{len(asked.labels) - len(missing)} of {len(asked.labels)} samples are there")
@@ -127,13 +132,26 @@ def run(asked: Asked, say: Progress) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _room(asked: Asked, folder: Path) -> None:
+def _claim(asked: Asked, folder: Path) -> None:
+    """Raises `UsageError` for a folder that holds something else: samples of two kinds must never mix."""
+    told = folder / "samples.json"
+    if told.is_file():
+        theirs, ours = json.loads(told.read_text()), asked.about
+        if differing := [key for key in ours if theirs.get(key) != ours[key]]:
+            raise UsageError(f"--out {folder} holds other samples ({', '.join(differing)} differ): give another folder")
+    elif found := [path.name for path in folder.iterdir() if path.name != ".lock"]:
+        raise UsageError(f"--out {folder} is not empty ({found[0]}): give a new folder")
+    else:
+        _put(told, json.dumps(asked.about).encode())
+
+
+def need_room(generator: Generator, count: int, out: Path, storage: Path) -> None:
+    """Raises `VitokError` where so many samples would not fit."""
+    cfg, folder = generator.recipe.tokenizer.tokenizer, storage if out.suffix else out.absolute()
     there = next(path for path in (folder, *folder.parents) if path.exists())
-    need, free = int(SPARE * len(asked.labels) * np.prod(asked.shape)), shutil.disk_usage(there).free
+    need, free = int(SPARE * count * 3 * cfg.frames * cfg.size**2), shutil.disk_usage(there).free
     if need > free:
-        raise VitokError(
-            f"{len(asked.labels)} samples take up to {need / 1e9:.3g} GB, and {there} has {free / 1e9:.3g} GB free: draw fewer (--count)"
-        )
+        raise VitokError(f"{count} samples take up to {need / 1e9:.3g} GB, and {there} has {free / 1e9:.3g} GB free: draw fewer (--count)")
 
 
 def _file(asked: Asked, folder: Path, number: int) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from vitok.config import Generation, Recipe, recipe_of
-from vitok.data.latents import Encoder
+from vitok.data.latent_encode import Encoder
 from vitok.errors import UsageError
 from vitok.metrics.generators import WEIGHTS, Generator
 from vitok.metrics.subjects import Trained

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from vitok.config import Resources, Training
+from vitok.data.sample import PHOTOS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,9 +42,10 @@ class Study(Generic[AnyFit]):
     question: str
     hypothesis: str
     scales: dict[str, Scale]  # "laptop", "single-gpu", "paper"
-    fit: Callable[[list[Row], str], AnyFit]  # raises VitokError where the cells are too few
     figure: "Callable[[list[Row], tuple[str, ...], dict[str, AnyFit]], Figure]"
-    claims: "tuple[Callable[[list[Row]], Verdict], ...]"
+    fit: Callable[[list[Row], str], AnyFit] | None = None  # raises VitokError where the cells are too few; None: nothing is fitted
+    claims: "tuple[Callable[[list[Row]], Verdict], ...]" = ()
+    corpus: str = PHOTOS  # without --corpus
 
     def main(self, doc: str | None = None) -> None:
         """The command line of the file that holds this study; `doc` is its docstring."""

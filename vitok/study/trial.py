@@ -48,6 +48,8 @@ def finish(outcome: "Outcome", recipe: Training, folder: Path, recorder: Any, ru
         "trial_seconds": time.perf_counter() - began,
     }  # fmt: skip
     artifacts = _pictures(outcome, recipe)
+    for name, content in artifacts.items():
+        (folder / name).write_bytes(content)  # for who looks there
     if evaluation.per_image:
         artifacts["per_image.json"] = json.dumps(evaluation.per_image).encode()
     artifacts |= {name: (folder / name).read_bytes() for name in ("recipe.json", "deepspeed.json")}
@@ -68,5 +70,6 @@ def _pictures(outcome: "Outcome", recipe: Training) -> dict[str, bytes]:
     from vitok.study.pictures import moving, still
 
     samples = evaluation.reconstructions
-    found = {"samples.png": still(samples, EACH)}
-    return found if samples.ndim == 4 else found | {"samples.mp4": moving(samples, EACH, recipe.latents.fps, ".mp4")}
+    if samples.ndim == 4:
+        return {"samples.png": still(samples, EACH)}
+    return {"samples.png": still(samples[::EACH], 1), "samples.mp4": moving(samples, EACH, recipe.latents.fps, ".mp4")}

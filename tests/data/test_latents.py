@@ -1,0 +1,405 @@
+"""Latents that are encoded once: the same as encoding on the fly, whatever kills the build; batches without replay."""
+
+import json
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import namedtuple
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from vitok import variants
+from vitok.config import Latents, Recipe
+from vitok.data import files, latent_build, latent_stream
+from vitok.data.corpora import Corpora, open_corpora
+from vitok.data.latent_build import announce, build, key
+from vitok.data.latent_encode import Encoder
+from vitok.data.latent_stream import LatentBatch, LatentSource
+from vitok.data.latents import LatentSet, expect, open_set, require_labels
+from vitok.data.stream import reader
+from vitok.errors import UsageError, VitokError
+from vitok.models.tokenizer import Tokenizer
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+SIZE, VIEWS = 32, Latents(crops=6, smallest_crop=0.5)
+CUT = {"SHARD_VIEWS": 16, "BATCH": 4, "GROUP_ROWS": 5}  # several shards, groups and batches of few photographs
+BUILD = """
+import sys, time
+import ray
+from tests.data.test_latents import CUT, VIEWS, encoder
+from vitok.data import latent_build
+from vitok.data.corpora import open_corpora
+ray.init(address=sys.argv[1], logging_level="ERROR", log_to_driver=False)
+for name, value in CUT.items():
+    setattr(latent_build, name, value)
+latent_build.build(open_corpora(sys.argv[2]), VIEWS, 32, 1, [encoder(), encoder(1)], sys.argv[3], progress=lambda *_: time.sleep(0.1))
+"""
+
+
+def encoder(seed: int = 0, variant: str = "N-N/8", channels: int = 4, precision: Any = "fp32", **options: int) -> Encoder:
+    tokenizer = variants.tokenizer(variant, channels=channels, size=SIZE, **options)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return Encoder.of(Recipe(tokenizer=tokenizer, precision=precision), Tokenizer(tokenizer).state_dict())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in CUT.items():
+            patch.setattr(latent_build, name, value)
+        yield
+
+
+@pytest.fixture(scope="module")
+def library(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The photographs in three classes."""
+    folder = tmp_path_factory.mktemp("latents") / "library"
+    for number, path in enumerate(sorted(photos.iterdir())):
+        target = folder / ("cat", "dog", "owl")[number % 3] / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def corpora(library: Path) -> Corpora:
+    return open_corpora(str(library))
+
+
+@pytest.fixture(scope="module")
+def pair(corpora: Corpora, library: Path, cluster: str) -> list[LatentSet]:
+    """Of two tokenizers, in one pass."""
+    return build(corpora, VIEWS, SIZE, 1, [encoder(), encoder(1)], str(library.parent / "pair"), actors=2)
+
+
+@pytest.fixture(scope="module")
+def flat(photos: Path, library: Path, cluster: str) -> LatentSet:
+    """Of a corpus without labels: its centre crops, not mirrored, by a tokenizer that was trained in bf16."""
+    (found,) = build(open_corpora(str(photos)), Latents(flip=False), SIZE, 1, [encoder(precision="bf16")], str(library.parent / "flat"))
+    return found
+
+
+def contents(found: LatentSet) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(Path(found.folder).iterdir())}
+
+
+def stored(found: LatentSet) -> dict[str, np.ndarray]:
+    """Every row of every shard, in order."""
+    tables = [pq.read_table(Path(found.folder) / file) for file, _ in found.shards]
+    whole = {name: np.concatenate([table[name].to_numpy() for table in tables]) for name in ("view", "mirrored", "label")}
+    for name in ("mean", "log_variance"):
+        cells = b"".join(cell for table in tables for cell in table[name].to_pylist())
+        whole[name] = np.frombuffer(cells, "<f2").reshape(-1, found.tokens, found.channels)
+    return whole
+
+
+def on_the_fly(corpora: Corpora, views: Latents, frames: int, tokenizer: Encoder) -> dict[str, np.ndarray]:
+    decoder = reader(corpora, "train", views.data(), SIZE, frames)
+    found: dict[str, list[Any]] = {"view": [], "mirrored": [], "label": [], "mean": [], "log_variance": []}
+    encode = tokenizer.open(torch.device("cpu"))
+    for view in range(sum(decoder.counts) * views.crops):
+        (decoded,) = decoder.views([view])
+        if decoded.pixels is None:
+            continue
+        for mirrored in (False, True)[: 1 + views.flip]:
+            pixels = decoded.pixels[..., ::-1, :] if mirrored else decoded.pixels
+            with torch.inference_mode():
+                posterior = encode(torch.from_numpy(pixels.copy())[None])
+            row = (view, mirrored, decoded.label, posterior.mean[0].numpy(), posterior.log_variance[0].numpy())
+            for name, value in zip(found, row, strict=True):
+                found[name].append(value)
+    return {name: np.stack(column) for name, column in found.items()}
+
+
+def assert_equal(found: LatentSet, expected: dict[str, np.ndarray]) -> None:
+    rows = stored(found)
+    for name in ("view", "mirrored", "label"):
+        assert np.array_equal(rows[name], expected[name])
+    for name in ("mean", "log_variance"):
+        # Encoded one by one here, in batches there: sums of another order, that may round to the neighbour in fp16.
+        other = expected[name].astype("<f2")
+        one = np.maximum(np.spacing(np.abs(other)), np.spacing(np.abs(rows[name]))).astype(np.float64)
+        assert np.all(np.abs(rows[name].astype(np.float64) - other) <= one + 1e-6)
+        assert np.mean(rows[name] == other) > 0.99
+
+
+def whole(source: LatentSource, start: int, steps: int, **options: int) -> list[LatentBatch]:
+    return list(source.batches(**{"seed": 3, "batch_size": 8, "start": start, "steps": steps} | options))
+
+
+def same(one: list[LatentBatch], other: list[LatentBatch]) -> bool:
+    return len(one) == len(other) and all(
+        np.array_equal(a, b) for x, y in zip(one, other, strict=True) for a, b in zip(x.arrays().values(), y.arrays().values(), strict=True)
+    )
+
+
+def test_the_cached_are_those_encoded_on_the_fly(corpora: Corpora, pair: list[LatentSet]) -> None:
+    found = pair[0]
+    assert_equal(found, on_the_fly(corpora, VIEWS, 1, encoder()))
+    assert (found.views, found.rows, found.grid, found.channels) == (66, 132, (1, 4, 4), 4)
+    assert [rows for _, rows in found.shards] == [32] * 4 + [4] and not found.rejected
+    sizes = [pq.read_metadata(Path(found.folder) / "shard-00000.parquet").row_group(n).num_rows for n in range(7)]
+    assert sizes == [5] * 6 + [2]
+
+
+def test_statistics_are_those_of_all_rows(pair: list[LatentSet]) -> None:
+    for found in pair:
+        rows = stored(found)
+        mean, log_variance = (rows[name].astype(np.float64).reshape(-1, found.channels) for name in ("mean", "log_variance"))
+        assert np.allclose(found.mean, mean.mean(0), rtol=1e-6, atol=1e-9)
+        assert np.allclose(found.std, np.sqrt(mean.var(0) + np.exp(log_variance).mean(0)), rtol=1e-6)
+        assert list(found.counts) == np.bincount(rows["label"], minlength=3).tolist()
+        assert found.classes == ("cat", "dog", "owl") and found.unlabelled == 0
+
+
+def test_bf16_without_mirrors_and_the_centre_alone(flat: LatentSet, photos: Path) -> None:
+    rows, corpora = stored(flat), open_corpora(str(photos))
+    assert rows["view"].tolist() == list(range(11)) and not rows["mirrored"].any() and set(rows["label"]) == {-1}
+    half, full = (
+        on_the_fly(corpora, flat.latents, 1, encoder(precision=precision))["mean"].astype("<f2") for precision in ("bf16", "fp32")
+    )
+    assert np.allclose(rows["mean"], half, atol=0.05)  # bf16 has eight bits, and batches their own order of sums
+    assert not np.array_equal(rows["mean"], full)
+    assert "centre crop" in flat.about
+
+
+def test_two_tokenizers_in_one_pass_are_two_passes(corpora: Corpora, pair: list[LatentSet], tmp_path: Path) -> None:
+    """And the number of actors, or a set that goes on later than the other, changes nothing; a damaged shard is made again."""
+    (first,) = build(corpora, VIEWS, SIZE, 1, [encoder()], str(tmp_path))
+    half = tmp_path / Path(pair[1].folder).name
+    shutil.copytree(pair[1].folder, half)
+    (half / "manifest.json").unlink()
+    shard = half / "shard-00003.parquet"
+    shard.write_bytes(shard.read_bytes()[:-1000])
+    wide = encoder(2, channels=8)
+    second, third = build(corpora, VIEWS, SIZE, 1, [encoder(1), wide], str(tmp_path))
+    assert [contents(first), contents(second)] == [contents(one) for one in pair]
+    assert_equal(third, on_the_fly(corpora, VIEWS, 1, wide))
+
+
+def test_killed_at_work_it_comes_to_the_same(corpora: Corpora, library: Path, pair: list[LatentSet], cluster: str, tmp_path: Path) -> None:
+    root = tmp_path / "killed"
+    command = [sys.executable, "-c", BUILD, cluster, str(library), str(root)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=os.environ | {"PYTHONPATH": str(Path.cwd())})
+    ends = time.monotonic() + 120
+    while len(list(root.rglob("shard-*.parquet"))) < 3 and process.poll() is None and time.monotonic() < ends:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL  # it was still at work
+    stamps = {path: path.stat().st_mtime_ns for path in root.rglob("shard-*.parquet")}
+    (next(root.iterdir()) / "shard-00004.parquet.partial-1-1").write_bytes(b"cut")
+    both = [encoder(), encoder(1)]
+    plans = announce(corpora, VIEWS, SIZE, 1, both, str(root))
+    began = min(plan.written for plan in plans) * 16
+    assert began > 0 and all(0 < plan.missing < plan.bytes for plan in plans)
+    said: list[tuple[int, int, int]] = []
+    found = build(corpora, VIEWS, SIZE, 1, both, str(root), progress=lambda *numbers: said.append(numbers))
+    assert said[-1] == (66, 66, 66 - began)
+    assert [contents(one) for one in found] == [contents(one) for one in pair]
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items())
+
+
+def test_what_is_finished_is_not_built_again(corpora: Corpora, pair: list[LatentSet], library: Path) -> None:
+    again = build(corpora, VIEWS, SIZE, 1, [encoder(), encoder(1)], str(library.parent / "pair"), progress=lambda *_: pytest.fail("again"))
+    assert again == pair
+    plans = announce(corpora, VIEWS, SIZE, 1, [encoder(), encoder(5)], str(library.parent / "pair"))
+    assert [(plan.finished, plan.missing, plan.bytes) for plan in plans] == [(True, 0, 132 * 256), (False, 132 * 256, 132 * 256)]
+
+
+def test_the_key_is_of_all_that_decides() -> None:
+    base = encoder()
+    keys = {
+        key(base, "f", VIEWS, 32, 1), key(encoder(1), "f", VIEWS, 32, 1), key(encoder(precision="bf16"), "f", VIEWS, 32, 1),
+        key(base, "g", VIEWS, 32, 1), key(base, "f", VIEWS, 64, 1), key(base, "f", VIEWS, 32, 2),
+        *(key(base, "f", VIEWS.model_copy(update=change), 32, 1) for change in ({"crops": 2}, {"flip": False}, {"smallest_crop": 0.9})),
+    }  # fmt: skip
+    assert len(keys) == 9 and all(len(one) == 16 for one in keys)
+    assert key(base, "f", VIEWS.model_copy(update={"max_rejected": 0.5}), 32, 1) in keys
+
+
+@pytest.mark.parametrize("window", [1 << 30, 40 * 256], ids=["resident", "windows"])
+def test_an_epoch_shows_every_row_once_in_an_order_of_its_own(pair: list[LatentSet], monkeypatch: pytest.MonkeyPatch, window: int) -> None:
+    monkeypatch.setattr(latent_stream, "WINDOW_BYTES", window)
+    latent_stream._layout.cache_clear()
+    source, rows = pickle.loads(pickle.dumps(LatentSource(pair[0]))), stored(pair[0])
+    number = {row.tobytes(): n for n, row in enumerate(rows["mean"])}
+    assert len(number) == 132
+    batches = whole(source, 0, 33)  # 8 x 33 = 264: two epochs, with a batch across their border
+    seen = np.array([number[row.tobytes()] for batch in batches for row in batch.mean])
+    assert sorted(seen[:132]) == sorted(seen[132:]) == list(range(132))
+    assert not np.array_equal(seen[:132], seen[132:])
+    assert np.array_equal(rows["log_variance"][seen], np.concatenate([batch.log_variance for batch in batches]))
+    assert np.array_equal(rows["label"][seen], np.concatenate([batch.labels for batch in batches]))
+    assert all(batch.mean.shape == (8, 16, 4) and batch.mean.dtype == np.float16 and len(batch) == 8 for batch in batches)
+    assert not same(batches, whole(source, 0, 33, seed=4))
+    for start in (1, 16, 17, 31):
+        assert same(whole(source, start, 33), batches[start:])
+    for world in (2, 8):
+        shares = [whole(source, 5, 33, rank=rank, world=world) for rank in range(world)]
+        for name in ("mean", "log_variance", "labels"):
+            joined = [np.concatenate([part.arrays()[name] for part in parts]) for parts in zip(*shares, strict=True)]
+            assert np.array_equal(joined, [batch.arrays()[name] for batch in batches[5:]])
+    assert same(whole(source, 0, 2, batch_size=300)[1:], whole(source, 1, 2, batch_size=300))  # more than an epoch at once
+    assert whole(source, 7, 7) == []
+    latent_stream._layout.cache_clear()
+
+
+def test_what_cannot_be_decoded_is_left_out_and_counted(library: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "library"
+    shutil.copytree(library, folder)
+    good = (library / "cat" / "photo-00.jpg").read_bytes()
+    for number in range(3):
+        (folder / "dog" / f"bad-{number}.jpg").write_bytes(good[: len(good) // 2])
+    corpora = open_corpora(str(folder))
+    trained = set(corpora.parts[0][1].train.index()["name"].to_pylist())
+    bad = {name for name in trained if "bad" in name}
+    (found,) = build(corpora, VIEWS, SIZE, 1, [encoder()], str(tmp_path / "latents"))
+    assert bad and {(one.name, one.reason) for one in found.rejected} == {(name, "truncated") for name in bad}
+    assert found.rows == 12 * (len(trained) - len(bad)) == sum(found.counts) and found.views == 6 * len(trained)
+    assert LatentSource(found).rejected == frozenset(found.rejected)
+    assert_equal(found, on_the_fly(corpora, VIEWS, 1, encoder()))
+
+
+def test_too_much_that_is_broken_stops_it(library: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "library"
+    shutil.copytree(library, folder)
+    for number in range(20):
+        (folder / "owl" / f"bad-{number}.jpg").write_bytes(b"no picture")
+    with pytest.raises(VitokError, match=r"samples cannot be used \(\d+ not an image; the first: .*; latents\.max_rejected = 0\.05"):
+        build(open_corpora(str(folder)), VIEWS, SIZE, 1, [encoder()], str(tmp_path / "latents"))
+    shutil.rmtree(folder)
+    folder.mkdir()
+    for number in range(4):
+        (folder / f"{number}.jpg").write_bytes(b"no picture")
+    with pytest.raises(VitokError, match=r"none of 3 views could be decoded; the first: \d\.jpg: not an image$"):
+        build(open_corpora(str(folder)), Latents(), SIZE, 1, [encoder()], str(tmp_path / "latents"))
+
+
+def test_latents_that_are_not_finite_are_named(corpora: Corpora, tmp_path: Path) -> None:
+    wild = encoder()
+    state = {name: value * 1e6 if "to_moments" in name else value for name, value in wild.state.items()}
+    with pytest.raises(VitokError, match=r"^latents of .*photo-\d+\.jpg \(crop 0\) by the tokenizer [0-9a-f]{16} are not finite in fp16$"):
+        build(corpora, VIEWS, SIZE, 1, [Encoder.of(wild.recipe, state)], str(tmp_path))
+
+
+def test_latents_of_another_tokenizer_are_refused(pair: list[LatentSet]) -> None:
+    first, second = encoder(), encoder(1)
+    expect(pair[0], first.weights)
+    with pytest.raises(UsageError, match=rf"weights {first.weights[:16]}, not of {second.weights[:16]}: encode the corpus"):
+        expect(pair[0], second.weights)
+
+
+def test_labels_are_required_of_those_that_have_none(corpora: Corpora, pair: list[LatentSet], photos: Path, flat: LatentSet) -> None:
+    require_labels(corpora)
+    require_labels(pair[0])
+    require_labels(open_corpora("sample-motion"))
+    assert flat.unlabelled == flat.rows == 11 and flat.classes == flat.counts == ()
+    for one in (open_corpora(str(photos)), flat):
+        with pytest.raises(UsageError, match=r"has no labels, which a class-conditional generator needs: .* conditional=false$"):
+            require_labels(one)
+    with pytest.raises(UsageError, match=r"^12 of 132 latents of .* have no label"):
+        require_labels(replace(pair[0], counts=(*pair[0].counts[:2], pair[0].counts[2] - 12)))
+
+
+def test_what_cannot_be_is_one_line(corpora: Corpora, library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(
+        UsageError, match=r"^1 frame\(s\) of 30 pixels are not divisible by the tubelets of N-N/8: 1 frame\(s\) of 8 pixels$"
+    ):
+        announce(corpora, VIEWS, 30, 1, [encoder()], str(tmp_path))
+    with pytest.raises(UsageError, match="is a mixture, whose weights"):
+        announce(open_corpora(f"0.5*{library} + 0.5*sample-photos"), VIEWS, SIZE, 1, [encoder()], str(tmp_path))
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**6, 10**6, 40_000))
+    announce(corpora, VIEWS, SIZE, 1, [encoder()], str(tmp_path / "deep" / "er"))
+    with pytest.raises(VitokError, match=r"the latents need 6\.76e-05 GB, 4e-05 GB are free"):
+        build(corpora, VIEWS, SIZE, 1, [encoder(), encoder(1)], str(tmp_path / "deep" / "er"))
+    assert not list(tmp_path.iterdir())
+
+
+def damage(folder: Path, what: str) -> None:
+    manifest = folder / "manifest.json"
+    if what == "shard":
+        (folder / "shard-00001.parquet").unlink()
+    elif what == "gone":
+        manifest.unlink()
+    elif what == "cut":
+        manifest.write_text(manifest.read_text()[:500])
+    else:
+        found = json.loads(manifest.read_text())
+        name, value = {"rows": ("rows", 7), "std": ("std", [1.0, float("nan"), 1.0, 1.0]), "grid": ("grid", 3), "version": ("version", 99)}[
+            what
+        ]
+        manifest.write_text(json.dumps(found | {name: value}))
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("shard", r"1 shard\(s\) are not there, the first: shard-00001"), ("gone", "there are no finished latents"),
+        ("cut", "is damaged .*remove .* and encode"), ("rows", "do not add up"), ("std", "4 finite numbers"), ("grid", "TypeError"),
+        ("version", "of version 99, this is vitok's 1"),
+    ],
+)  # fmt: skip
+def test_a_damaged_set_is_one_line(pair: list[LatentSet], tmp_path: Path, what: str, said: str) -> None:
+    shutil.copytree(pair[0].folder, tmp_path / "set")
+    damage(tmp_path / "set", what)
+    with pytest.raises(UsageError, match=said) as error:
+        open_set(str(tmp_path / "set"))
+    assert "\n" not in str(error.value)
+
+
+def test_a_shard_that_is_damaged_or_gone_stops_the_reading_in_one_line(pair: list[LatentSet], tmp_path: Path) -> None:
+    shutil.copytree(pair[0].folder, tmp_path / "set")
+    source = LatentSource(open_set(str(tmp_path / "set")))
+    shard = tmp_path / "set" / "shard-00001.parquet"
+    data = shard.read_bytes()
+    for spoil in (lambda: shard.write_bytes(data[:-100]), shard.unlink):
+        latent_stream._footer.cache_clear()
+        spoil()
+        with pytest.raises(VitokError, match=r"shard-00001\.parquet cannot be read \(.*\): remove .* and encode the corpus again$"):
+            whole(source, 0, 2)
+
+
+def test_clips_with_a_stride_in_time(tmp_path: Path) -> None:
+    views, clips = Latents(flip=True), encoder(variant="N-N/2x16", frames=4)
+    corpora = open_corpora("sample-motion")
+    (found,) = build(corpora, views, SIZE, 4, [clips], str(tmp_path))
+    assert found.grid == (2, 2, 2) and found.rows == 192 and set(found.counts) == {24} and "4 frames at 8" in found.about
+    assert_equal(found, on_the_fly(corpora, views, 4, clips))
+    assert {batch.mean.shape for batch in whole(LatentSource(found), 0, 30)} == {(8, 8, 4)}
+
+
+def test_files_are_whole_or_absent(pair: list[LatentSet]) -> None:
+    assert {name for name, _ in files.listing(pair[0].folder)} == {f"shard-{n:05d}.parquet" for n in range(5)} | {"manifest.json"}
+
+
+def test_a_part_of_the_samples_is_evenly_spread(corpora: Corpora, tmp_path: Path) -> None:
+    """The views of every second photograph, the same as among all."""
+    every = Latents(crops=2, smallest_crop=0.5, flip=False)
+    count = corpora.counts[0]
+    whole, part = (
+        build(corpora, views, SIZE, 1, [encoder()], str(tmp_path))[0] for views in (every, every.model_copy(update={"samples": count // 2}))
+    )
+    assert (whole.views, part.views) == (2 * count, 2 * (count // 2)) and whole.folder != part.folder
+    assert f"of {count // 2} samples, evenly spread" in part.about and "evenly" not in whole.about
+    means = [np.concatenate([table["mean"].to_numpy(zero_copy_only=False) for table in tables(one)]) for one in (whole, part)]
+    taken = [2 * (n * count // (count // 2)) + crop for n in range(count // 2) for crop in range(2)]
+    same = [np.frombuffer(means[0][view], np.float16) - np.frombuffer(means[1][row], np.float16) for row, view in enumerate(taken)]
+    assert np.abs(np.stack(same)).max() <= 2e-3  # another place in a batch rounds otherwise
+
+
+def tables(one: LatentSet) -> list:
+    return [pq.read_table(f"{one.folder}/{name}") for name, _ in one.shards]
