@@ -80,3 +80,21 @@ def test_what_is_no_file_of_statistics(gaussian: Gaussian, tmp_path: Path) -> No
     for name in ("text", "bare", "square", "pickled", "absent"):
         with pytest.raises(UsageError, match=rf"{name}\.npz"):
             load(tmp_path / f"{name}.npz", NETWORK, REFERENCE)
+
+
+def test_several_may_keep_the_same_at_once(tmp_path: Path) -> None:
+    """Trials that begin together look at one reference: none may take the other's unfinished file away."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    store, reference = Statistics(tmp_path), Reference("a", "b", "c", 32, 1)
+    gaussian = Gaussian(5, torch.zeros(200).double(), torch.eye(200).double())
+
+    def keep(_: int) -> None:
+        for _ in range(20):
+            store.keep(reference, "efficientnet-lite0", gaussian)
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(keep, range(8)))
+    assert [path.suffix for path in tmp_path.iterdir()] == [".npz"]
+    found = store.find(reference, "efficientnet-lite0")
+    assert found and torch.equal(found.covariance, gaussian.covariance)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -71,18 +72,20 @@ def evaluate(
         raise UsageError(f"--reference {reference}: there is no such file")
     if samples < 0 or actors < 0 or bits < 0:
         raise UsageError(f"--samples {samples} --actors {actors} --bits {bits}: none may be below 0")
-    from vitok.metrics.names import of_letter
-    from vitok.study import place
-    from vitok.study.start import find, is_generator
-    from vitok.study.tracking import Tracker, address
+    from vitok.metrics.names import named, of_letter
 
-    kept = place.storage(storage)
-    tracker = Tracker(address(kept), kept, "eval")
-    drawn = checkpoint is not None and is_generator(checkpoint, tracker, "CHECKPOINT")
+    named(metrics.split(",") if metrics else ())  # a wrong name is told before anything is opened
+    drawn = checkpoint is not None and _draws(checkpoint, storage)
     if (cfg or steps) and not drawn:
         raise UsageError(f"--{'cfg' if cfg else 'steps'}: it says how a generator's samples are drawn; give a generator's run")
     letter = "g" if generated or drawn else "r"
     asked_for = of_letter(metrics.split(","), letter) if metrics else ()
+    from vitok.study import place
+    from vitok.study.start import find
+    from vitok.study.tracking import Tracker, address
+
+    kept = place.storage(storage)
+    tracker = Tracker(address(kept), kept, "eval")
     if drawn:
         from vitok.cli.evaluate_generator import Options, evaluate_generator
 
@@ -133,6 +136,18 @@ def evaluate(
     with place.results_apart():
         result = evaluation.run(asked, offered, say)
     print(json.dumps(plain(result), indent=2)) if as_json else _show(result)
+
+
+def _draws(checkpoint: str, storage: Path | None) -> bool:
+    """Whether it is a generator."""
+    if (folder := Path(checkpoint).expanduser()).exists() or not re.fullmatch(r"[0-9a-f]{32}", checkpoint):
+        return (folder / "dit.safetensors").is_file()
+    from vitok.study import place
+    from vitok.study.start import is_generator
+    from vitok.study.tracking import Tracker, address
+
+    kept = place.storage(storage)
+    return is_generator(checkpoint, Tracker(address(kept), kept, "eval"), "CHECKPOINT")
 
 
 def _subject(

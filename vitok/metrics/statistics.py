@@ -7,6 +7,7 @@ and of what, so that they are never taken for another reference's; one from else
 import hashlib
 import io
 import json
+import uuid
 import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -80,8 +81,9 @@ def export(path: Path, reference: Reference, network: str, gaussian: Gaussian) -
 
 
 def _write(path: Path, content: bytes) -> None:
+    """Whole when it is there, whoever else writes the same."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{hashlib.sha256(content).hexdigest()[:8]}.partial")
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.partial")
     partial.write_bytes(content)
     partial.replace(path)
 
