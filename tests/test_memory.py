@@ -36,7 +36,7 @@ def test_weights_are_predicted(zero: int) -> None:
     assert step_memory(LARGE, resources)["peak"] == pytest.approx(measure(LARGE, resources, Place()), rel=0.15)
 
 
-@pytest.mark.parametrize(("precision", "recompute"), [("fp32", 0.0), ("bf16", 1.0)])
+@pytest.mark.parametrize(("precision", "recompute"), [("bf16", 0.0)])
 def test_a_generators_activations_are_predicted(precision: str, recompute: float) -> None:
     base = scales.laptop_generation({}).base
     recipe = override(base, {"tokenizer.tokenizer.patch": 4, "batch_size": 16, "precision": precision})

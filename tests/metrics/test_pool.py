@@ -146,19 +146,3 @@ def test_samples_that_cannot_be_decoded_are_left_out_and_counted(asked: pool.Pas
     assert {one.name for one in counted.rejected.found.values()} == {"cut.jpg", "empty.png", "text.webp"}
     assert counted.tally.seen.sum() == 12 and counted.done == 15
     assert np.isfinite(values(counted)["rPSNR"])
-
-
-def test_generated_samples_against_a_reference(asked: pool.Pass) -> None:
-    """The reference against itself: a distance of 0, a precision of 1; what the samples are is theirs alone."""
-    metrics = named(("gFD-EffLite0", "gPrecision-EffLite0", "gRecall-EffLite0"))
-    count = len(asked.numbers)
-    base = replace(asked, subject=None, metrics=metrics, outputs=count, references=count)
-    looked = pool.run(base, None, lambda *_: None)
-    counted = pool.run(replace(base, both=False, generated=True), None, lambda *_: None)
-    original = "efficientnet-lite0/original"
-    counted.tally.rows[original] = looked.tally.rows[original]
-    reference = {"efficientnet-lite0": looked.tally.gaussian(original)}
-    found = {name: value.value for name, value in counted.tally.results(reference).items()}
-    assert found["gPrecision-EffLite0"] == found["gRecall-EffLite0"] == 1
-    size = float(looked.tally.gaussian(original).covariance.trace())
-    assert abs(found["gFD-EffLite0"]) < 1e-6 * size
