@@ -47,6 +47,16 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def labelled(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same photographs in three classes."""
+    folder = tmp_path_factory.mktemp("labelled")
+    for number, path in enumerate(sorted(photos.iterdir())):
+        (folder / f"class-{number % 3}").mkdir(exist_ok=True)
+        (folder / f"class-{number % 3}" / path.name).hardlink_to(path)
+    return folder
+
+
 @pytest.fixture
 def broken_photos(photos: Path, tmp_path: Path) -> Path:
     """The same folder with one JPEG cut short, one empty file and one text under a picture's name."""

@@ -27,19 +27,9 @@ SMALL = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def corpus(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The photographs in three classes."""
-    folder = tmp_path_factory.mktemp("corpus")
-    for number, path in enumerate(sorted(photos.iterdir())):
-        (folder / f"class-{number % 3}").mkdir(exist_ok=True)
-        (folder / f"class-{number % 3}" / path.name).hardlink_to(path)
-    return folder
-
-
-def command(name: str, storage: Path, corpus: Path, *more: str) -> list[str]:
+def command(name: str, storage: Path, labelled: Path, *more: str) -> list[str]:
     changes = [part for key, value in SMALL.items() for part in ("--set", f"{key}={value}")]
-    return [sys.executable, str(GENERATION), name, "--storage", str(storage), "--corpus", str(corpus), *changes, *more]
+    return [sys.executable, str(GENERATION), name, "--storage", str(storage), "--corpus", str(labelled), *changes, *more]
 
 
 def call(arguments: list[str], address: str) -> subprocess.CompletedProcess[str]:
@@ -47,10 +37,10 @@ def call(arguments: list[str], address: str) -> subprocess.CompletedProcess[str]
 
 
 @pytest.fixture(scope="module")
-def swept(cluster: str, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+def swept(cluster: str, labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
     """A storage in which the study has run."""
     storage = tmp_path_factory.mktemp("storage")
-    return storage, call(command("run", storage, corpus), cluster)
+    return storage, call(command("run", storage, labelled), cluster)
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +89,7 @@ def test_a_study_trains_its_tokenizers_first(swept: tuple[Path, subprocess.Compl
     assert "core_worker" not in result.stderr and "Traceback" not in result.stderr
 
 
-def test_a_single_generator(vitok, swept: tuple[Path, object], run: Path, corpus: Path) -> None:
+def test_a_single_generator(vitok, swept: tuple[Path, object], run: Path, labelled: Path) -> None:
     """On the tokenizer and the latents of the study: nothing is encoded again."""
     recipe = Generation.model_validate_json((run / "recipe.json").read_text())
     tokenizer = next(
@@ -108,7 +98,7 @@ def test_a_single_generator(vitok, swept: tuple[Path, object], run: Path, corpus
     )  # fmt: skip
     small = [f"{key}={SMALL[key]}" for key in ("latents.crops", "sampling.count", "sampling.steps", "batch_size")]
     changes = [part for change in (*small, "diffusion.objective=flow") for part in ("--set", change)]
-    arguments = ("train", "dit", "--tokenizer", str(tokenizer), "--dit", "DiT-N", "--corpus", str(corpus), *changes, "--json", "--steps")
+    arguments = ("train", "dit", "--tokenizer", str(tokenizer), "--dit", "DiT-N", "--corpus", str(labelled), *changes, "--json", "--steps")
     code, out, err = vitok(*arguments, "6")
     assert code == 0, err
     assert "encoded views" not in err and "views of the reference" not in err

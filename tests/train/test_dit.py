@@ -13,7 +13,7 @@ from tests.recipes import RESOURCES, tiny_generation
 from tests.train.conftest import Curve
 from vitok import diffusion
 from vitok.config import Generation, Resources
-from vitok.data.corpora import Corpora, open_corpora
+from vitok.data.corpora import open_corpora
 from vitok.data.latent_encode import Encoder
 from vitok.data.latent_stream import LatentSource
 from vitok.errors import VitokError
@@ -36,24 +36,14 @@ METRICS = ("gFD-EffLite0", "gIS-EffLite0", "gPrecision-EffLite0", "gRecall-EffLi
 
 
 @pytest.fixture(scope="module")
-def classes(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Corpora:
-    """The photographs in three classes."""
-    folder = tmp_path_factory.mktemp("classes")
-    for number, path in enumerate(sorted(photos.iterdir())):
-        (folder / f"class-{number % 3}").mkdir(exist_ok=True)
-        (folder / f"class-{number % 3}" / path.name).hardlink_to(path)
-    return open_corpora(str(folder))
-
-
-@pytest.fixture(scope="module")
-def prepared(classes: Corpora, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Generation, LatentSource, Available]:
+def prepared(labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Generation, LatentSource, Available]:
     """Latents by an untrained tokenizer, and the statistics of their views."""
     storage, found = tmp_path_factory.mktemp("prepared"), available(METRICS, True, "g")
     recipe = tiny_generation()
     torch.manual_seed(0)
     weights = storage / "tokenizer.safetensors"
     save_file(Tokenizer(recipe.tokenizer.tokenizer).state_dict(), weights)
-    (one,) = generation.ready([(recipe, weights)], classes, storage, found, {"CPU": 1.0}, Progress())
+    (one,) = generation.ready([(recipe, weights)], open_corpora(str(labelled)), storage, found, {"CPU": 1.0}, Progress())
     return storage, one.recipe, one.source, found
 
 

@@ -65,7 +65,7 @@ def evaluate(
         raise UsageError("--codec takes a number of bits, --bits 65536 or those of --like RUN")
     if path and not baseline:
         raise UsageError(f"--path {path}: it says where a --baseline lies")
-    for name, value in (("--batch", batch), ("--size", size), ("--frames", frames), ("--crops", crops)):
+    for name, value in (("--batch", batch), ("--size", size), ("--frames", frames), ("--crops", crops), ("--steps", steps)):
         if value is not None and value < 1:
             raise UsageError(f"{name} {value}: it must be at least 1")
     if reference and not reference.is_file():
