@@ -127,6 +127,7 @@ class Data(Frozen):
     validation_crops: int = Field(
         default=1, gt=0, description="views of each held-out sample: 1 is the centre crop (ADM), more are fixed random crops"
     )
+    validation_views: int = Field(default=0, ge=0, description="so many of those views at most, evenly spread over the samples; 0: all")
     fps: float = Field(default=8.0, gt=0, description="frames a second of a clip (3.3, figure 10: 16 frames at 8 fps)")
     max_rejected: float = Field(default=0.05, ge=0, le=1, description="share of samples that may be unusable before a run stops")
 
@@ -200,8 +201,8 @@ class Recipe(Training):
 class Latents(Frozen):
     """What a generator is trained on: views of the training split, encoded once by its tokenizer."""
 
-    samples: int = Field(default=0, ge=0, description="so many of the split's samples, evenly spread; 0: all")
     crops: int = Field(default=1, gt=0, description="views of each sample: 1 is the centre crop (ADM), more are fixed random crops")
+    views: int = Field(default=0, ge=0, description="so many of those views at most, evenly spread over the samples; 0: all")
     smallest_crop: float = Field(default=0.35, gt=0, le=1, description="of random crops: smallest side as a share of the short side")
     flip: bool = Field(default=True, description="every view is there mirrored too")
     fps: float = Field(default=8.0, gt=0, description="frames a second of a clip (3.3, figure 10)")
@@ -209,7 +210,10 @@ class Latents(Frozen):
 
     def data(self) -> Data:
         """The same, as readers of a corpus take it."""
-        return Data(smallest_crop=self.smallest_crop, validation_crops=self.crops, fps=self.fps, max_rejected=self.max_rejected)
+        return Data(
+            smallest_crop=self.smallest_crop, validation_crops=self.crops, validation_views=self.views, fps=self.fps,
+            max_rejected=self.max_rejected,
+        )  # fmt: skip
 
 
 class Diffusion(Frozen):

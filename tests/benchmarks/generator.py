@@ -24,6 +24,7 @@ from vitok import accounting, diffusion, variants
 from vitok.config import Generation, Latents, Resources
 from vitok.data.latent_stream import LatentBatch, LatentSource
 from vitok.data.latents import LatentSet
+from vitok.host import compute_here
 from vitok.models.blocks import prepare
 from vitok.models.bottleneck import Posterior
 from vitok.models.dit import DiT
@@ -202,7 +203,7 @@ def main() -> None:
     if options.which == "h100":
         h100()
         return
-    torch.set_num_threads(options.threads)
+    compute_here(options.threads)  # ours and theirs share a process, and an allocator
     place = Place(device=torch.device(options.device))
     connect(place)
     if options.which == "step":

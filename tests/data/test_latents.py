@@ -26,7 +26,7 @@ from vitok.data.corpora import Corpora, open_corpora
 from vitok.data.latent_build import announce, build, key
 from vitok.data.latent_encode import Encoder
 from vitok.data.latent_stream import LatentBatch, LatentSource
-from vitok.data.latents import LatentSet, chosen, expect, open_set, require_labels
+from vitok.data.latents import LatentSet, expect, open_set, require_labels
 from vitok.data.stream import reader
 from vitok.errors import UsageError, VitokError
 from vitok.models.tokenizer import Tokenizer
@@ -336,7 +336,7 @@ def damage(folder: Path, what: str) -> None:
     [
         ("shard", r"1 shard\(s\) are not there, the first: shard-00001"), ("gone", "there are no finished latents"),
         ("cut", "is damaged .*remove .* and encode"), ("rows", "do not add up"), ("std", "4 finite numbers"), ("grid", "TypeError"),
-        ("version", "of version 99, this is vitok's 1"),
+        ("version", "of version 99, this is vitok's 2"),
     ],
 )  # fmt: skip
 def test_a_damaged_set_is_one_line(pair: list[LatentSet], tmp_path: Path, what: str, said: str) -> None:
@@ -372,9 +372,12 @@ def test_files_are_whole_or_absent(pair: list[LatentSet]) -> None:
     assert {name for name, _ in files.listing(pair[0].folder)} == {f"shard-{n:05d}.parquet" for n in range(5)} | {"manifest.json"}
 
 
-def test_a_part_of_the_samples_is_evenly_spread(pair: list[LatentSet]) -> None:
-    half = VIEWS.model_copy(update={"samples": 5, "crops": 2})
-    assert chosen(half, 10).tolist() == [0, 1, 4, 5, 8, 9, 12, 13, 16, 17]
-    assert chosen(half, 3).tolist() == list(range(6)), "there are no more"
-    assert "of 5 samples, evenly spread" in replace(pair[0], latents=half, views=10).about
-    assert "evenly" not in pair[0].about
+def test_few_of_the_views_are_evenly_spread(corpora: Corpora, pair: list[LatentSet], tmp_path: Path) -> None:
+    few = VIEWS.model_copy(update={"views": 8, "flip": False})
+    (made,) = build(corpora, few, SIZE, 1, [encoder()], str(tmp_path))
+    every, spread = stored(pair[0]), reader(corpora, "train", few.data(), SIZE, 1)
+    chosen = np.arange(8) * pair[0].views // 8
+    assert spread.samples().tolist() == (chosen // VIEWS.crops).tolist()
+    assert made.about == f"{pair[0].about}, 8 of {pair[0].views} views, evenly spread"
+    rows = np.flatnonzero(np.isin(every["view"], chosen) & ~every["mirrored"])
+    assert_equal(made, {name: column[rows] for name, column in every.items()} | {"view": np.arange(8)})

@@ -143,6 +143,16 @@ def test_more_than_the_share_stops_the_run() -> None:
     assert calm.reasons() == {"truncated": 13, "empty": 7}
 
 
+def test_what_was_known_to_be_unusable_is_told_and_not_held_against_a_run() -> None:
+    bad = [Rejection(f"{n}.jpg", "empty", "") for n in range(26)]
+    rejected = Rejected(0.05, frozenset(bad[:15]))
+    for one in bad[:25]:
+        rejected.add(frozenset([one]), 1, 10_000)
+    assert rejected.reasons() == {"empty": 25}
+    with pytest.raises(VitokError, match="11 of 37 samples"):
+        rejected.add(frozenset([bad[25]]), 1, 10_000)
+
+
 def test_batches_do_not_depend_on_how_they_are_cut_into_blocks_and_plans(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = prepare(open_corpora(str(photos)), FRESH, 16)
     whole = images(source, 0, 13)

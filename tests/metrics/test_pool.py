@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -9,10 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from ray import cloudpickle
 from torch import Tensor
 
 from tests.recipes import tiny
 from vitok.baselines.subject import Coder
+from vitok.data import latent_encode
 from vitok.data.corpora import open_corpora
 from vitok.data.stream import reader
 from vitok.errors import VitokError
@@ -24,7 +28,7 @@ from vitok.metrics.statistics import Reference
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
-METRICS = named(("rPSNR", "rSSIM", "rFD-EffLite0", "rFD-EffLite0-infinity", "rPrecision-EffLite0"))
+METRICS = named(("rPSNR", "rSSIM", "rFD-EffLite0", "rPrecision-EffLite0"))
 REFERENCE = Reference("photos validation", "f" * 16, "crops", 32, 1)
 
 
@@ -146,3 +150,12 @@ def test_samples_that_cannot_be_decoded_are_left_out_and_counted(asked: pool.Pas
     assert {one.name for one in counted.rejected.found.values()} == {"cut.jpg", "empty.png", "text.webp"}
     assert counted.tally.seen.sum() == 12 and counted.done == 15
     assert np.isfinite(values(counted)["rPSNR"])
+
+
+def test_what_decodes_does_not_load_torch(asked: pool.Pass) -> None:
+    """Which takes seconds, in each of its processes."""
+    held = replace(asked.reader, splits=())
+    makes = [pool._decoded(held, asked.numbers, 0, 5), pool._drawn(0, 5, 40), latent_encode._decode(held, range(0, 40, 5))]
+    code = "import pickle, sys; made = pickle.load(sys.stdin.buffer); print([callable(make) for make in made], 'torch' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], input=cloudpickle.dumps(makes), capture_output=True, check=True)
+    assert found.stdout.split(b"\n")[0] == b"[True, True, True] False"

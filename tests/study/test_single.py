@@ -24,7 +24,7 @@ from vitok.study.run import concurrency, enough
 
 SMALL = {
     "batch_size": "4", "data.pool": "64", "data.validation_crops": "4", "resources.checkpoint_every": "10", "resources.log_every": "5",
-    "resources.evaluate_every": "20", "loss.lpips": "0",
+    "resources.evaluate_every": "20", "loss.lpips": "0", "resources.metrics": "rPSNR,LPIPS",
 }  # fmt: skip
 
 

@@ -1,12 +1,11 @@
 """`vitok train dit`: one generator, outside of a study."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from vitok.cli.train import Changes
+from vitok.cli.train import Changes, asked_for, changed, check_name, tell
 from vitok.errors import UsageError
 
 
@@ -38,18 +37,15 @@ def dit(
         as_json: Print the result as JSON for programs.
     """
     from vitok import variants
-    from vitok.config import Generation, Resources, check
+    from vitok.config import Generation, check
     from vitok.data.corpora import open_corpora
     from vitok.metrics.names import of_letter
-    from vitok.overrides import override
     from vitok.study import generation, place, scales, single
     from vitok.study import start as starts
-    from vitok.study.app import parsed
     from vitok.study.progress import Progress
     from vitok.study.tracking import Tracker, address
 
-    if "/" in name or name.startswith("."):
-        raise UsageError(f"--name {name!r}: the name of a folder, without a slash or a dot at the beginning")
+    check_name(name)
     tower = variants.dit(dit) if dit else None
     known = {"laptop": scales.laptop_generation({}), "single-gpu": scales.single_gpu_generation({}), "paper": scales.paper_generation({})}
     kept, say = place.storage(storage), Progress()
@@ -60,11 +56,10 @@ def dit(
     base, resources = known[choice.scale].base, known[choice.scale].resources
     own = {"tokenizer": start.recipe, "seed": seed, "start": starts.read_tokenizer(start.weights, start.recipe).weights}
     base = base.model_copy(update=own | ({"dit": tower} if tower else {}))
-    given = dict(parsed(changes)) | ({"steps": str(steps)} if steps else {}) | ({"resources.workers": str(workers)} if workers else {})
+    given = asked_for(changes, steps, workers)
     if fixed := [key for key in given if key.startswith("tokenizer.")]:
         raise UsageError(f"--set {fixed[0]}: the tokenizer is trained already")
-    recipe = override(base, {key: value for key, value in given.items() if not key.startswith("resources.")})
-    resources: Resources = override(resources, {k.removeprefix("resources."): v for k, v in given.items() if k.startswith("resources.")})
+    recipe, resources = changed(base, resources, given)
     check(recipe, resources)
     of_letter(resources.metrics, "g")
     assert isinstance(recipe, Generation)
@@ -77,8 +72,4 @@ def dit(
         offered = offered if offered is not None else place.connect(slots=0)
     with place.results_apart():
         found = single.run(asked, offered, say)
-    print(json.dumps(found, indent=2) if as_json else "\n".join(f"{key:<20} {_shown(value)}" for key, value in found.items()))
-
-
-def _shown(value: object) -> object:
-    return f"{value:.4f}" if isinstance(value, float) else value
+    tell(found, as_json)

@@ -8,7 +8,7 @@ import tyro
 
 
 def build(
-    *, tokenizer: str, corpus: str = "sample-photos", samples: int = 0, crops: int = 1, smallest_crop: float = 0.35, flip: bool = True,
+    *, tokenizer: str, corpus: str = "sample-photos", crops: int = 1, views: int = 0, smallest_crop: float = 0.35, flip: bool = True,
     fps: float = 8.0, storage: Path | None = None, as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> None:  # fmt: skip
     """Encode the training split of a corpus, once: sharded Parquet of the latents' means and log-variances (fp16), and labels.
@@ -22,8 +22,8 @@ def build(
     Args:
         tokenizer: A finished tokenizer: its id in MLflow, its folder, or a .safetensors file with recipe.json beside it.
         corpus: A corpus, as studies take it.
-        samples: Encode so many samples, evenly spread. Default: all.
         crops: Views of each sample: 1 is the centre crop (ADM), more are fixed random crops.
+        views: So many of those views at most, evenly spread over the samples. Default: all.
         smallest_crop: Of random crops: smallest side as a share of the short side.
         flip: Every view also mirrored.
         fps: Frames a second of a clip.
@@ -44,7 +44,7 @@ def build(
     from vitok.study.tracking import Tracker, address
 
     try:
-        views = Latents(samples=samples, crops=crops, smallest_crop=smallest_crop, flip=flip, fps=fps)
+        wanted = Latents(crops=crops, views=views, smallest_crop=smallest_crop, flip=flip, fps=fps)
     except ValidationError as error:
         raise UsageError(describe(error)) from None
     kept, say = place.storage(storage), Progress()
@@ -54,7 +54,7 @@ def build(
     with place.core_silent():
         offered = place.connect(slots=0)
     with place.results_apart():
-        (made,) = generation.build(corpora, views, cfg.size, cfg.frames, [encoder], kept / generation.LATENTS, offered, say)
+        (made,) = generation.build(corpora, wanted, cfg.size, cfg.frames, [encoder], kept / generation.LATENTS, offered, say)
     if as_json:
         shown = asdict(made) | {"latents": made.latents.model_dump(), "bytes": made.bytes, "rejected": [str(one) for one in made.rejected]}
         print(json.dumps(shown, indent=1))

@@ -40,19 +40,16 @@ def tokenizer(
         changes: Change a number of the recipe (loss.kl=1e-4, gan.weight=0.1) or of the resources (resources.zero=1).
         as_json: Print the result as JSON for programs.
     """
-    from vitok.config import Recipe, Resources, check
+    from vitok.config import Recipe, check
     from vitok.metrics.names import of_letter
-    from vitok.overrides import override
     from vitok.study import place, scales, single
     from vitok.study import start as starts
-    from vitok.study.app import parsed
     from vitok.study.progress import Progress
     from vitok.study.tracking import Tracker, address
 
     if stage == 2 and not init:
         raise UsageError("--stage 2 tunes the decoder of a stage 1 run: name it with --init (an MLflow run id, or its folder)")
-    if "/" in name or name.startswith("."):
-        raise UsageError(f"--name {name!r}: the name of a folder, without a slash or a dot at the beginning")
+    check_name(name)
     known = {"laptop": scales.laptop({}), "single-gpu": scales.single_gpu({}), "paper": scales.paper({})}
     kept, say = place.storage(storage), Progress()
     offered = place.connect(slots=0) if place.in_cluster() else None
@@ -62,7 +59,6 @@ def tokenizer(
     base, resources = known[choice.scale].base, known[choice.scale].resources
     assert isinstance(base, Recipe)
     base = base.model_copy(update={"tokenizer": _tokenizer(variant, channels, size, frames, start.recipe if start else base), "seed": seed})
-    given = dict(parsed(changes)) | ({"steps": str(steps)} if steps else {}) | ({"resources.workers": str(workers)} if workers else {})
     if start:
         from safetensors.torch import load_file
 
@@ -70,9 +66,8 @@ def tokenizer(
 
         sha256 = digest(load_file(start.weights))
         base = scales.stage2(base, choice.scale, sha256) if stage == 2 else base.model_copy(update={"start": sha256})
-    recipe = override(base, {key: value for key, value in given.items() if not key.startswith("resources.")})
-    own = {key.removeprefix("resources."): value for key, value in given.items() if key.startswith("resources.")}
-    resources: Resources = override(resources, own)
+    given = asked_for(changes, steps, workers)
+    recipe, resources = changed(base, resources, given)
     check(recipe, resources)
     of_letter(resources.metrics, "r")
     if start:
@@ -84,7 +79,7 @@ def tokenizer(
     say.line(asked.about())
     with place.results_apart():
         found = single.run(asked, offered if offered is not None else place.connect(slots=0), say)
-    print(json.dumps(found, indent=2) if as_json else "\n".join(f"{key:<9} {_shown(value)}" for key, value in found.items()))
+    tell(found, as_json)
 
 
 def _tokenizer(variant: str | None, channels: int | None, size: int | None, frames: int | None, base: Any) -> Any:
@@ -98,5 +93,31 @@ def _tokenizer(variant: str | None, channels: int | None, size: int | None, fram
     return override(config, shape) if variant is None else variants.tokenizer(variant, **shape)
 
 
-def _shown(value: Any) -> Any:
-    return f"{value:.4f}" if isinstance(value, float) else value
+def check_name(name: str) -> None:
+    """Raises `UsageError`."""
+    if "/" in name or name.startswith("."):
+        raise UsageError(f"--name {name!r}: the name of a folder, without a slash or a dot at the beginning")
+
+
+def asked_for(changes: tuple[str, ...], steps: int | None, workers: int | None) -> dict[str, Any]:
+    """Every changed key of the recipe, and with `resources.` before it of the resources."""
+    from vitok.study.app import parsed
+
+    return dict(parsed(changes)) | ({"steps": str(steps)} if steps else {}) | ({"resources.workers": str(workers)} if workers else {})
+
+
+def changed(base: Any, resources: Any, given: dict[str, Any]) -> tuple[Any, Any]:
+    """The recipe and the resources with what was asked for."""
+    from vitok.overrides import override
+
+    own = {key.removeprefix("resources."): value for key, value in given.items() if key.startswith("resources.")}
+    return override(base, {key: value for key, value in given.items() if not key.startswith("resources.")}), override(resources, own)
+
+
+def tell(found: dict[str, Any], as_json: bool) -> None:
+    """A run's result."""
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    width = max(map(len, found))
+    print("\n".join(f"{key:<{width}} {f'{value:.4f}' if isinstance(value, float) else value}" for key, value in found.items()))

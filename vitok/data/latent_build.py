@@ -22,7 +22,7 @@ from vitok import config, variants
 from vitok.data import files
 from vitok.data.corpora import Corpora
 from vitok.data.latent_encode import Columns, Encoder, Wanted, encoded
-from vitok.data.latents import MANIFEST, VERSION, Grid, LatentSet, chosen, open_set, row_bytes
+from vitok.data.latents import MANIFEST, VERSION, Grid, LatentSet, open_set, row_bytes
 from vitok.data.reader import Reader
 from vitok.data.sample import Rejection
 from vitok.data.stream import Rejected, reader, reasons
@@ -68,7 +68,8 @@ def announce(corpora: Corpora, latents: config.Latents, size: int, frames: int, 
     where a local disk has too little room."""
     if len(corpora.parts) > 1:
         raise UsageError(f"corpus {corpora.uri!r} is a mixture, whose weights a set of latents does not keep: give one corpus")
-    views = len(chosen(latents, corpora.counts[0]))
+    whole = corpora.counts[0] * latents.crops
+    views = min(latents.views or whole, whole)
     plans: list[Planned] = []
     for encoder in encoders:
         grid = encoder.grid(size, frames)
@@ -156,18 +157,17 @@ def _encode(
     behind = min(sets, key=lambda one: one.first)
     done, total = behind.first, behind.plan.views
     rejected = Rejected(latents.max_rejected, frozenset(corpora.rejected))
+    begun = np.diff(views.samples(), prepend=-1) != 0  # the first view of a sample: samples are counted, as the rejected are
 
     def count(found: list[Rejection], first: int, last: int) -> None:
-        drawn = -(-last // latents.crops) - -(-first // latents.crops)  # samples, as the rejected are
         try:
-            rejected.add(frozenset(found), drawn, total // latents.crops)
+            rejected.add(frozenset(found), int(begun[first:last].sum()), int(begun.sum()))
         except VitokError as error:
             raise VitokError(str(error).replace("data.max_rejected", "latents.max_rejected")) from None
 
     count([Rejection(*row) for shard in behind.shards for row in shard["rejected"]], 0, done)
     firsts = [one.first for one in sets]
-    numbers = chosen(latents, corpora.counts[0])
-    wanted = Wanted([one.plan.encoder for one in sets], firsts, behind.plan.batch, latents.flip, gpus, views, numbers)
+    wanted = Wanted([one.plan.encoder for one in sets], firsts, behind.plan.batch, latents.flip, gpus, views)
     with ThreadPoolExecutor(1) as thread:
         writer = _Writer(thread)
         for block in encoded(wanted, actors):
@@ -262,7 +262,8 @@ def _manifest(made: _Set, corpora: Corpora, latents: config.Latents, size: int, 
         "version": VERSION, "weights": plan.encoder.weights, "variant": variants.name(recipe.tokenizer), "corpus": corpora.uri,
         "fingerprint": corpora.fingerprint, "latents": latents.model_dump(mode="json"), "size": size, "frames": frames,
         "grid": list(plan.grid), "channels": recipe.tokenizer.channels, "tokens": math.prod(plan.grid), "group_rows": GROUP_ROWS,
-        "rows": rows, "views": plan.views, "classes": list(classes), "counts": [counts.get(label, 0) for label in range(len(classes))],
+        "rows": rows, "views": plan.views, "whole": corpora.counts[0] * latents.crops, "classes": list(classes),
+        "counts": [counts.get(label, 0) for label in range(len(classes))],
         "mean": mean.tolist(), "std": std.tolist(),
         "shards": [
             {"file": _name(number), "rows": shard["rows"], "groups": -(-shard["rows"] // GROUP_ROWS)}
@@ -283,7 +284,7 @@ def _need_room(root: str, needed: int) -> None:
     if needed > free:
         raise VitokError(
             f"{root}: the latents need {needed / 1e9:.3g} GB, {free / 1e9:.3g} GB are free: make room, take another storage, "
-            "or fewer latents.crops"
+            "or fewer latents.views"
         )
 
 

@@ -12,7 +12,7 @@ import torch
 from ray.data import ActorPoolStrategy
 from torch import Tensor
 
-from vitok import variants
+from vitok import host, variants
 from vitok.config import Recipe
 from vitok.data import tasks
 from vitok.data.reader import Reader
@@ -72,7 +72,6 @@ class Wanted:
     flip: bool
     gpus: int
     reader: Reader
-    numbers: np.ndarray  # of the reader's views, in the order of the rows
 
 
 class Encoding:
@@ -80,9 +79,7 @@ class Encoding:
 
     def __init__(self, reference: Any) -> None:
         self.asked: Wanted = ray.get(reference)
-        self.device = torch.device("cuda" if self.asked.gpus else "cpu")
-        if not self.asked.gpus:
-            torch.set_num_threads(1)
+        self.device = host.device(self.asked.gpus, 1)
         self.encoders = [encoder.open(self.device) for encoder in self.asked.encoders]
 
     def __call__(self, block: Columns) -> Columns:
@@ -108,7 +105,7 @@ class Encoding:
                 found[f"{name}:{number}"] = np.concatenate([part[name] for part in parts])
             finite = np.isfinite(found[f"sums:{number}"]).all(axis=(1, 2, 3)) | ~block["ok"].astype(bool)
             if not finite.all():
-                name = self.asked.reader.name(int(self.asked.numbers[block["number"][~finite][0]]))
+                name = self.asked.reader.name(int(block["number"][~finite][0]))
                 raise VitokError(f"latents of {name} by the tokenizer {self.asked.encoders[number].weights[:16]} are not finite in fp16")
         return found
 
@@ -131,7 +128,7 @@ def encoded(wanted: Wanted, actors: int) -> Iterator[Columns]:
     """Blocks of the views that some set lacks, in order: a row a view, "mean:0", "log_variance:0", "sums:0" of encoder 0 and so
     on; or an "error"."""
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # who reads shows progress, and errors once
-    views, batch, gpus, total = wanted.reader, wanted.batch, wanted.gpus, len(wanted.numbers)
+    views, batch, gpus, total = wanted.reader, wanted.batch, wanted.gpus, wanted.reader.total
     first, cpus = min(wanted.firsts), int(ray.cluster_resources().get("CPU", 1))
     # A block is whole batches; of few views they are cut finer, so that all have something to do.
     largest = min(BLOCK_BYTES // math.prod(views.shape), BLOCK_VIEWS, (total - first) // (4 * cpus))
@@ -140,7 +137,7 @@ def encoded(wanted: Wanted, actors: int) -> Iterator[Columns]:
     asked = ray.put(wanted)
     for begun in range(0, len(starts), BLOCKS):
         part = starts[begun : begun + BLOCKS]
-        blocks = tasks.dataset(_decode(views, part, wanted.numbers), len(part), cpus=DECODING)
+        blocks = tasks.dataset(_decode(views, part), len(part), cpus=DECODING)
         blocks.context.op_resource_reservation_enabled = True  # decoding must leave the actors their share of the store
         made = blocks.map_batches(
             Encoding, fn_constructor_args=(asked,), batch_size=None, batch_format="numpy", zero_copy_batch=True,
@@ -150,11 +147,11 @@ def encoded(wanted: Wanted, actors: int) -> Iterator[Columns]:
         yield from found
 
 
-def _decode(views: Reader, starts: range, numbers: np.ndarray) -> tasks.Make:
+def _decode(views: Reader, starts: range) -> tasks.Make:
     """A function of its own, not a class: that would bring this module, and so torch, into every process that decodes."""
 
     def make(block: int) -> tasks.Columns:
-        rows = range(starts[block], min(starts[block] + starts.step, len(numbers)))
-        return columns(views.views(numbers[rows.start : rows.stop].tolist()), views) | {"number": np.array(rows)}
+        rows = range(starts[block], min(starts[block] + starts.step, views.total))
+        return columns(views.views(rows), views) | {"number": np.array(rows)}
 
     return make

@@ -12,13 +12,13 @@ import numpy as np
 from vitok import config
 from vitok.data import files
 from vitok.data.corpora import Corpora, Corpus
-from vitok.data.reader import Reader
+from vitok.data.reader import described
 from vitok.data.sample import NO_LABEL, RejectedError, Rejection
 from vitok.data.splits import Rows
 from vitok.errors import UsageError
 
 Grid = tuple[int, int, int]
-MANIFEST, VERSION = "manifest.json", 1
+MANIFEST, VERSION = "manifest.json", 2
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class LatentSet:
     group_rows: int
     rows: int
     views: int  # of which those that could be decoded have rows
+    whole: int  # views that there could be
     classes: tuple[str, ...]
     counts: tuple[int, ...]  # rows of each class
     mean: tuple[float, ...]  # of the sampled latents, a channel
@@ -66,20 +67,7 @@ class LatentSet:
     @property
     def about(self) -> str:
         """How the views are cut, for a protocol."""
-        cut = Reader((), (), (), (), self.latents.data(), self.size, self.frames, False).about()
-        return cut + share(self.latents, self.views)
-
-
-def chosen(latents: config.Latents, count: int) -> np.ndarray:
-    """The views of a split of `count` samples that are encoded, as a reader numbers them."""
-    taken = min(latents.samples, count) or count
-    samples = np.arange(taken) * count // taken
-    return (samples[:, None] * latents.crops + np.arange(latents.crops)).ravel()
-
-
-def share(latents: config.Latents, views: int) -> str:
-    """What there is to say of so many views, if they are not all."""
-    return f", of {views // latents.crops} samples, evenly spread" if latents.samples else ""
+        return described(self.latents.data(), self.frames, self.views, self.whole)
 
 
 def open_set(folder: str) -> LatentSet:
@@ -93,7 +81,7 @@ def open_set(folder: str) -> LatentSet:
         opened = LatentSet(
             folder, found["weights"], found["variant"], found["corpus"], found["fingerprint"], config.Latents(**found["latents"]),
             int(found["size"]), int(found["frames"]), _grid(found["grid"]), int(found["channels"]), int(found["group_rows"]),
-            int(found["rows"]), int(found["views"]), tuple(found["classes"]), tuple(map(int, found["counts"])),
+            int(found["rows"]), int(found["views"]), int(found["whole"]), tuple(found["classes"]), tuple(map(int, found["counts"])),
             tuple(map(float, found["mean"])), tuple(map(float, found["std"])),
             tuple((shard["file"], int(shard["rows"])) for shard in found["shards"]), tuple(Rejection(*row) for row in found["rejected"]),
         )  # fmt: skip

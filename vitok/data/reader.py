@@ -52,11 +52,25 @@ class Reader:
         """Of one sample's pixels."""
         return (self.size, self.size, 3) if self.frames == 1 else (self.frames, self.size, self.size, 3)
 
+    @property
+    def total(self) -> int:
+        """Held-out views: `validation_crops` of each sample, of one corpus after the other, and of these as many as are asked for."""
+        return min(self.data.validation_views or self.whole, self.whole)
+
+    @property
+    def whole(self) -> int:
+        """Held-out views that there could be."""
+        return sum(self.counts) * self.data.validation_crops
+
+    def samples(self) -> np.ndarray:
+        """Which sample each view is of."""
+        return np.arange(self.total) * self.whole // self.total // self.data.validation_crops
+
     def training(self, samples: Sequence[int], seed: int) -> list[Decoded]:
         return self._each(lambda sample: self._training(sample, seed), samples)
 
     def views(self, views: Sequence[int]) -> list[Decoded]:
-        """View v of the held-out samples: of one corpus after the other, `validation_crops` of each sample."""
+        """Of the held-out samples, by number up to `total`."""
         return self._each(self._view, views)
 
     def _each(self, decode: Any, numbers: Sequence[int]) -> list[Decoded]:
@@ -84,18 +98,19 @@ class Reader:
     def name(self, view: int) -> str:
         """Of the sample that a view shows, within its corpus."""
         corpus, unit, row = self._find(view)
-        crop = f" (crop {view % self.data.validation_crops})" if self.data.validation_crops > 1 else ""
+        crop = f" (crop {self._drawn(view) % self.data.validation_crops})" if self.data.validation_crops > 1 else ""
         return _split(self.splits[corpus]).name(unit, row) + crop
 
     def about(self) -> str:
-        """How views are cut, for a protocol."""
-        crops, share = self.data.validation_crops, self.data.smallest_crop
-        cut = "ADM's centre crop" if crops == 1 else f"{crops} fixed random crops a sample, of sides from {share:g} of its short side"
-        return cut + (f", {self.frames} frames at {self.data.fps:g} a second" if self.frames > 1 else "")
+        return described(self.data, self.frames, self.total, self.whole)
+
+    def _drawn(self, view: int) -> int:
+        """Its number among all that there could be."""
+        return view * self.whole // self.total
 
     def _find(self, view: int) -> tuple[int, int, int]:
         """(corpus, unit, row)"""
-        number, corpus = view // self.data.validation_crops, 0
+        number, corpus = self._drawn(view) // self.data.validation_crops, 0
         while number >= self.counts[corpus]:
             number -= self.counts[corpus]
             corpus += 1
@@ -107,7 +122,7 @@ class Reader:
         try:
             found = split.get(unit, row)
             if self.data.validation_crops > 1:
-                return Decoded(self._crop(found, self.videos[corpus], np.random.default_rng([0, view])), found.label)
+                return Decoded(self._crop(found, self.videos[corpus], np.random.default_rng([0, self._drawn(view)])), found.label)
             return Decoded(self._center(found, self.videos[corpus]), found.label)
         except RejectedError as error:
             return Decoded(None, NO_LABEL, (Rejection(split.name(unit, row), error.reason, error.detail),))
@@ -133,6 +148,14 @@ class Reader:
         if self.frames == 1:
             return pixels[0] if pixels.ndim == 4 else pixels
         return pixels if pixels.ndim == 4 else np.repeat(pixels[None], self.frames, axis=0)
+
+
+def described(data: Data, frames: int, views: int, whole: int) -> str:
+    """How so many views of `whole` are cut, for a protocol."""
+    crops, share = data.validation_crops, data.smallest_crop
+    cut = "ADM's centre crop" if crops == 1 else f"{crops} fixed random crops a sample, of sides from {share:g} of its short side"
+    cut += f", {frames} frames at {data.fps:g} a second" if frames > 1 else ""
+    return cut + (f", {views} of {whole} views, evenly spread" if views < whole else "")
 
 
 @lru_cache(maxsize=8)

@@ -106,7 +106,7 @@ class Source:
     @property
     def views(self) -> int:
         """Held-out views: what an evaluation sees."""
-        return sum(self.held_out.counts) * self.data.validation_crops
+        return self.held_out.total
 
     def batches(self, *, seed: int, batch_size: int, start: int, steps: int, rank: int = 0, world: int = 1) -> Iterator[Batch]:
         """The training batches of steps start .. steps - 1; this rank's share, batch_size / world samples, of each."""

@@ -6,7 +6,6 @@ idle (200 images a second instead of 490): what it guards, the memory of the obj
 one begun shortly before the end of one.
 """
 
-import ctypes
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -22,12 +21,16 @@ from ray.data import DataContext, Dataset, Datasource
 from ray.data.block import Block, BlockAccessor, BlockMetadata
 from ray.data.datasource import ReadTask
 
+from vitok.host import keep_freed_memory
+
 Columns = dict[str, np.ndarray]
 Make = Callable[[int], Columns]
 STORE_SHARE = 8  # a plan's blocks fill at most this part of the object stores; two plans are under way at most
 FEWEST, WAVES = 4, 20  # blocks of a plan; at most so many for each CPU
 FETCHED = 2  # blocks brought to this node before they are asked for
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of <malloc.h>
+# Bytes that a decoding process keeps when freed, for the next image: to give them back and ask anew is 50 page faults an image, 3 %
+# of the time of its decode.
+KEPT, LARGEST = 128 << 20, 32 << 20
 
 
 class _Blocks(Datasource):
@@ -47,7 +50,7 @@ class _Read:
         self.make, self.number = make, number
 
     def __call__(self) -> Iterable[Block]:
-        _keep_freed_memory()
+        keep_freed_memory(KEPT, LARGEST)
         yield BlockAccessor.batch_to_block(_made(self.make)(self.number))
 
 
@@ -122,12 +125,3 @@ def _plan(reference: Any, numbers: range, cpus: float = 1) -> Dataset:
 @lru_cache(maxsize=16)
 def _made(reference: Any) -> Make:
     return ray.get(reference)
-
-
-@lru_cache(maxsize=1)
-def _keep_freed_memory() -> None:
-    """For the next image, up to 128 MB: to give it back and ask anew is 50 page faults an image, 3 % of the time of its decode."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc alone has it
-    if mallopt:
-        mallopt(M_MMAP_THRESHOLD, 32 << 20)
-        mallopt(M_TRIM_THRESHOLD, 128 << 20)

@@ -4,7 +4,6 @@ What has been counted is kept now and then, by rank: a run that is killed while 
 """
 
 import hashlib
-import io
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from vitok.config import Generation, Sampling
 from vitok.errors import VitokError
+from vitok.metrics import counts
 from vitok.metrics.evaluate import Evaluation, Examples, concluded, enough, known_rows, known_statistics
 from vitok.metrics.generators import About, Draw
 from vitok.metrics.measure import Measurer, need_frames
@@ -75,7 +75,7 @@ class GeneratedJudge:
                 outputs = draw(numbers, about.labels(numbers))
                 tally.add(numbers, self.measurer(numbers, to_uint8(outputs), outputs))
                 if time.monotonic() - last > KEPT_EVERY or number == len(blocks):
-                    _keep(kept, key, tally, number)
+                    counts.keep(kept, {"key": key, "done": number}, tally.state())
                     last = time.monotonic()
         except VitokError as error:  # every rank must hear of it, or the others wait for this one
             problem = str(error)
@@ -109,22 +109,11 @@ def picture(draw: Draw, about: About) -> Tensor:
     return to_uint8(torch.cat([draw(np.arange(EACH) + n, labels[n : n + EACH]) for n in range(0, len(labels), EACH)])).cpu()
 
 
-def _keep(path: Path, key: str, tally: Tally, done: int) -> None:
-    buffer = io.BytesIO()
-    np.savez(buffer, state=np.array(json.dumps({"key": key, "done": done})), **tally.state())  # pyright: ignore[reportArgumentType]
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(buffer.getvalue())
-    partial.replace(path)
-
-
 def _load(path: Path, key: str, tally: Tally) -> int:
     """Blocks that were counted before, for the same weights and settings; the tally has them then."""
-    if not path.is_file():
+    kept = counts.read(path)
+    if not kept or kept[0]["key"] != key:
         return 0
-    with np.load(path, allow_pickle=False) as file:
-        arrays = dict(file)
-    state = json.loads(str(arrays.pop("state")))
-    if state["key"] != key:
-        return 0
+    state, arrays = kept
     tally.load(arrays)
     return state["done"]

@@ -4,8 +4,6 @@ Blocks come in the order of the views, each once however often an actor died und
 how many actors there were. What has been counted is kept every now and then: the same call goes on from there.
 """
 
-import io
-import json
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +18,7 @@ import torch
 from ray.data import ActorPoolStrategy
 from torch import Tensor
 
+from vitok import host
 from vitok.baselines.subject import Subject
 from vitok.data import tasks
 from vitok.data.reader import Reader
@@ -27,6 +26,7 @@ from vitok.data.sample import Rejection
 from vitok.data.stream import Rejected, columns, reasons
 from vitok.errors import VitokError
 from vitok.losses import to_pixels
+from vitok.metrics import counts
 from vitok.metrics.evaluate import Examples
 from vitok.metrics.generators import Generator
 from vitok.metrics.measure import SAID, Columns, Measurer, need_frames
@@ -36,6 +36,7 @@ from vitok.metrics.sources import Payload
 from vitok.metrics.tally import Sizes, Tally
 
 DECODING = 0.25  # CPUs of a decode task: its work is a twentieth of what a network's on a CPU is
+FEWEST = 16  # views of a block, if so many are taken at once: for fewer the seconds in which an actor starts are not worth it
 KEPT_EVERY, KEPT_SHARE = 30.0, 0.05  # seconds between two records of what was counted, and the share of the time they may take
 
 
@@ -79,9 +80,7 @@ class Evaluator:
 
     def __init__(self, reference: Any) -> None:
         asked: Pass = ray.get(reference)
-        self.asked, self.device = asked, torch.device("cuda" if asked.gpus else "cpu")
-        if not asked.gpus:
-            torch.set_num_threads(asked.threads)
+        self.asked, self.device = asked, host.device(asked.gpus, asked.threads)
         self.problem = ""
         try:
             self.coder = asked.subject.open(self.device) if asked.subject else None
@@ -164,16 +163,9 @@ def _blocks(asked: Pass, first: int) -> Iterator[Columns]:
     total = len(asked.numbers)
     if first == total:
         return
-    each = min(asked.batch, -(-(total - first) // asked.actors))
+    each = min(asked.batch, max(FEWEST, -(-(total - first) // asked.actors)))
     count = -(-(total - first) // each)
-    reader, numbers = asked.reader, asked.numbers
-
-    def make(block: int) -> tasks.Columns:
-        rows = range(first + block * each, min(first + (block + 1) * each, total))
-        if asked.drawn:
-            return {"number": np.array(rows), "ok": np.ones(len(rows), bool), "rejected": np.full(len(rows), "[]", dtype=object)}
-        return columns(reader.views(numbers[rows.start : rows.stop].tolist()), reader) | {"number": np.array(rows)}
-
+    make = _drawn(first, each, total) if asked.drawn else _decoded(asked.reader, asked.numbers, first, each)
     blocks = tasks.dataset(make, count, cpus=DECODING)
     blocks.context.op_resource_reservation_enabled = True  # decoding must leave the actors their share of the store
     measured = blocks.map_batches(
@@ -183,6 +175,26 @@ def _blocks(asked: Pass, first: int) -> Iterator[Columns]:
     )  # fmt: skip
     found: Any = measured.iter_batches(batch_size=None, prefetch_batches=1, batch_format="numpy")
     yield from found
+
+
+def _decoded(reader: Reader, numbers: np.ndarray, first: int, each: int) -> tasks.Make:
+    """Functions of their own, which hold nothing of this module: it would bring torch into every process that decodes."""
+
+    def make(block: int) -> tasks.Columns:
+        begin, end = first + block * each, min(first + (block + 1) * each, len(numbers))
+        return columns(reader.views(numbers[begin:end].tolist()), reader) | {"number": np.arange(begin, end)}
+
+    return make
+
+
+def _drawn(first: int, each: int, total: int) -> tasks.Make:
+    """Nothing is decoded where samples are drawn."""
+
+    def make(block: int) -> tasks.Columns:
+        numbers = np.arange(first + block * each, min(first + (block + 1) * each, total))
+        return {"number": numbers, "ok": np.ones(len(numbers), bool), "rejected": np.full(len(numbers), "[]", dtype=object)}
+
+    return make
 
 
 def _count(asked: Pass, counted: Counted, block: Columns) -> None:
@@ -201,10 +213,8 @@ def _count(asked: Pass, counted: Counted, block: Columns) -> None:
 
 def _begin(asked: Pass, kept: Path | None) -> Counted:
     counted = Counted(Tally(asked.metrics, asked.sizes), Examples(len(asked.numbers)), Rejected(asked.reader.data.max_rejected))
-    if kept and kept.is_file():
-        with np.load(kept, allow_pickle=False) as file:
-            arrays = dict(file)
-        state = json.loads(str(arrays.pop("state")))
+    if kept and (found := counts.read(kept)):
+        state, arrays = found
         if asked.both and not state["both"]:  # the reference's statistics were at hand then, and are no more
             return counted
         for number in state["examples"]:
@@ -221,13 +231,7 @@ def _keep(asked: Pass, counted: Counted, kept: Path) -> None:
     for number, pair in counted.examples.kept.items():
         arrays[f"example:{number}"] = torch.stack(pair).numpy()
     state = {"done": counted.done, "both": asked.both, "rejected": rejected, "examples": list(counted.examples.kept)}
-    arrays["state"] = np.array(json.dumps(state))
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)  # pyright: ignore[reportArgumentType]
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    partial = kept.with_name(kept.name + ".partial")
-    partial.write_bytes(buffer.getvalue())
-    partial.replace(kept)
+    counts.keep(kept, state, arrays)
 
 
 def _spread(column: np.ndarray, ok: np.ndarray) -> np.ndarray:

@@ -10,7 +10,6 @@ import numpy as np
 
 from vitok.baselines.subject import Subject
 from vitok.config import Data
-from vitok.data import latents
 from vitok.data.corpora import Corpora
 from vitok.data.reader import Reader
 from vitok.data.stream import Part
@@ -103,21 +102,16 @@ def run(asked: Asked, offered: dict[str, float], say: Progress) -> dict[str, Any
 
 
 def _measure(asked: Asked, offered: dict[str, float], say: Progress) -> tuple[Evaluation, dict[str, float]]:
-    held = open_reader(asked.corpora, asked.part, asked.data, asked.size, asked.frames)
-    chosen = _chosen(held, 0 if asked.unpaired else asked.samples)
-    if asked.drawn and asked.part == "train":
-        chosen = latents.chosen(asked.drawn.recipe.latents, held.counts[0])  # what the generator has learnt from
-        share = latents.share(asked.drawn.recipe.latents, len(chosen))
-    else:
-        share = "" if len(chosen) == _views(held) else f", {len(chosen)} of {_views(held)} views, evenly spread"
+    data = asked.data if asked.unpaired or not asked.samples else asked.data.model_copy(update={"validation_views": asked.samples})
+    held = _reader(asked.corpora, asked.part, data, asked)
     uri, fingerprint = asked.corpora.uri, asked.corpora.fingerprint
-    reference = Reference.of_corpus(uri, fingerprint, asked.part, held.about() + share, asked.size, asked.frames)
+    reference = Reference.of_corpus(uri, fingerprint, asked.part, held.about(), asked.size, asked.frames)
     store, metrics = Statistics(asked.storage / STATISTICS), asked.found.metrics
     given = _from_file(asked, reference) if asked.reference_file else None
     known = given if given is not None else known_statistics(metrics, store, reference)
     wanted = pool.Pass(
-        held, chosen, asked.subject, metrics, asked.found.payloads, both=not enough(metrics, known), generated=False, outputs=0,
-        references=0, batch=asked.batch, actors=_actors(asked, offered), gpus=_gpus(offered), threads=1,
+        held, np.arange(held.total), asked.subject, metrics, asked.found.payloads, both=not enough(metrics, known), generated=False,
+        outputs=0, references=0, batch=asked.batch, actors=_actors(asked, offered), gpus=_gpus(offered), threads=1,
     )  # fmt: skip
     if asked.unpaired:
         return _generated(asked, wanted, reference, given, say), {}
@@ -138,8 +132,9 @@ def _generated(asked: Asked, wanted: pool.Pass, reference: Reference, known: Kno
         samples = replace(wanted, numbers=np.arange(asked.samples), drawn=asked.drawn)
     else:
         assert asked.generated
-        read = open_reader(asked.generated, "all", asked.data, asked.size, asked.frames)
-        samples = replace(wanted, reader=read, numbers=by_name(read)[_chosen(read, asked.samples)], generated=True)
+        data = asked.data.model_copy(update={"validation_views": asked.samples})
+        read = _reader(asked.generated, "all", data, asked)
+        samples = replace(wanted, reader=read, numbers=by_name(read), generated=True)
     outputs, references = len(samples.numbers), len(wanted.numbers)
     known, rows = looked_at(wanted, outputs, reference, Statistics(asked.storage / STATISTICS), known, say)
     _export(asked, known)
@@ -207,21 +202,17 @@ def _record(asked: Asked, evaluation: Evaluation, summary: dict[str, Any], say: 
     return run_id
 
 
-def _chosen(held: Reader, samples: int) -> np.ndarray:
-    views = _views(held)
-    if samples > views:
-        raise UsageError(f"--samples {samples}: there are {views} views")
-    return np.arange(views) if not samples else np.arange(samples) * views // samples
+def _reader(corpora: Corpora, part: Part, data: Data, asked: Asked) -> Reader:
+    found = open_reader(corpora, part, data, asked.size, asked.frames)
+    if not asked.drawn and asked.samples > found.whole:
+        raise UsageError(f"--samples {asked.samples}: there are {found.whole} views")
+    return found
 
 
 def by_name(held: Reader) -> np.ndarray:
     """All views in the order of the samples' names: the order of the files of a folder for other programs, on which the splits of
     the Inception Score and the subsets of KID depend."""
-    return np.array(sorted(range(_views(held)), key=held.name))
-
-
-def _views(held: Reader) -> int:
-    return sum(held.counts) * held.data.validation_crops
+    return np.array(sorted(range(held.total), key=held.name))
 
 
 def _gpus(offered: dict[str, float]) -> int:

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from vitok.config import Generation, Latents, Resources, Training
 from vitok.data import latent_build, latents
 from vitok.data.corpora import Corpora
@@ -120,9 +122,8 @@ def keep_reference(
     """See to it that the statistics are there that `count` samples are compared with: of the views that the latents are of."""
     actors, gpus = workers(offered)
     held = reader(corpora, "train", latent_set.latents.data(), latent_set.size, latent_set.frames)
-    numbers = latents.chosen(latent_set.latents, corpora.counts[0])
     wanted = pool.Pass(
-        held, numbers, None, found.metrics, found.payloads, both=True, generated=False, outputs=0, references=0, batch=BATCH,
+        held, np.arange(held.total), None, found.metrics, found.payloads, both=True, generated=False, outputs=0, references=0, batch=BATCH,
         actors=actors, gpus=gpus, threads=1,
     )  # fmt: skip
     looked_at(wanted, count, reference_of(latent_set), Statistics(storage / STATISTICS), None, say)

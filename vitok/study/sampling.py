@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 from ray.data import ActorPoolStrategy
 
+from vitok import host
 from vitok.data import tasks
 from vitok.errors import UsageError, VitokError
 from vitok.metrics.generators import About, Generator
@@ -26,6 +27,7 @@ from vitok.models.digest import digest
 from vitok.study import pictures, place
 from vitok.study.progress import Progress
 
+FEWEST = 4  # samples of a block, if so many are drawn at once: for fewer the seconds in which an actor starts are not worth it
 SPARE = 1.1  # of the bytes that samples need, what must be free
 
 
@@ -184,9 +186,7 @@ class _Drawer:
     """The actor: the generator and its tokenizer, on one device."""
 
     def __init__(self, reference: Any, gpus: int) -> None:
-        device, self.problem = torch.device("cuda" if gpus else "cpu"), ""
-        if not gpus:
-            torch.set_num_threads(1)
+        device, self.problem = host.device(gpus, 1), ""
         try:
             generator: Any = ray.get(reference)
             self.draw = generator.open(device)
@@ -205,7 +205,7 @@ def _drawn(asked: Asked, numbers: np.ndarray) -> Iterator[tuple[int, np.ndarray]
     if not len(numbers):
         return
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # who reads shows progress, and errors once
-    each = min(asked.batch, -(-len(numbers) // asked.actors))
+    each = min(asked.batch, max(FEWEST, -(-len(numbers) // asked.actors)))
     count, labels = -(-len(numbers) // each), asked.labels
 
     def make(block: int) -> tasks.Columns:

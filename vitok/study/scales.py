@@ -20,7 +20,7 @@ def laptop(grid: dict[str, tuple[Any, ...]]) -> Scale:
         tokenizer=tokenizer("T-M/8", channels=16, size=32),
         loss=Loss(lpips=0.1, lpips_network="alexnet"),
         optimizer=Optimizer(lr=0.032),
-        data=Data(smallest_crop=0.1, pool=4096, validation_crops=32),
+        data=Data(smallest_crop=0.1, pool=4096, validation_crops=32, validation_views=1024),
         batch_size=16, steps=600, precision="fp32",
     )  # fmt: skip
     # One thread a trial: two single-threaded trials at once outrun one trial on two threads. Peak: a float32 matrix product
@@ -68,7 +68,7 @@ def laptop_generation(grid: dict[str, tuple[Any, ...]]) -> Scale:
     first = laptop({})
     assert isinstance(first.base, Recipe)
     base = Generation(
-        tokenizer=first.base, dit=dit("DiT-T"), latents=Latents(crops=64, smallest_crop=0.8),
+        tokenizer=first.base, dit=dit("DiT-T"), latents=Latents(crops=64, views=2048, smallest_crop=0.8),
         optimizer=Optimizer(lr=0.032, beta2=0.99, weight_decay=0.0, warmup=0.05), batch_size=32, steps=1000, ema=0.99, precision="fp32",
         sampling=Sampling(count=512, steps=25),
     )  # fmt: skip

@@ -14,6 +14,7 @@ from torch import Tensor
 from vitok.config import Training, check
 from vitok.data.sample import Rejection
 from vitok.errors import UsageError, VitokError
+from vitok.host import compute_here
 from vitok.metrics.evaluate import Evaluation
 from vitok.train.checkpoint import Checkpoints
 from vitok.train.clock import Clock, peak
@@ -59,7 +60,7 @@ def work(job: Job, place: Place, group: bool = False) -> Outcome:
     if resources.gpus_per_worker and not torch.cuda.is_available():
         raise UsageError("resources.gpus_per_worker = 1, but torch finds no usable GPU here: set it to 0")
     if place.device.type == "cpu":
-        torch.set_num_threads(resources.cpus_per_worker)
+        compute_here(resources.cpus_per_worker)
     connect(place)
     folder, clock = Path(job.folder), Clock()
     sink = job.sink if place.rank == 0 else _Silent()
