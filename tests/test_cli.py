@@ -37,7 +37,7 @@ def test_the_size_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     rows = {row["name"]: row for row in info(monkeypatch, capsys, "--sizes")}
     assert rows["L"] == {"name": "L", "width": 1152, "blocks": 24, "heads": 16, "params_m": 383.702, "gmacs": 101.767}
     assert rows["DiT-L"] == {"name": "DiT-L", "width": 1024, "blocks": 24, "heads": 16, "params_m": 458.177, "gmacs": 80.858}
-    assert list(rows)[-6:] == ["DiT-N", "DiT-T", "DiT-S", "DiT-B", "DiT-L", "DiT-XL"]
+    assert list(rows)[-7:] == ["DiT-N", "DiT-T", "DiT-M", "DiT-S", "DiT-B", "DiT-L", "DiT-XL"]
 
 
 def test_info_of_a_generator(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -39,7 +39,7 @@ def test_a_generators_name_is_its_dits_and_its_tokenizers(size: str, encoder: st
 
 @pytest.mark.parametrize("name", ["DiT-Q/S-B/16", "DiT/S-B/16", "dit-L/S-B/16", "DiT-/S-B/16", "S-B/16", "DiT-LL", ""])
 def test_a_bad_dit_shows_what_there_is(name: str) -> None:
-    with pytest.raises(UsageError, match=r"there are DiT-N, DiT-T, DiT-S, DiT-B, DiT-L, DiT-XL"):
+    with pytest.raises(UsageError, match=r"there are DiT-N, DiT-T, DiT-M, DiT-S, DiT-B, DiT-L, DiT-XL"):
         variants.generator(name)
 
 

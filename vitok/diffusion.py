@@ -53,10 +53,13 @@ class Noise(Objective):
         self.count, self.spacing = cfg.timesteps, spacing
         betas = torch.linspace(cfg.beta_first, cfg.beta_last, cfg.timesteps, dtype=torch.float64)
         self.signal = torch.cumprod(1 - betas, 0)  # alpha-bar: the variance of what is left of the data
+        self.near = self.signal  # the same, where latents are
 
     def pair(self, latents: Tensor, noise: Tensor, uniform: Tensor) -> Pair:
         numbers = (uniform.double() * self.count).long().clamp_max(self.count - 1)
-        signal = self.signal.to(latents.device)[numbers].float()[:, None, None]
+        if self.near.device != latents.device:  # once: the host would wait for every copy
+            self.near = self.signal.to(latents.device)
+        signal = self.near[numbers].float()[:, None, None]
         return Pair(signal.sqrt() * latents + (1 - signal).sqrt() * noise, self._times(numbers), noise)
 
     def path(self, steps: int, device: torch.device) -> "DDIM":

@@ -21,10 +21,11 @@ SIZES = {
 
 FREQUENCIES = 256  # of a DiT's embedding of time (Peebles and Xie 2023)
 
-# DiT's (Peebles and Xie 2023); N and T for CPUs.
+# DiT's (Peebles and Xie 2023); N, T and M for CPUs.
 DITS = {
     "N": Tower(width=48, blocks=2, heads=1),
     "T": Tower(width=96, blocks=4, heads=2),
+    "M": Tower(width=192, blocks=4, heads=4),
     "S": Tower(width=384, blocks=12, heads=6),
     "B": Tower(width=768, blocks=12, heads=12),
     "L": Tower(width=1024, blocks=24, heads=16),

@@ -24,7 +24,7 @@ def dit(
 
     Args:
         tokenizer: A finished tokenizer: its id in MLflow, its folder, or a .safetensors file with recipe.json beside it.
-        dit: DiT-S, DiT-B, DiT-L or DiT-XL (DiT-N and DiT-T for CPUs). Default: the scale's.
+        dit: DiT-S, DiT-B, DiT-L or DiT-XL (DiT-N, DiT-T and DiT-M for CPUs). Default: the scale's.
         corpus: A corpus with classes, as studies take it; with --set conditional=false any.
         latents: A folder of latents (`vitok latents build`) instead of those in the storage.
         workers: Processes that share the batch, each with a GPU where the scale has one.

@@ -101,15 +101,17 @@ def paper_generation(grid: dict[str, tuple[Any, ...]], variant: str = "DiT-L", s
 
 def laptop_video_generation(grid: dict[str, tuple[Any, ...]]) -> Scale:
     """Clips of 8 frames by 32 pixels of sample-motion, a class a motion, in tubelets of 4 frames by 8 pixels. No mirrored views: they
-    would pan the other way."""
+    would pan the other way. A wider DiT than for images, small batches and one view of each clip: with less than that, minutes give
+    textures of which nobody sees how they move. One run at a time, on both cores."""
     images = laptop_generation({})
     assert isinstance(images.base, Generation)
     first = images.base.tokenizer.model_dump()
     first |= {"tokenizer": tokenizer("T-M/4x8", channels=16, size=32, frames=8)}
-    first |= {"data": Data(smallest_crop=0.5, pool=1024, flip=False, validation_crops=2)}
-    latents = Latents(crops=4, smallest_crop=0.8, flip=False)
-    base = images.base.model_copy(update={"tokenizer": Recipe.model_validate(first), "latents": latents, "sampling": VIDEO_SAMPLING})
-    return Scale(base, images.resources, grid, images.tokenizers)
+    first |= {"data": Data(smallest_crop=0.5, pool=1024, flip=False, validation_crops=2, validation_views=1024), "steps": 1200}
+    changes = {"latents": Latents(views=2048, flip=False), "sampling": VIDEO_SAMPLING, "dit": dit("DiT-M"), "batch_size": 16, "steps": 5000}
+    base = images.base.model_copy(update={"tokenizer": Recipe.model_validate(first), **changes})
+    both = {"cpus_per_worker": 2, "tflops": 2 * images.resources.tflops}
+    return Scale(base, images.resources.model_copy(update=both), grid, laptop({}).resources.model_copy(update=both))
 
 
 def paper_video_generation(grid: dict[str, tuple[Any, ...]]) -> Scale:
