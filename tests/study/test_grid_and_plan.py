@@ -18,6 +18,14 @@ def test_cells_are_all_combinations_with_their_own_identity() -> None:
     assert flops == sorted(flops)
 
 
+def test_labels_tell_cells_apart() -> None:
+    one, two = grid.cells(scales.laptop({"loss.lpips": (0.1, 0.5)}), (0,), "corpus")
+    assert [one.label, two.label] == ["T-M/8 c=16 seed=0 lpips=0.1", "T-M/8 c=16 seed=0 lpips=0.5"]
+    sizes = scales.laptop_generation({"tokenizer.tokenizer.size": (32, 64)})
+    assert [cell.label for cell in grid.cells(sizes, (0,), "corpus")] == [f"DiT-T on T-M/8 c=16 seed=0 size={size}" for size in (32, 64)]
+    assert grid.cells(scales.laptop({}), (0, 1), "corpus")[1].label == "T-M/8 c=16 seed=1"
+
+
 def test_changes_reach_recipe_resources_and_grid() -> None:
     scale = grid.apply(LAPTOP, {"steps": "7", "resources.zero": "1", "grid.tokenizer.channels": "2,3"})
     assert (scale.base.steps, scale.resources.zero) == (7, 1)

@@ -1,15 +1,15 @@
 """From a scale to its cells: every combination of the grid, each a whole recipe with an identity."""
 
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from vitok import accounting, variants
 from vitok.config import Generation, Recipe, Training, check
 from vitok.errors import UsageError
 from vitok.metrics.names import of_letter
-from vitok.overrides import override, require
+from vitok.overrides import flat, override, require
 from vitok.study.study import Scale
 
 
@@ -66,14 +66,29 @@ def cells(scale: Scale, seeds: Sequence[int], fingerprint: str, classes: int = 0
             found[cell.digest] = cell
     if problems:
         raise UsageError(f"{len(problems)} impossible cell(s): " + "; ".join(problems))
-    return sorted(found.values(), key=lambda cell: accounting.training_flops(cell.recipe))
+    return sorted(told_apart(found.values()), key=lambda cell: accounting.training_flops(cell.recipe))
 
 
 def tokenizers(cells: Sequence[Cell], fingerprint: str) -> list[Cell]:
     """The tokenizers that these cells' generators are trained on, each once."""
     recipes = {cell.recipe.tokenizer.digest(fingerprint): cell.recipe.tokenizer for cell in cells if isinstance(cell.recipe, Generation)}
     found = [Cell(recipe, digest, label(recipe), 0) for digest, recipe in recipes.items()]
-    return sorted(found, key=lambda cell: accounting.training_flops(cell.recipe))
+    return sorted(told_apart(found), key=lambda cell: accounting.training_flops(cell.recipe))
+
+
+def told_apart(cells: Iterable[Cell]) -> list[Cell]:
+    """Cells of one label get what they differ in behind it."""
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(cell.label, []).append(cell)
+    found: list[Cell] = []
+    for label, group in groups.items():
+        settings = [flat(cell.recipe.model_dump(mode="json")) for cell in group]
+        known = dict.fromkeys(key for one in settings for key in one)
+        differing = [key for key in known if len({str(one.get(key)) for one in settings}) > 1]
+        for cell, own in zip(group, settings, strict=True):
+            found.append(replace(cell, label=" ".join([label, *(f"{key.rpartition('.')[2]}={own.get(key)}" for key in differing)])))
+    return found
 
 
 def _seeds(base: Training) -> tuple[str, ...]:
