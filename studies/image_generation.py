@@ -16,7 +16,7 @@ study = Study(
     question="How good are images generated in ViTok's latents?",
     hypothesis="Four times the tokens at twice the resolution cost little quality.",
     scales={
-        "laptop": scales.laptop_generation({SIZE: (32, 64)}),
+        "laptop": scales.laptop_image_generation({SIZE: (32, 64)}),
         "single-gpu": scales.single_gpu_generation({SIZE: (128, 256)}),
         "paper": scales.paper_generation({SIZE: (256, 512)}, "DiT-XL", steps=4_000_000),
     },
