@@ -196,6 +196,10 @@ def test_two_protocols_never_share_an_axis(trained: tuple[Path, launch.Outcome])
     assert all("rFD-EffLite0" not in row and "rPSNR" in row for row in rows)
     assert len(problems) == 1 and "rFD-EffLite0 is left out: 1 and 1 of the cells" in problems[0]
     assert f"count {trained[1].evaluation.images} and 5" in problems[0]
-    assert set(described(rows)) == {"rPSNR", "LPIPS"}
+    assert {one.metric for one in described(rows)} == {"rPSNR", "LPIPS"}
+    sizes = {size: {name: replace(each, size=size).json() for name, each in trained[1].evaluation.protocols.items()} for size in (32, 64)}
+    each = [one | {"protocols": sizes[size], "size": size} for size in sizes]
+    assert comparable(each) == (each, []), "cells of two sizes, each measured at its own"
+    assert len(comparable([each[0], each[1] | {"size": 32}])[1]) == len(NAMES)
     lacking = {name: value for name, value in one.items() if name != "LPIPS"}
     assert comparable([one, lacking])[1] == ["LPIPS was measured in 1 of 2 cells; the others get it with `vitok eval RUN`"]

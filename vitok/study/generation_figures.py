@@ -56,7 +56,9 @@ def by_cell(rows: list[Row], metrics: tuple[str, ...], fits: dict[str, Curves]) 
     """Each metric a panel, a bar a cell: for studies of few cells, without an axis of their own."""
     from matplotlib.figure import Figure
 
-    names = [f"{row['dit']} on {row['variant']}\nc = {row['c']}, {row['L']} tokens, seed {row['seed']}" for row in rows]
+    sizes = [f"{row['size']} pixels, " for row in rows] if len({row.get("size") for row in rows}) > 1 else [""] * len(rows)
+    shapes = [f"{size}c = {row['c']}, {row['L']} tokens, seed {row['seed']}" for size, row in zip(sizes, rows, strict=True)]
+    names = [f"{row['dit']} on {row['variant']}\n{shape}" for row, shape in zip(rows, shapes, strict=True)]
     figure = Figure(figsize=(2.2 + 3.0 * len(metrics), 0.9 + 0.55 * len(rows)), layout="constrained")
     axes = figure.subplots(1, len(metrics), squeeze=False, sharey=True)[0]
     for axis, metric in zip(axes, metrics, strict=True):

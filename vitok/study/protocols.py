@@ -1,4 +1,6 @@
-"""Values go on one axis only if they were measured alike."""
+"""Values go on one axis only if they were measured alike: but for what a cell itself is, which its row tells."""
+
+from dataclasses import replace
 
 from vitok.metrics.names import METRICS
 from vitok.metrics.protocol import Protocol
@@ -19,7 +21,7 @@ def comparable(rows: list[Row]) -> tuple[list[Row], list[str]]:
         for row in having:
             text = row["protocols"].get(metric)
             protocol = Protocol.parse(text) if text else None
-            kinds.setdefault(protocol.digest if protocol else "", (protocol, []))[1].append(row)
+            kinds.setdefault(_without(protocol, row).digest if protocol else "", (protocol, []))[1].append(row)
         if len(kinds) > 1:
             refused.add(metric)
             (first, some), (second, others), *_ = kinds.values()
@@ -33,7 +35,15 @@ def comparable(rows: list[Row]) -> tuple[list[Row], list[str]]:
     return [{name: value for name, value in row.items() if name not in refused} for row in rows], problems
 
 
-def described(rows: list[Row]) -> dict[str, Protocol]:
-    """The protocol of each metric that is shown."""
-    texts = {metric: next((row["protocols"][metric] for row in rows if metric in row["protocols"]), None) for metric in measured(rows)}
-    return {metric: Protocol.parse(text) for metric, text in texts.items() if text}
+def _without(protocol: Protocol, row: Row) -> Protocol:
+    """Without the size and the guidance of the cell itself: a study may well vary those."""
+    size = 0 if protocol.size == row.get("size") else protocol.size
+    settings = protocol.settings.replace(f"CFG {row['cfg']:g},", "CFG of the cell,") if "cfg" in row else protocol.settings
+    return replace(protocol, size=size, settings=settings)
+
+
+def described(rows: list[Row]) -> list[Protocol]:
+    """Those of the metrics that are shown."""
+    texts = [row["protocols"][metric] for metric in measured(rows) for row in rows if metric in row["protocols"]]
+    found = [Protocol.parse(text) for text in texts]
+    return list({(one.metric, one.digest): one for one in found}.values())

@@ -13,7 +13,7 @@ from vitok.study.protocols import comparable, described, measured
 from vitok.study.study import Row, Study
 from vitok.study.tracking import CELLS, CORPUS, SCALE, Tracker
 
-COLUMNS = ("variant", "dit", "p", "q", "c", "L", "E", "compression", "params_m", "gmacs", "seed", "cfg")
+COLUMNS = ("variant", "dit", "size", "frames", "p", "q", "c", "L", "E", "compression", "params_m", "gmacs", "seed", "cfg")
 
 
 def write(study: Study, tracker: Tracker, sweep: str, folder: Path) -> dict[str, Any]:
@@ -32,6 +32,8 @@ def write(study: Study, tracker: Tracker, sweep: str, folder: Path) -> dict[str,
         row["per_image"] = json.loads(content) if content else {}
     rows, problems = comparable(rows)
     metrics, fits = measured(rows), {}
+    if not metrics:
+        raise VitokError(f"{study.name}: nothing is left to report: {'; '.join(problems) or 'no metric was measured'}")
     for metric in metrics:
         if study.fit is None:
             break
@@ -67,8 +69,9 @@ def write(study: Study, tracker: Tracker, sweep: str, folder: Path) -> dict[str,
 
 
 def columns(rows: list[Row]) -> tuple[str, ...]:
-    """Those that any of the rows has."""
-    return tuple(name for name in COLUMNS if any(name in row for row in rows))
+    """Those that any of the rows has; of sizes and frames, which every table would have, where they are not all the same."""
+    known = [name for name in COLUMNS if any(name in row for row in rows)]
+    return tuple(name for name in known if name not in ("size", "frames") or len({row.get(name) for row in rows}) > 1)
 
 
 def generated(row: Row) -> bool:

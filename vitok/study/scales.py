@@ -79,7 +79,8 @@ def laptop_generation(grid: dict[str, tuple[Any, ...]]) -> Scale:
 
 
 def laptop_image_generation(grid: dict[str, tuple[Any, ...]]) -> Scale:
-    """A wider DiT of 2.8 M parameters, small batches and three times the steps: one generator that is looked at, not ten that are compared."""
+    """A wider DiT of 2.8 M parameters, small batches and three times the steps: for one generator that is looked at, not ten that are
+    compared."""
     sweep = laptop_generation(grid)
     return replace(sweep, base=sweep.base.model_copy(update={"dit": dit("DiT-M"), "batch_size": 16, "steps": 3000}))
 
