@@ -2,7 +2,7 @@
 
 The paper: DiT-L on S-B/4x8, 16 frames of 128 pixels in 1024 tokens, 500,000 steps on UCF-101: gFID 6.67, gFVD 27.
 
-    python studies/video_generation.py                 laptop: 8 frames of 32 pixels of moving photographs, about 5 minutes on two cores
+    python studies/video_generation.py                 laptop: 8 frames of 32 pixels of moving photographs, 9 minutes on two cores
     python studies/video_generation.py --scale paper --corpus ucf101:path       on 8 H100s (see `plan`)
 """
 

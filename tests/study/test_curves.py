@@ -1,5 +1,6 @@
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -9,10 +10,11 @@ import pytest
 from matplotlib.collections import PathCollection
 
 from vitok.errors import VitokError
+from vitok.metrics.protocol import Protocol
 from vitok.study import Study, report
 from vitok.study.curves import second_order
 from vitok.study.fit import log_linear
-from vitok.study.generation_figures import generation_over_floats
+from vitok.study.generation_figures import by_cell, generation_over_floats
 from vitok.study.optimum import has_optimum, no_slope
 from vitok.study.study import Row
 from vitok.study.tracking import Tracker
@@ -253,3 +255,20 @@ def test_the_report_of_generators(tmp_path: Path) -> None:
     assert {"dit", "cfg"} <= set(table[0]) and "gmacs" not in table[0] and "compression" not in summary["results"][0]
     assert set(json.loads((tmp_path / "fits.json").read_text())["gFID"]["patch_sizes"]) == {"8", "16", "32"}
     assert (tmp_path / "g.svg").stat().st_size and len(summary["claims"]) == 2
+
+
+def test_cells_of_several_sizes_stand_side_by_side(tmp_path: Path) -> None:
+    """Each measured at its own size; and what cannot be compared at all is one line, not a figure without panels."""
+    pair: list[Row] = [row | {"size": size} for row, size in zip(rows(channels=(16,))[:2], (256, 512), strict=True)]
+    protocol = Protocol("gFID", "", "", "", "", "", "", 256, 1, 50_000, "", 0, "")
+    for row in pair:
+        row["protocols"] = {"gFID": replace(protocol, size=row["size"]).json()}
+        del row["gIS"]
+    study = Study("sizes", "Question?", "Hypothesis.", {}, by_cell)
+    summary = report.write(study, cast(Tracker, Runs(pair)), "key", tmp_path)
+    assert [row["size"] for row in summary["results"]] == [512, 256] and not summary["problems"]
+    names = [label.get_text() for label in by_cell(pair, ("gFID",), {}).axes[0].get_yticklabels()]
+    assert ["256 pixels, c = 16" in name for name in names] == [True, False]
+    pair[0]["protocols"] = {"gFID": replace(protocol, count=5000).json()}
+    with pytest.raises(VitokError, match=r"sizes: nothing is left to report: gFID is left out.*count 50000 and 5000"):
+        report.write(study, cast(Tracker, Runs(pair)), "key", tmp_path)
