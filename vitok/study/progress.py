@@ -113,7 +113,7 @@ class Progress:
             if time.monotonic() >= next_line:
                 next_line += EVERY
                 running = [f"{cells[run].label} {step}/{cells[run].recipe.steps}" for run, (step, _) in points.items() if run not in shown]
-                self.line(f"[{self.clock()}] {'; '.join(running) or 'starting'}")
+                self.line(f"[{self.clock()}] {'; '.join(running) or ('measuring' if shown else 'starting')}")
 
     def clock(self) -> str:
         seconds = int(time.monotonic() - self.began)
