@@ -41,7 +41,7 @@ def latents(recipe: Generation) -> LatentSet:
     """As far as a step looks at it."""
     cfg = recipe.tokenizer.tokenizer
     return LatentSet(
-        "", "", "", "", "", Latents(), cfg.size, cfg.frames, cfg.grid, cfg.channels, 64, 1, 1, tuple(map(str, range(CLASSES))),
+        "", "", "", "", "", Latents(), cfg.size, cfg.frames, cfg.grid, cfg.channels, 64, 1, 1, 1, tuple(map(str, range(CLASSES))),
         (1,) * CLASSES, (0.1,) * cfg.channels, (0.9,) * cfg.channels, (), (),
     )  # fmt: skip
 
