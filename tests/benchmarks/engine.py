@@ -119,6 +119,7 @@ def main() -> None:
     print(f"{place.device}, {torch.get_num_threads()} thread(s), peak {rate / 1e9:.0f} GFLOP/s; {pairs} pairs of steps")
     print("cell         setting  ours s  plain s  ratio  floor s  of the floor  images/s")
     for name, recipe in cases.items():
+        assert isinstance(recipe, Recipe)
         for setting, resources in settings.items():
             resources = override(resources, {"compile": options.device != "cpu"})
             a, b, ratio = compare(recipe, resources, pairs, place, which == "paper")

@@ -164,7 +164,8 @@ def sampling_table(place: Place, repeats: int = 5) -> None:
             float(noise.sum())  # waits for the device
             return (time.perf_counter() - began) / count
 
-        walked(one), walked(two)
+        for predict in (one, two):
+            walked(predict)
         pairs = [(walked(one), walked(two)) for _ in range(repeats)]
         a, b = (min(times) for times in zip(*pairs, strict=True))
         speed = batch / a

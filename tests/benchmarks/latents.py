@@ -145,8 +145,8 @@ def large() -> None:
             files.write(f"{name}/{first}.parquet", lambda file, table=table: latent_build._store(table, file))
             shards.append((f"{first}.parquet", LARGE_SHARD))
         found = LatentSet(
-            name, "", "S-B/16", "", "", Latents(), 256, 1, grid, CHANNELS, latent_build.GROUP_ROWS, *(LARGE_ROWS,) * 3, (), (),
-            (0.0,) * CHANNELS, (1.0,) * CHANNELS, tuple(shards), (),
+            name, "", "S-B/16", "", "", Latents(), 256, 1, grid, CHANNELS, latent_build.GROUP_ROWS, LARGE_ROWS, LARGE_ROWS,
+            LARGE_ROWS, (), (), (0.0,) * CHANNELS, (1.0,) * CHANNELS, tuple(shards), (),
         )  # fmt: skip
         copied = memcpy()
         print(f"{found.rows} rows of {found.row_bytes} bytes, {found.bytes / 1e6:.0f} MB; memcpy {copied / 1e9:.1f} GB/s")

@@ -9,6 +9,7 @@ The Inception's weights are random: they take the same time. What is read, and h
 """
 
 import argparse
+import logging
 import statistics
 import tempfile
 import time
@@ -126,10 +127,9 @@ def their_lpips(ours: Any) -> Any:
         theirs = lpips.LPIPS(net="alex", pretrained=False, pnet_rand=True, verbose=False).eval()
     with torch.no_grad():
         for mine, other in zip(ours.trunk, [m for m in theirs.net.modules() if isinstance(m, torch.nn.Conv2d)], strict=True):
-            other.weight.copy_(mine.weight)
-            other.bias.copy_(mine.bias)
+            other.load_state_dict(mine.state_dict())
         for head, lin in zip(ours.heads, theirs.lins, strict=True):
-            lin.model[1].weight.copy_(head.view(1, -1, 1, 1))
+            lin.load_state_dict({"model.1.weight": head.view(1, -1, 1, 1)})
     return theirs
 
 
@@ -147,7 +147,7 @@ def passes(count: int, size: int, rounds: int) -> None:
     the reference serve, which both have at hand from a pass before."""
     import ray
 
-    ray.init(address="local", logging_level="ERROR", log_to_driver=False)
+    ray.init(address="local", logging_level=logging.ERROR, log_to_driver=False)
     tallies.LEAST["kernel"] = kernel.SIZE = SUBSET
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
@@ -164,6 +164,7 @@ def passes(count: int, size: int, rounds: int) -> None:
         print("round  one after the other  one pass  ratio  one after the other  one pass  ratio  start", flush=True)
         one_after_the_other(root, count, perceptual, sets=False)
         ratios, later = list[float](), list[float]()
+        found, expected = dict[str, float](), dict[str, float]()
         for turn in range(rounds):
             theirs, expected = seconds(lambda: one_after_the_other(root, count, perceptual))
             start, ours, found, tally = one_pass(asked, {})
@@ -247,7 +248,7 @@ def distance(width: int) -> None:
     ours, found = seconds(lambda: frechet_distance(*sides))
     a, b = (side.covariance.numpy() for side in sides)
     shift = float((sides[0].mean - sides[1].mean).square().sum())
-    root, of_root = seconds(lambda: shift + np.trace(a + b) - 2 * np.trace(linalg.sqrtm(a @ b).real))
+    root, of_root = seconds(lambda: shift + np.trace(a + b) - 2 * np.trace(np.real(np.asarray(linalg.sqrtm(a @ b)))))
     eigen, of_eigen = seconds(lambda: shift + np.trace(a + b) - 2 * np.sqrt(np.linalg.eigvals(a @ b).astype(complex)).real.sum())
     print(f"ours {ours:.2f} s; scipy's sqrtm {root:.1f} s, {abs(found / of_root - 1):.1e} apart; "
           f"eigvals, as torch-fidelity, {eigen:.1f} s, {abs(found / of_eigen - 1):.1e} apart")  # fmt: skip

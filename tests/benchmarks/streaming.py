@@ -7,6 +7,7 @@ DataLoader, and by the bare decoder in as many processes; all with the same deco
 many cores as it may use: `taskset -c 0 python -m tests.benchmarks.streaming images` for one.
 """
 
+import logging
 import os
 import sys
 import tarfile
@@ -85,7 +86,9 @@ def loader_of_tars(pattern: str) -> Any:
     import torch
     import webdataset
 
-    dataset = webdataset.WebDataset(pattern, shardshuffle=100, resampled=True).shuffle(1000, initial=100).to_tuple("jpg").map(to_crop)
+    dataset = (
+        webdataset.compat.WebDataset(pattern, shardshuffle=100, resampled=True).shuffle(1000, initial=100).to_tuple("jpg").map(to_crop)
+    )
     loader = torch.utils.data.DataLoader(dataset, batch_size=BATCH, num_workers=CORES, collate_fn=np.stack)  # pyright: ignore[reportArgumentType]
     return iter(loader)
 
@@ -108,7 +111,7 @@ def images() -> None:
                     info = tarfile.TarInfo(f"{n:05d}.jpg")
                     info.size = len(files[n])
                     tar.addfile(info, BytesIO(files[n]))
-        ray.init(address="local", num_cpus=CORES, logging_level="ERROR", log_to_driver=False)
+        ray.init(address="local", num_cpus=CORES, logging_level=logging.ERROR, log_to_driver=False)
         options = ingestion.Options(shard_mb=32)
         ingestion.ingest(open_corpus(str(root / "photos")), str(root / "ingested"), options, lambda *_: None)
         source = prepare(open_corpora(str(root / "ingested")), Data(), SIZE)
@@ -194,7 +197,7 @@ def video() -> None:
 
     with tempfile.TemporaryDirectory() as name:
         paths = videos(Path(name), 12)
-        ray.init(address="local", num_cpus=CORES, logging_level="ERROR", log_to_driver=False)
+        ray.init(address="local", num_cpus=CORES, logging_level=logging.ERROR, log_to_driver=False)
         source = prepare(open_corpora(name), Data(smallest_crop=1.0), 128, frames=16)
         print(f"clips of 16 at 8 fps, 128 pixels, of 20 s of 640 x 360 with a key frame every 2 s; {CORES} cores")
         print(f"first batch where nothing of Ray Data's runs yet: {rate(clips(source, 0, 10), 10)[0]:.2f} s")
@@ -234,7 +237,7 @@ def memory() -> None:
 
     with tempfile.TemporaryDirectory() as name:
         photographs(Path(name), 1000)
-        ray.init(address="local", object_store_memory=200 << 20, logging_level="ERROR", log_to_driver=False)
+        ray.init(address="local", object_store_memory=200 << 20, logging_level=logging.ERROR, log_to_driver=False)
         source = prepare(open_corpora(name), Data(), SIZE)
         print("decoded MB  resident MB of this process and Ray's workers  of these shared")
         seen = 0

@@ -6,6 +6,7 @@ Bare and own in turn, three trials each, one at a time in one reused process: se
 end of the first trial, and from start to end of the later ones; own ones less their training and evaluation.
 """
 
+import logging
 import os
 import statistics
 import sys
@@ -62,6 +63,7 @@ def main() -> None:
     import ray
     from ray import tune
 
+    from vitok.config import Recipe
     from vitok.data.corpora import open_corpora
     from vitok.data.stream import prepare
     from vitok.metrics.available import payloads
@@ -69,8 +71,10 @@ def main() -> None:
     from vitok.overrides import override
     from vitok.study import scales
 
-    ray.init(address="local", logging_level="ERROR", log_to_driver=False)
-    recipe = override(scales.laptop({}).base, {"steps": 10, "data.pool": 64, "data.validation_crops": 2})
+    ray.init(address="local", logging_level=logging.ERROR, log_to_driver=False)
+    base = scales.laptop({}).base
+    assert isinstance(base, Recipe)
+    recipe = override(base, {"steps": 10, "data.pool": 64, "data.validation_crops": 2})
     shared = {
         "sources": {"all": prepare(open_corpora("sample-photos"), recipe.data, recipe.tokenizer.size)},
         "weights": payloads(named(scales.laptop({}).resources.metrics)), "statistics": str(Path(tempfile.mkdtemp())),
