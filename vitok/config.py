@@ -197,6 +197,11 @@ class Recipe(Training):
     def stage(self) -> int:
         return 2 if self.gan else 1
 
+    @property
+    def goal(self) -> tuple[str, bool]:
+        """The metric by which a run keeps its best checkpoint, and whether more of it is better."""
+        return ("LPIPS", False) if self.gan else ("rPSNR", True)
+
 
 class Latents(Frozen):
     """What a generator is trained on: views of the training split, encoded once by its tokenizer."""
@@ -328,5 +333,8 @@ def check(recipe: Training, resources: Resources) -> None:
         raise UsageError(f"batch_size {recipe.batch_size} is not divisible by {resources.workers} workers{micro}")
     if resources.offload and not resources.zero:
         raise UsageError("resources.offload needs resources.zero of 1 or more")
+    if isinstance(recipe, Recipe) and resources.evaluate_every and recipe.goal[0] not in resources.metrics:
+        held = ",".join(resources.metrics)
+        raise UsageError(f"resources.metrics must hold {recipe.goal[0]}, by which the best checkpoint is kept: it is {held}")
     if isinstance(recipe, Recipe) and recipe.gan and recipe.gan.adaptive and resources.zero == 3:
         raise UsageError("gan.adaptive looks at the weights of the last layer, which zero = 3 scatters: use resources.zero of 2 or less")

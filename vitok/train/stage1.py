@@ -13,8 +13,6 @@ from vitok.train.tokenizer import TokenizerTask, load_weights
 
 
 class Stage1(TokenizerTask):
-    goal: tuple[str, bool] = ("rPSNR", True)
-
     def build(self, start: dict[str, Tensor] | None, saved: Saved | None) -> list[Engine]:
         model = Tokenizer(self.recipe.tokenizer)
         if start:

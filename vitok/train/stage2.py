@@ -25,8 +25,6 @@ class Stage2(TokenizerTask):
     goes through its engine on the detached output. Both see the same reconstruction; both update at the end of the step.
     """
 
-    goal: tuple[str, bool] = ("LPIPS", False)
-
     def build(self, start: dict[str, Tensor] | None, saved: Saved | None) -> list[Engine]:
         recipe, resources = self.recipe, self.resources
         assert recipe.gan is not None and start is not None

@@ -10,7 +10,6 @@ from torch import Tensor
 from vitok import accounting
 from vitok.config import Recipe, Resources
 from vitok.data.stream import Batch, Source
-from vitok.errors import UsageError
 from vitok.metrics.evaluate import Evaluation, Judge
 from vitok.models.bottleneck import Posterior
 from vitok.models.perceptual import LPIPS
@@ -24,7 +23,6 @@ from vitok.train.saved import Saved
 class TokenizerTask(ABC):
     """A stage says what its engines are, what a step is, and what weights come of it."""
 
-    goal: tuple[str, bool]  # see `loop.Task`
     file = "tokenizer.safetensors"  # that a finished run leaves
 
     def __init__(
@@ -35,8 +33,7 @@ class TokenizerTask(ABC):
         torch.manual_seed(recipe.seed)
         self.recipe, self.resources, self.place, self.source = recipe, resources, place, source
         self.perceptual, self.evaluation = perceptual, judge
-        if resources.evaluate_every and self.goal[0] not in resources.metrics:
-            raise UsageError(f"resources.metrics must hold {self.goal[0]}, by which the best checkpoint is kept: it is {resources.metrics}")
+        self.goal = recipe.goal
         self.flops = accounting.step_flops(recipe)
         self.posterior: Posterior | None = None  # of the last micro-batch
         self.engines = self.build(start, saved)
