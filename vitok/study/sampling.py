@@ -110,9 +110,10 @@ def run(asked: Asked, say: Progress) -> dict[str, Any]:
             say.line(f"{len(asked.labels) - len(missing)} of {len(asked.labels)} samples are there")
         done = len(asked.labels) - len(missing)
         with say.counting("samples") as progress:
-            for number, sample in _drawn(asked, np.array(missing, np.int64)):
-                _write(asked, _file(asked, folder, number), sample)
-                done += 1
+            for block in _drawn(asked, np.array(missing, np.int64)):
+                for number, sample in block:
+                    _write(asked, _file(asked, folder, number), sample)
+                done += len(block)
                 progress(done, len(asked.labels), done - len(asked.labels) + len(missing))
         if done < len(asked.labels):
             raise VitokError(f"only {done} of {len(asked.labels)} samples came back: see Ray's logs; run again to continue")
@@ -200,8 +201,8 @@ class _Drawer:
         return {"number": block["number"], "image": pixels.movedim(1, -1).cpu().numpy()}
 
 
-def _drawn(asked: Asked, numbers: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """(number, sample ([T,] H, W, 3) uint8), as they come."""
+def _drawn(asked: Asked, numbers: np.ndarray) -> Iterator[list[tuple[int, np.ndarray]]]:
+    """(number, sample ([T,] H, W, 3) uint8), in blocks as they come."""
     if not len(numbers):
         return
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # who reads shows progress, and errors once
@@ -221,4 +222,4 @@ def _drawn(asked: Asked, numbers: np.ndarray) -> Iterator[tuple[int, np.ndarray]
     for block in found:
         if "error" in block:
             raise VitokError(str(block["error"][0]))
-        yield from zip(block["number"].tolist(), block["image"], strict=True)
+        yield list(zip(block["number"].tolist(), block["image"], strict=True))
