@@ -1,6 +1,5 @@
 """Latents that are encoded once: the same as encoding on the fly, whatever kills the build; batches without replay."""
 
-import json
 import os
 import pickle
 import shutil
@@ -8,9 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import namedtuple
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,77 +15,28 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from vitok import variants
-from vitok.config import Latents, Recipe
-from vitok.data import files, latent_build, latent_stream
+from tests.data.latent_sets import SIZE, VIEWS, encoder, whole
+from vitok.config import Latents
+from vitok.data import files, latent_stream
 from vitok.data.corpora import Corpora, open_corpora
 from vitok.data.latent_build import announce, build, key
 from vitok.data.latent_encode import Encoder
 from vitok.data.latent_stream import LatentBatch, LatentSource
-from vitok.data.latents import LatentSet, expect, open_set, require_labels
+from vitok.data.latents import LatentSet
 from vitok.data.stream import reader
-from vitok.errors import UsageError, VitokError
-from vitok.models.tokenizer import Tokenizer
 
-pytestmark = pytest.mark.usefixtures("cluster")
+pytestmark = pytest.mark.usefixtures("cluster", "small_shards")
 
-SIZE, VIEWS = 32, Latents(crops=6, smallest_crop=0.5)
-CUT = {"SHARD_VIEWS": 16, "BATCH": 4, "GROUP_ROWS": 5}  # several shards, groups and batches of few photographs
 BUILD = """
 import sys, time
 import ray
-from tests.data.test_latents import CUT, VIEWS, encoder
+from tests.data.latent_sets import VIEWS, cut, encoder
 from vitok.data import latent_build
 from vitok.data.corpora import open_corpora
 ray.init(address=sys.argv[1], logging_level="ERROR", log_to_driver=False)
-for name, value in CUT.items():
-    setattr(latent_build, name, value)
-latent_build.build(open_corpora(sys.argv[2]), VIEWS, 32, 1, [encoder(), encoder(1)], sys.argv[3], progress=lambda *_: time.sleep(0.1))
+with cut():
+    latent_build.build(open_corpora(sys.argv[2]), VIEWS, 32, 1, [encoder(), encoder(1)], sys.argv[3], progress=lambda *_: time.sleep(0.1))
 """
-
-
-def encoder(seed: int = 0, variant: str = "N-N/8", channels: int = 4, precision: Any = "fp32", **options: int) -> Encoder:
-    tokenizer = variants.tokenizer(variant, channels=channels, size=SIZE, **options)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return Encoder.of(Recipe(tokenizer=tokenizer, precision=precision), Tokenizer(tokenizer).state_dict())
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _small() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in CUT.items():
-            patch.setattr(latent_build, name, value)
-        yield
-
-
-@pytest.fixture(scope="module")
-def library(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The photographs in three classes."""
-    folder = tmp_path_factory.mktemp("latents") / "library"
-    for number, path in enumerate(sorted(photos.iterdir())):
-        target = folder / ("cat", "dog", "owl")[number % 3] / path.name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, target)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def corpora(library: Path) -> Corpora:
-    return open_corpora(str(library))
-
-
-@pytest.fixture(scope="module")
-def pair(corpora: Corpora, library: Path, cluster: str) -> list[LatentSet]:
-    """Of two tokenizers, in one pass."""
-    return build(corpora, VIEWS, SIZE, 1, [encoder(), encoder(1)], str(library.parent / "pair"), actors=2)
-
-
-@pytest.fixture(scope="module")
-def flat(photos: Path, library: Path, cluster: str) -> LatentSet:
-    """Of a corpus without labels: its centre crops, not mirrored, by a tokenizer that was trained in bf16."""
-    (found,) = build(open_corpora(str(photos)), Latents(flip=False), SIZE, 1, [encoder(precision="bf16")], str(library.parent / "flat"))
-    return found
 
 
 def contents(found: LatentSet) -> dict[str, bytes]:
@@ -134,10 +81,6 @@ def assert_equal(found: LatentSet, expected: dict[str, np.ndarray]) -> None:
         one = np.maximum(np.spacing(np.abs(other)), np.spacing(np.abs(rows[name]))).astype(np.float64)
         assert np.all(np.abs(rows[name].astype(np.float64) - other) <= one + 1e-6)
         assert np.mean(rows[name] == other) > 0.99
-
-
-def whole(source: LatentSource, start: int, steps: int, **options: int) -> list[LatentBatch]:
-    return list(source.batches(**{"seed": 3, "batch_size": 8, "start": start, "steps": steps} | options))
 
 
 def same(one: list[LatentBatch], other: list[LatentBatch]) -> bool:
@@ -257,106 +200,6 @@ def test_what_cannot_be_decoded_is_left_out_and_counted(library: Path, tmp_path:
     assert found.rows == 12 * (len(trained) - len(bad)) == sum(found.counts) and found.views == 6 * len(trained)
     assert LatentSource(found).rejected == frozenset(found.rejected)
     assert_equal(found, on_the_fly(corpora, VIEWS, 1, encoder()))
-
-
-def test_too_much_that_is_broken_stops_it(library: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "library"
-    shutil.copytree(library, folder)
-    for number in range(20):
-        (folder / "owl" / f"bad-{number}.jpg").write_bytes(b"no picture")
-    with pytest.raises(VitokError, match=r"samples cannot be used \(\d+ not an image; the first: .*; latents\.max_rejected = 0\.05"):
-        build(open_corpora(str(folder)), VIEWS, SIZE, 1, [encoder()], str(tmp_path / "latents"))
-    shutil.rmtree(folder)
-    folder.mkdir()
-    for number in range(4):
-        (folder / f"{number}.jpg").write_bytes(b"no picture")
-    with pytest.raises(VitokError, match=r"none of 3 views could be decoded; the first: \d\.jpg: not an image$"):
-        build(open_corpora(str(folder)), Latents(), SIZE, 1, [encoder()], str(tmp_path / "latents"))
-
-
-def test_latents_that_are_not_finite_are_named(corpora: Corpora, tmp_path: Path) -> None:
-    wild = encoder()
-    state = {name: value * 1e6 if "to_moments" in name else value for name, value in wild.state.items()}
-    with pytest.raises(VitokError, match=r"^latents of .*photo-\d+\.jpg \(crop 0\) by the tokenizer [0-9a-f]{16} are not finite in fp16$"):
-        build(corpora, VIEWS, SIZE, 1, [Encoder.of(wild.recipe, state)], str(tmp_path))
-
-
-def test_latents_of_another_tokenizer_are_refused(pair: list[LatentSet]) -> None:
-    first, second = encoder(), encoder(1)
-    expect(pair[0], first.weights)
-    with pytest.raises(UsageError, match=rf"weights {first.weights[:16]}, not of {second.weights[:16]}: encode the corpus"):
-        expect(pair[0], second.weights)
-
-
-def test_labels_are_required_of_those_that_have_none(corpora: Corpora, pair: list[LatentSet], photos: Path, flat: LatentSet) -> None:
-    require_labels(corpora)
-    require_labels(pair[0])
-    require_labels(open_corpora("sample-motion"))
-    assert flat.unlabelled == flat.rows == 11 and flat.classes == flat.counts == ()
-    for one in (open_corpora(str(photos)), flat):
-        with pytest.raises(UsageError, match=r"has no labels, which a class-conditional generator needs: .* conditional=false$"):
-            require_labels(one)
-    with pytest.raises(UsageError, match=r"^12 of 132 latents of .* have no label"):
-        require_labels(replace(pair[0], counts=(*pair[0].counts[:2], pair[0].counts[2] - 12)))
-
-
-def test_what_cannot_be_is_one_line(corpora: Corpora, library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(
-        UsageError, match=r"^1 frame\(s\) of 30 pixels are not divisible by the tubelets of N-N/8: 1 frame\(s\) of 8 pixels$"
-    ):
-        announce(corpora, VIEWS, 30, 1, [encoder()], str(tmp_path))
-    with pytest.raises(UsageError, match="is a mixture, whose weights"):
-        announce(open_corpora(f"0.5*{library} + 0.5*sample-photos"), VIEWS, SIZE, 1, [encoder()], str(tmp_path))
-    usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**6, 10**6, 40_000))
-    announce(corpora, VIEWS, SIZE, 1, [encoder()], str(tmp_path / "deep" / "er"))
-    with pytest.raises(VitokError, match=r"the latents need 6\.76e-05 GB, 4e-05 GB are free"):
-        build(corpora, VIEWS, SIZE, 1, [encoder(), encoder(1)], str(tmp_path / "deep" / "er"))
-    assert not list(tmp_path.iterdir())
-
-
-def damage(folder: Path, what: str) -> None:
-    manifest = folder / "manifest.json"
-    if what == "shard":
-        (folder / "shard-00001.parquet").unlink()
-    elif what == "gone":
-        manifest.unlink()
-    elif what == "cut":
-        manifest.write_text(manifest.read_text()[:500])
-    else:
-        found = json.loads(manifest.read_text())
-        name, value = {"rows": ("rows", 7), "std": ("std", [1.0, float("nan"), 1.0, 1.0]), "grid": ("grid", 3), "version": ("version", 99)}[
-            what
-        ]
-        manifest.write_text(json.dumps(found | {name: value}))
-
-
-@pytest.mark.parametrize(
-    ("what", "said"),
-    [
-        ("shard", r"1 shard\(s\) are not there, the first: shard-00001"), ("gone", "there are no finished latents"),
-        ("cut", "is damaged .*remove .* and encode"), ("rows", "do not add up"), ("std", "4 finite numbers"), ("grid", "TypeError"),
-        ("version", "of version 99, this is vitok's 2"),
-    ],
-)  # fmt: skip
-def test_a_damaged_set_is_one_line(pair: list[LatentSet], tmp_path: Path, what: str, said: str) -> None:
-    shutil.copytree(pair[0].folder, tmp_path / "set")
-    damage(tmp_path / "set", what)
-    with pytest.raises(UsageError, match=said) as error:
-        open_set(str(tmp_path / "set"))
-    assert "\n" not in str(error.value)
-
-
-def test_a_shard_that_is_damaged_or_gone_stops_the_reading_in_one_line(pair: list[LatentSet], tmp_path: Path) -> None:
-    shutil.copytree(pair[0].folder, tmp_path / "set")
-    source = LatentSource(open_set(str(tmp_path / "set")))
-    shard = tmp_path / "set" / "shard-00001.parquet"
-    data = shard.read_bytes()
-    for spoil in (lambda: shard.write_bytes(data[:-100]), shard.unlink):
-        latent_stream._footer.cache_clear()
-        spoil()
-        with pytest.raises(VitokError, match=r"shard-00001\.parquet cannot be read \(.*\): remove .* and encode the corpus again$"):
-            whole(source, 0, 2)
 
 
 def test_clips_with_a_stride_in_time(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from vitok.metrics.statistics import Reference
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
-METRICS = named(("rPSNR", "rSSIM", "rFD-EffLite0", "rPrecision-EffLite0"))
+METRICS = named(("rPSNR", "rSSIM", "rFD-EffLite0", "rFD-EffLite0-infinity", "rPrecision-EffLite0"))
 REFERENCE = Reference("photos validation", "f" * 16, "crops", 32, 1)
 
 

@@ -158,19 +158,20 @@ def test_an_autoencoder_of_others(ask: Any, corpora: Corpora, tmp_path: Path) ->
 
 
 def test_generated_samples_are_worth_what_torch_fidelity_says(ask: Any, tmp_path: Path) -> None:
-    """The same folder, the same network, the same splits: to 1e-4. (FID of the same features: tests/metrics/test_measure.py.)"""
+    """The same folder, the same network, the same splits: to 1e-4."""
     real, fake = crops(12, 64), crops(16, 64, seed=1)
     torch.save(inception_state(), tmp_path / "inception.pth")
     theirs = torch_fidelity.calculate_metrics(
-        input1=save(fake, tmp_path / "fake"), input2=save(real, tmp_path / "real"), cuda=False, isc=True, prc=True,
+        input1=save(fake, tmp_path / "fake"), input2=save(real, tmp_path / "real"), cuda=False, isc=True, fid=True, prc=True,
         verbose=False, cache=False, feature_extractor="inception-v3-compat", feature_extractor_weights_path=str(tmp_path / "inception.pth"),
     )  # fmt: skip
-    found = Available(named(("gIS", "gPrecision", "gRecall")), {"fid-inception": inception_state()})
+    found = Available(named(("gFID", "gIS", "gPrecision", "gRecall")), {"fid-inception": inception_state()})
     asked = ask(
         subject=None, generated=open_corpora(str(tmp_path / "fake")), corpora=open_corpora(str(tmp_path / "real")), part="all",
         data=Data(), size=64, found=found,
     )  # fmt: skip
     ours = values(evaluation.run(asked, OFFERED, Progress()))
+    assert ours["gFID"] == pytest.approx(theirs["frechet_inception_distance"], rel=1e-4)
     assert ours["gIS"] == pytest.approx(theirs["inception_score_mean"], rel=1e-4)
     assert (ours["gPrecision"], ours["gRecall"]) == pytest.approx((theirs["precision"], theirs["recall"]), abs=1e-6)
 
@@ -201,5 +202,8 @@ def test_two_protocols_never_share_an_axis(trained: tuple[Path, launch.Outcome])
     each = [one | {"protocols": sizes[size], "size": size} for size in sizes]
     assert comparable(each) == (each, []), "cells of two sizes, each measured at its own"
     assert len(comparable([each[0], each[1] | {"size": 32}])[1]) == len(NAMES)
+    guided = [replace(trained[1].evaluation.protocols["rPSNR"], settings=f"25 steps, CFG {cfg:g}, classes").json() for cfg in (1, 1.5)]
+    swept = [one | {"protocols": protocols | {"rPSNR": text}, "cfg": cfg} for text, cfg in zip(guided, (1.0, 1.5), strict=True)]
+    assert comparable(swept)[1] == [] and len(comparable([swept[0], swept[1] | {"cfg": 1.0}])[1]) == 1
     lacking = {name: value for name, value in one.items() if name != "LPIPS"}
     assert comparable([one, lacking])[1] == ["LPIPS was measured in 1 of 2 cells; the others get it with `vitok eval RUN`"]

@@ -120,8 +120,7 @@ def describe(recipe: Training, classes: int = 0) -> dict[str, Any]:
         found |= {"dit": variants.dit_name(recipe.dit)}
         price = accounting.generator_cost(recipe.dit, cfg.tokens, cfg.channels, classes if recipe.conditional else 0)
     found |= {
-        "size": cfg.size, "frames": cfg.frames, "p": cfg.patch, "q": cfg.stride, "c": cfg.channels, "L": cfg.tokens, "E": cfg.floats,
-        "compression": round(cfg.compression, 3), "params_m": round(price.params / 1e6, 3), "gmacs": round(price.macs / 1e9, 6),
-        "seed": recipe.seed,
+        "p": cfg.patch, "q": cfg.stride, "c": cfg.channels, "L": cfg.tokens, "E": cfg.floats, "compression": round(cfg.compression, 3),
+        "params_m": round(price.params / 1e6, 3), "gmacs": round(price.macs / 1e9, 6), "seed": recipe.seed,
     }  # fmt: skip
     return found | ({"cfg": recipe.sampling.cfg} if isinstance(recipe, Generation) else {})

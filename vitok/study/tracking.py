@@ -185,6 +185,7 @@ class Tracker:
         for run in runs:
             row: Row = {"cell": run.data.tags[CELL], "run_id": run.info.run_id}
             row |= {key: _number(value) for key, value in run.data.params.items()}
+            row |= {key: row.get(f"tokenizer.tokenizer.{key}", row.get(f"tokenizer.{key}")) for key in ("size", "frames")}
             row["protocols"] = {k.removeprefix(PROTOCOL): v for k, v in run.data.tags.items() if k.startswith(PROTOCOL)}
             row |= {key.removeprefix("final/"): value for key, value in run.data.metrics.items() if key.startswith("final/")}
             rows.append(row)
