@@ -168,7 +168,7 @@ def test_generated_samples_are_worth_what_torch_fidelity_says(ask: Any, tmp_path
     found = Available(named(("gFID", "gIS", "gPrecision", "gRecall")), {"fid-inception": inception_state()})
     asked = ask(
         subject=None, generated=open_corpora(str(tmp_path / "fake")), corpora=open_corpora(str(tmp_path / "real")), part="all",
-        data=Data(), size=64, found=found,
+        data=Data(), size=64, found=found, samples=16,  # all of them, and more than the reference has
     )  # fmt: skip
     ours = values(evaluation.run(asked, OFFERED, Progress()))
     assert ours["gFID"] == pytest.approx(theirs["frechet_inception_distance"], rel=1e-4)

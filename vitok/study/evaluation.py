@@ -102,8 +102,7 @@ def run(asked: Asked, offered: dict[str, float], say: Progress) -> dict[str, Any
 
 
 def _measure(asked: Asked, offered: dict[str, float], say: Progress) -> tuple[Evaluation, dict[str, float]]:
-    data = asked.data if asked.unpaired or not asked.samples else asked.data.model_copy(update={"validation_views": asked.samples})
-    held = _reader(asked.corpora, asked.part, data, asked)
+    held = _reader(asked.corpora, asked.part, asked, 0 if asked.unpaired else asked.samples, asked.data.validation_views)
     uri, fingerprint = asked.corpora.uri, asked.corpora.fingerprint
     reference = Reference.of_corpus(uri, fingerprint, asked.part, held.about(), asked.size, asked.frames)
     store, metrics = Statistics(asked.storage / STATISTICS), asked.found.metrics
@@ -132,8 +131,7 @@ def _generated(asked: Asked, wanted: pool.Pass, reference: Reference, known: Kno
         samples = replace(wanted, numbers=np.arange(asked.samples), drawn=asked.drawn)
     else:
         assert asked.generated
-        data = asked.data.model_copy(update={"validation_views": asked.samples})
-        read = _reader(asked.generated, "all", data, asked)
+        read = _reader(asked.generated, "all", asked, asked.samples, 0)
         samples = replace(wanted, reader=read, numbers=by_name(read), generated=True)
     outputs, references = len(samples.numbers), len(wanted.numbers)
     known, rows = looked_at(wanted, outputs, reference, Statistics(asked.storage / STATISTICS), known, say)
@@ -202,10 +200,12 @@ def _record(asked: Asked, evaluation: Evaluation, summary: dict[str, Any], say: 
     return run_id
 
 
-def _reader(corpora: Corpora, part: Part, data: Data, asked: Asked) -> Reader:
+def _reader(corpora: Corpora, part: Part, asked: Asked, samples: int, usual: int) -> Reader:
+    """Of so many views, or as many as is usual (0: all). Raises `UsageError` where there are fewer than were asked for."""
+    data = asked.data.model_copy(update={"validation_views": samples or usual})
     found = open_reader(corpora, part, data, asked.size, asked.frames)
-    if not asked.drawn and asked.samples > found.whole:
-        raise UsageError(f"--samples {asked.samples}: there are {found.whole} views")
+    if samples > found.whole:
+        raise UsageError(f"--samples {samples}: there are {found.whole} views")
     return found
 
 
