@@ -1,22 +1,56 @@
+from itertools import pairwise
+
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from vitok import variants
 from vitok.errors import UsageError
+from vitok.overrides import flat, tree
 
 sizes = st.sampled_from(sorted(variants.SIZES))
 
 
-@given(sizes, sizes, st.sampled_from([1, 2, 4]), st.sampled_from([4, 8, 16, 32]))
-def test_names_are_parsed_both_ways(encoder: str, decoder: str, stride: int, patch: int) -> None:
+@given(sizes, sizes, st.sampled_from([1, 2, 4]), st.sampled_from([4, 8, 16, 32]), st.integers(0, 300), st.integers(0, 4))
+def test_names_are_parsed_both_ways(encoder: str, decoder: str, stride: int, patch: int, latent: int, shortest: int) -> None:
     name = f"{encoder}-{decoder}/" + (f"{stride}x{patch}" if stride > 1 else str(patch))
+    name += f"+L{latent}" * bool(latent) + f"+M{min(shortest, latent or 4)}" * bool(shortest)
     config = variants.tokenizer(name, channels=16, size=64, frames=4)
     assert variants.name(config) == name
     assert config.encoder == variants.SIZES[encoder]
+    assert variants.settings(name).items() <= flat(config.model_dump()).items()
+    assert set(flat(config.model_dump())) - set(variants.settings(name)) == {"channels", "size", "frames"}
+    assert tree(flat(config.model_dump())) == config.model_dump()
 
 
-@pytest.mark.parametrize("name", ["S-B", "X-B/16", "S-B/16x", "S-B/x16", "S/16", "S-B/4x8x2", "", "S-B/16 ", "-/16"])
+@given(st.integers(1, 600), st.integers(1, 600))
+def test_lengths_are_doublings_up_to_the_whole_code(latent: int, shortest: int) -> None:
+    assume(shortest <= latent)
+    lengths = variants.tokenizer(f"N-N/8+L{latent}+M{shortest}", channels=4, size=32).lengths
+    assert (lengths[0], lengths[-1]) == (shortest, latent)
+    assert all(longer == min(2 * shorter, latent) for shorter, longer in pairwise(lengths))
+
+
+def test_the_codes_of_appendix_a_4() -> None:
+    """The lengths of figure 15, and the codes of figure 14 at c = 16."""
+    nested = variants.tokenizer("S-B/16+M32", channels=16)
+    assert (nested.lengths, nested.code, nested.floats) == ((32, 64, 128, 256), (1, 16, 16), 4096)
+    both = variants.tokenizer("S-B/16+L1024+M32", channels=16)
+    assert (both.patches, both.tokens, both.sequence, both.code, both.floats) == (256, 1024, 1280, (1024, 1, 1), 16384)
+    assert both.lengths == (32, 64, 128, 256, 512, 1024)
+    assert variants.tokenizer("S-B/16+L64", channels=16).lengths == ()
+
+
+def test_a_code_cannot_be_masked_to_more_than_it_has() -> None:
+    with pytest.raises(UsageError, match=r"S-B/16\+L64\+M65: shortest 65 is more than the 64 tokens of the whole code"):
+        variants.tokenizer("S-B/16+L64+M65", channels=16)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["S-B", "X-B/16", "S-B/16x", "S-B/x16", "S/16", "S-B/4x8x2", "", "S-B/16 ", "-/16", "S-B/16+L0", "S-B/16+M0", "S-B/16+M32+L64",
+     "S-B/16+L", "S-B/16+64", "S-B/16+L64+L64", "S-B+L64/16"],
+)  # fmt: skip
 def test_a_bad_name_shows_the_grammar(name: str) -> None:
     with pytest.raises(UsageError, match="ENCODER-DECODER/PATCH"):
         variants.tokenizer(name, channels=16)

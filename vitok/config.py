@@ -6,6 +6,7 @@ nothing else: its hash (with the corpus's fingerprint) is the identity of a cell
 
 import hashlib
 import json
+import math
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -46,7 +47,7 @@ class Tower(Frozen):
 
 
 class Tokenizer(Frozen):
-    """The auto-encoder (section 2.2): pixels (3, frames, size, size) -> L tokens of c channels -> pixels."""
+    """The auto-encoder (section 2.2): pixels (3, frames, size, size) -> L tokens of c channels -> pixels; and its variants of A.4."""
 
     encoder: Tower
     decoder: Tower
@@ -55,6 +56,10 @@ class Tokenizer(Frozen):
     channels: int = Field(gt=0, description="c: latent channels per token")
     size: int = Field(default=256, gt=0, description="side of the square input, pixels")
     frames: int = Field(default=1, gt=0, description="T: frames of the input; an image is a video of one")
+    latent_tokens: int = Field(default=0, ge=0, description="l: latent tokens kept in place of the patches' (A.4); 0: the simple variant")
+    shortest: int = Field(
+        default=0, ge=0, description="fewest tokens of a nested code that training keeps, masked from the end (A.4); 0: not nested"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -62,11 +67,13 @@ class Tokenizer(Frozen):
             raise ValueError(f"size {self.size} is not divisible by the patch {self.patch}")
         if self.frames % self.stride:
             raise ValueError(f"{self.frames} frame(s) are not divisible by the temporal stride {self.stride}")
+        if self.shortest > self.tokens:
+            raise ValueError(f"shortest {self.shortest} is more than the {self.tokens} tokens of the whole code")
         return self
 
     @property
     def grid(self) -> tuple[int, int, int]:
-        """Tokens along (t, y, x)."""
+        """Patches along (t, y, x)."""
         side = self.size // self.patch
         return self.frames // self.stride, side, side
 
@@ -78,10 +85,34 @@ class Tokenizer(Frozen):
         return self.frames // self.stride, side, side
 
     @property
+    def patches(self) -> int:
+        """Tokens that pixels come in and go out as."""
+        return math.prod(self.grid)
+
+    @property
     def tokens(self) -> int:
-        """L."""
-        t, y, x = self.grid
-        return t * y * x
+        """L: of the code."""
+        return self.latent_tokens or self.patches
+
+    @property
+    def sequence(self) -> int:
+        """Tokens that both towers see: the patches', and the latent ones behind them."""
+        return self.patches + self.latent_tokens
+
+    @property
+    def code(self) -> tuple[int, int, int]:
+        """The grid of the code, as a DiT sees it."""
+        return self.code_of(self.grid)
+
+    def code_of(self, grid: tuple[int, int, int]) -> tuple[int, int, int]:
+        """Likewise, for patches of another grid: latent tokens are as many whatever the pixels."""
+        return (self.latent_tokens, 1, 1) if self.latent_tokens else grid
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """What training draws the kept tokens of a nested code from: the shortest, doubled below L (A.4: a power of two), and L."""
+        doublings = (self.shortest << number for number in range(self.tokens.bit_length()))
+        return (*(length for length in doublings if length < self.tokens), self.tokens) if self.shortest else ()
 
     @property
     def floats(self) -> int:

@@ -46,6 +46,18 @@ def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
+def tree(settings: dict[str, Any]) -> dict[str, Any]:
+    """And back."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        *path, leaf = key.split(".")
+        node = found
+        for part in path:
+            node = node.setdefault(part, {})
+        node[leaf] = value
+    return found
+
+
 def keys(config: BaseModel, prefix: str = "") -> list[str]:
     """Dotted names of every leaf of `config`."""
     names: list[str] = []

@@ -1,12 +1,14 @@
-"""Names <-> configs. "S-B/16": encoder Small, decoder Base, p = 16. "S-B/4x8": q = 4, p = 8 (Table 1)."""
+"""Names <-> configs. "S-B/16": encoder Small, decoder Base, p = 16. "S-B/4x8": q = 4, p = 8 (Table 1). "S-B/16+L64": 64 latent
+tokens; "S-B/16+M32": a nested code, masked down to 32 tokens (A.4)."""
 
 import re
+from typing import Any
 
 from pydantic import ValidationError
 
 from vitok.config import Tokenizer, Tower
 from vitok.errors import UsageError
-from vitok.overrides import describe
+from vitok.overrides import describe, tree
 
 SIZES = {
     # For CPUs: the paper's proportions at a width that two cores train in minutes (N: in a test's seconds).
@@ -32,7 +34,10 @@ DITS = {
     "XL": Tower(width=1152, blocks=28, heads=16),
 }
 
-GRAMMAR = "ENCODER-DECODER/PATCH or ENCODER-DECODER/STRIDExPATCH, as in S-B/16 or S-B/4x8; sizes: " + ", ".join(SIZES)
+GRAMMAR = (
+    "ENCODER-DECODER/PATCH or ENCODER-DECODER/STRIDExPATCH, as in S-B/16 or S-B/4x8; behind it +L64 for 64 latent tokens, +M32 for a code "
+    f"that is masked down to 32, or both, as in S-B/16+L64+M32; sizes: {', '.join(SIZES)}"
+)
 
 # The convolutional trunks that LPIPS reads: (output channels, kernel, stride, padding) of a convolution with
 # its ReLU, (kernel, stride) of a max pooling, "tap" where a feature map is taken.
@@ -56,16 +61,22 @@ def discriminator_channels(size: int, base: int) -> list[int]:
     return [min(MOST_CHANNELS, 2 * base // (size >> level)) for level in range(levels)]
 
 
-def tokenizer(variant: str, *, channels: int, size: int = 256, frames: int = 1) -> Tokenizer:
-    """The config that a variant's name stands for. Raises `UsageError`, with the grammar, for a bad name or value."""
-    match = re.fullmatch(r"([A-Za-z]+)-([A-Za-z]+)/(?:(\d+)x)?(\d+)", variant)
+def settings(variant: str) -> dict[str, Any]:
+    """All that a variant's name fixes of a `config.Tokenizer`, by dotted key. Raises `UsageError`, with the grammar, for a bad name."""
+    match = re.fullmatch(r"([A-Za-z]+)-([A-Za-z]+)/(?:(\d+)x)?(\d+)(?:\+L([1-9]\d*))?(?:\+M([1-9]\d*))?", variant)
     if not match or match[1] not in SIZES or match[2] not in SIZES:
         raise UsageError(f"unknown variant {variant!r}: a name is {GRAMMAR}")
+    towers = {"encoder": SIZES[match[1]], "decoder": SIZES[match[2]]}
+    return {f"{part}.{key}": value for part, tower in towers.items() for key, value in tower.model_dump().items()} | {
+        "patch": int(match[4]), "stride": int(match[3] or 1), "latent_tokens": int(match[5] or 0), "shortest": int(match[6] or 0),
+    }  # fmt: skip
+
+
+def tokenizer(variant: str, *, channels: int, size: int = 256, frames: int = 1) -> Tokenizer:
+    """The config that a variant's name stands for. Raises `UsageError`, with the grammar for a bad name, for a bad value."""
+    given = {"channels": channels, "size": size, "frames": frames}
     try:
-        return Tokenizer(
-            encoder=SIZES[match[1]], decoder=SIZES[match[2]], stride=int(match[3] or 1), patch=int(match[4]),
-            channels=channels, size=size, frames=frames,
-        )  # fmt: skip
+        return Tokenizer.model_validate(tree(settings(variant) | given))
     except ValidationError as error:
         raise UsageError(f"{variant}: {describe(error)}") from None
 
@@ -101,4 +112,6 @@ def name(config: Tokenizer) -> str:
         return names.get(tower, f"({tower.width}x{tower.blocks}x{tower.heads})")
 
     stride = f"{config.stride}x" if config.stride > 1 else ""
-    return f"{of(config.encoder)}-{of(config.decoder)}/{stride}{config.patch}"
+    latent = f"+L{config.latent_tokens}" if config.latent_tokens else ""
+    nested = f"+M{config.shortest}" if config.shortest else ""
+    return f"{of(config.encoder)}-{of(config.decoder)}/{stride}{config.patch}{latent}{nested}"
