@@ -12,7 +12,10 @@ from vitok.models.perceptual import LPIPS
 from vitok.models.tokenizer import Tokenizer
 from vitok.study import scales
 
-CASES = [("S-B/16", 16, 256, 1), ("S-L/16", 16, 256, 1), ("S-B/4x8", 16, 128, 16), ("S-B/16", 16, 512, 1), ("B-S/2x16", 4, 64, 4)]
+CASES = [
+    ("S-B/16", 16, 256, 1), ("S-L/16", 16, 256, 1), ("S-B/4x8", 16, 128, 16), ("S-B/16", 16, 512, 1), ("B-S/2x16", 4, 64, 4),
+    ("S-B/16+L64", 16, 256, 1), ("S-B/16+L1024", 16, 256, 1), ("S-B/16+M32", 16, 256, 1), ("B-S/2x16+L48+M8", 4, 64, 4),
+]  # fmt: skip
 
 
 def model_cost(variant: str, channels: int, size: int, frames: int) -> accounting.Cost:
@@ -48,7 +51,7 @@ def test_multiply_adds_equal_torchs_counter(case: tuple[str, int, int, int]) -> 
     """torch counts two FLOPs a multiply-add and none for LayerNorm; apart from that the two must agree exactly."""
     variant, channels, size, frames = case
     cfg = variants.tokenizer(variant, channels=channels, size=size, frames=frames)
-    norms = accounting.NORM * cfg.tokens * sum(tower.width * (2 * tower.blocks + 1) for tower in (cfg.encoder, cfg.decoder))
+    norms = accounting.NORM * cfg.sequence * sum(tower.width * (2 * tower.blocks + 1) for tower in (cfg.encoder, cfg.decoder))
     with torch.device("meta"):
         model, pixels = Tokenizer(cfg), torch.empty(1, 3, frames, size, size)
     with FlopCounterMode(display=False) as counter:

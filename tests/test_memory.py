@@ -30,6 +30,12 @@ def test_activations_are_predicted(zero: int, changes: dict[str, Any], recompute
     assert step_memory(recipe, resources)["peak"] == pytest.approx(measure(recipe, resources, Place()), rel=0.15)
 
 
+def test_latent_tokens_and_masks_are_predicted() -> None:
+    changes = {"tokenizer.latent_tokens": 128, "tokenizer.shortest": 8, "batch_size": 8, "loss.lpips": 0}
+    resources, recipe = override(RESOURCES, {"zero": 1}), override(LONG, changes)
+    assert step_memory(recipe, resources)["peak"] == pytest.approx(measure(recipe, resources, Place()), rel=0.15)
+
+
 @pytest.mark.parametrize("zero", [0, 2])
 def test_weights_are_predicted(zero: int) -> None:
     resources = override(RESOURCES, {"zero": zero})

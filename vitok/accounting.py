@@ -42,12 +42,15 @@ class Cost:
 def cost(cfg: Tokenizer) -> Cost:
     tubelet = 3 * cfg.stride * cfg.patch**2
     rows = cfg.table_grid[0] * cfg.table_grid[1] * cfg.table_grid[2]
-    encoder, decoder, tokens, moments = cfg.encoder, cfg.decoder, cfg.tokens, 2 * cfg.channels
+    encoder, decoder, patches, tokens, moments = cfg.encoder, cfg.decoder, cfg.patches, cfg.tokens, 2 * cfg.channels
+    learned = bool(cfg.latent_tokens) * decoder.width + bool(cfg.shortest) * cfg.channels  # what becomes a patch, and what masks
     return Cost(
-        encoder_params=_embedding_params(encoder, tubelet, rows) + _tower_params(encoder) + (encoder.width + 1) * moments,
-        decoder_params=_tower_params(decoder) + (cfg.channels + 1) * decoder.width + decoder.width * tubelet + 3,
-        encoder_macs=tokens * encoder.width * (tubelet + moments) + _tower_macs(encoder, tokens),
-        decoder_macs=tokens * decoder.width * (tubelet + cfg.channels) + _tower_macs(decoder, tokens),
+        encoder_params=_embedding_params(encoder, tubelet, rows + cfg.latent_tokens)
+        + _tower_params(encoder)
+        + (encoder.width + 1) * moments,
+        decoder_params=_tower_params(decoder) + (cfg.channels + 1) * decoder.width + decoder.width * tubelet + 3 + learned,
+        encoder_macs=encoder.width * (patches * tubelet + tokens * moments) + _tower_macs(encoder, cfg.sequence),
+        decoder_macs=decoder.width * (patches * tubelet + tokens * cfg.channels) + _tower_macs(decoder, cfg.sequence),
     )
 
 

@@ -96,9 +96,9 @@ def _activations(recipe: Training, recompute: float) -> float:
     assert isinstance(recipe, Recipe)
     cfg, half = recipe.tokenizer, recipe.precision == "bf16"
     tubelet = 3 * cfg.stride * cfg.patch**2
-    ends = 2 * (HALF if half else FLOAT) * tubelet * cfg.tokens  # patches in and out
+    ends = 2 * (HALF if half else FLOAT) * tubelet * cfg.patches  # in and out
     pixels = 4 * FLOAT * 3 * cfg.frames * cfg.size**2  # the input, the output, their difference and its copy in order
-    return ends + pixels + sum(_tower(tower, cfg.tokens, half, recompute) for tower in (cfg.encoder, cfg.decoder))
+    return ends + pixels + sum(_tower(tower, cfg.sequence, half, recompute) for tower in (cfg.encoder, cfg.decoder))
 
 
 def _tower(tower: Tower, tokens: int, half: bool, recompute: float, modulated: bool = False) -> float:
@@ -127,7 +127,7 @@ def _again(recipe: Training, recompute: float) -> float:
     if isinstance(recipe, Generation):
         return recipe.tokenizer.tokenizer.tokens * _block(recipe.dit, half, modulated=True)
     assert isinstance(recipe, Recipe)
-    return recipe.tokenizer.tokens * _block(recipe.tokenizer.decoder, half, modulated=False)
+    return recipe.tokenizer.sequence * _block(recipe.tokenizer.decoder, half, modulated=False)
 
 
 def _lpips(recipe: Training, features: int) -> float:

@@ -41,7 +41,7 @@ def latents(recipe: Generation) -> LatentSet:
     """As far as a step looks at it."""
     cfg = recipe.tokenizer.tokenizer
     return LatentSet(
-        "", "", "", "", "", Latents(), cfg.size, cfg.frames, cfg.grid, cfg.channels, 64, 1, 1, 1, tuple(map(str, range(CLASSES))),
+        "", "", "", "", "", Latents(), cfg.size, cfg.frames, cfg.code, cfg.channels, 64, 1, 1, 1, tuple(map(str, range(CLASSES))),
         (1,) * CLASSES, (0.1,) * cfg.channels, (0.9,) * cfg.channels, (), (),
     )  # fmt: skip
 
@@ -60,7 +60,7 @@ def ours(recipe: Generation, resources: Resources, batch: LatentBatch, place: Pl
 
 def plain(recipe: Generation, resources: Resources, batch: LatentBatch, place: Place) -> Callable[[int], None]:
     cfg, learnt = recipe.tokenizer.tokenizer, diffusion.objective(recipe.diffusion)
-    model = DiT(recipe.dit, cfg.channels, cfg.grid, CLASSES).to(place.device)
+    model = DiT(recipe.dit, cfg.channels, cfg.code, CLASSES).to(place.device)
     prepare(model, 0.0, resources.compile)
     average = copy.deepcopy(model).requires_grad_(False)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0, fused=True)
@@ -139,7 +139,7 @@ def sampling_table(place: Place, repeats: int = 5) -> None:
     base = scales.laptop_generation({}).base if place.device.type == "cpu" else scales.paper_generation({}).base
     assert isinstance(base, Generation)
     cfg = base.tokenizer.tokenizer
-    model = DiT(base.dit, cfg.channels, cfg.grid, CLASSES).to(place.device).eval()
+    model = DiT(base.dit, cfg.channels, cfg.code, CLASSES).to(place.device).eval()
     rate, count = peak(place.device, base.precision), 10
     each = 2 * 2 * accounting.generator_cost(base.dit, cfg.tokens, cfg.channels, CLASSES).macs
     path = diffusion.objective(base.diffusion).path(count, place.device)

@@ -87,7 +87,7 @@ def _generator(recipe: Generation, resources: Resources) -> tuple[Callable[[], A
         pair = learnt.pair(latents, noise, torch.rand(local))
         return (engine(pair.noised, pair.times, torch.zeros(local, dtype=torch.long)).float() - pair.target).square().mean()
 
-    return lambda: DiT(recipe.dit, cfg.channels, cfg.grid, 1), loss
+    return lambda: DiT(recipe.dit, cfg.channels, cfg.code, 1), loss
 
 
 def rank(options: Any) -> int:

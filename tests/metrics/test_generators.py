@@ -32,7 +32,7 @@ def recipe(variant: str = "N-N/8", frames: int = 1, **changes: object) -> Genera
 def networks(made: Generation, classes: int = 10) -> tuple[DiT, Tokenizer]:
     cfg = made.tokenizer.tokenizer
     torch.manual_seed(0)
-    dit, tokenizer = perturbed(DiT(made.dit, cfg.channels, cfg.grid, classes)), perturbed(Tokenizer(cfg))
+    dit, tokenizer = perturbed(DiT(made.dit, cfg.channels, cfg.code, classes)), perturbed(Tokenizer(cfg))
     with torch.no_grad():
         dit.mean.copy_(torch.tensor([0.5, -1.0, 0.0, 2.0]))
         dit.std.copy_(torch.tensor([1.0, 0.3, 2.0, 0.8]))

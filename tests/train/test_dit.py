@@ -96,7 +96,7 @@ def plain(prepared: tuple[Path, Generation, LatentSource, Available]) -> dict[st
     _, recipe, source, _ = prepared
     torch.manual_seed(recipe.seed)
     cfg = recipe.tokenizer.tokenizer
-    model = DiT(recipe.dit, cfg.channels, cfg.grid, 3)
+    model = DiT(recipe.dit, cfg.channels, cfg.code, 3)
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, recipe.optimizer.beta2), weight_decay=0.0)
     average = {name: value.detach().double().clone() for name, value in model.named_parameters()}
     mean, std = torch.tensor(source.set.mean), torch.tensor(source.set.std)

@@ -17,7 +17,8 @@ def info(
     a training step of it takes 6 GFLOPs: two a multiply-add, forward and twice that backward.
 
     Args:
-        variant: ENCODER-DECODER/PATCH or ENCODER-DECODER/STRIDExPATCH, as in S-B/16 or S-B/4x8; with DiT-SIZE/ before it, a generator.
+        variant: ENCODER-DECODER/PATCH or ENCODER-DECODER/STRIDExPATCH, as in S-B/16 or S-B/4x8; behind it +L64 for 64 latent tokens, +M32
+            for a code that is masked down to 32 (A.4); with DiT-SIZE/ before it, a generator.
         channels: c, latent channels a token.
         size: Side of the square input, pixels.
         frames: Frames of the input; an image is a video of one.
@@ -89,7 +90,7 @@ def _generator(variant: str, channels: int, size: int, frames: int, classes: int
 
     with torch.device("meta"):
         inputs = torch.empty(1, cfg.tokens, channels), torch.empty(1), torch.zeros(1, dtype=torch.long)
-        price = accounting.measure_generator(DiT(tower, channels, cfg.grid, classes), *inputs)
+        price = accounting.measure_generator(DiT(tower, channels, cfg.code, classes), *inputs)
     return {
         "variant": f"{variants.dit_name(tower)}/{variants.name(cfg)}", "channels": channels, "size": size, "frames": frames,
         "tokens": cfg.tokens, "E": cfg.floats, "classes": classes,

@@ -54,12 +54,12 @@ class Encoder:
         return encode
 
     def grid(self, size: int, frames: int) -> Grid:
-        """Tokens along (t, y, x). Raises `UsageError` where the pixels do not divide."""
+        """Tokens of the code along (t, y, x). Raises `UsageError` where the pixels do not divide."""
         q, p = self.recipe.tokenizer.stride, self.recipe.tokenizer.patch
         if frames % q or size % p:
             name = variants.name(self.recipe.tokenizer)
             raise UsageError(f"{frames} frame(s) of {size} pixels are not divisible by the tubelets of {name}: {q} frame(s) of {p} pixels")
-        return frames // q, size // p, size // p
+        return self.recipe.tokenizer.code_of((frames // q, size // p, size // p))
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ class LatentSet:
     latents: config.Latents
     size: int
     frames: int
-    grid: Grid
+    grid: Grid  # of the code
     channels: int
     group_rows: int
     rows: int

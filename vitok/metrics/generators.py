@@ -73,7 +73,7 @@ class Generator:
 
     def open(self, device: torch.device) -> Draw:
         cfg = self.recipe.tokenizer.tokenizer
-        model = DiT(self.recipe.dit, cfg.channels, cfg.grid, len(self.about.classes) if self.recipe.conditional else 0)
+        model = DiT(self.recipe.dit, cfg.channels, cfg.code, len(self.about.classes) if self.recipe.conditional else 0)
         model.load_state_dict(self.state)
         decoder = Tokenizer(cfg)
         decoder.load_state_dict(self.tokenizer)

@@ -63,7 +63,7 @@ class Stack(nn.ModuleList):
 
 
 class Transformer(nn.Module):
-    """Blocks and a final norm: tokens (B, L, D) on a grid (t, y, x), L = t * y * x -> tokens (B, L, D)."""
+    """Blocks and a final norm: tokens (B, L, D) on a grid (t, y, x), L = t * y * x, and `extra` ones behind it -> the same."""
 
     def __init__(self, tower: config.Tower) -> None:
         super().__init__()
@@ -71,8 +71,8 @@ class Transformer(nn.Module):
         self.blocks = Stack(Block(tower) for _ in range(tower.blocks))
         self.norm = nn.LayerNorm(tower.width)
 
-    def forward(self, x: Tensor, grid: tuple[int, int, int]) -> Tensor:
-        return self.norm(self.blocks(x, *rotation(grid, self.head_width, x.device)))
+    def forward(self, x: Tensor, grid: tuple[int, int, int], extra: int = 0) -> Tensor:
+        return self.norm(self.blocks(x, *rotation(grid, self.head_width, x.device, extra)))
 
 
 def prepare(model: nn.Module, recompute: float, compiled: bool) -> None:

@@ -3,6 +3,7 @@
 from functools import lru_cache
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 THETA = 1e4
@@ -24,10 +25,13 @@ def angles(positions: Tensor, head_width: int) -> Tensor:
 
 
 @lru_cache(maxsize=64)
-def rotation(grid: tuple[int, int, int], head_width: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Cosine and sine (L, head_width / 2), float32, for every token of a grid in row-major order."""
+def rotation(grid: tuple[int, int, int], head_width: int, device: torch.device, extra: int = 0) -> tuple[Tensor, Tensor]:
+    """Cosine and sine (L + extra, head_width / 2), float32, for every token of a grid in row-major order, and for `extra` tokens behind
+    it: they lie one after the other behind the last frame, at (t, 0, 0), (t + 1, 0, 0) and so on."""
     with torch.inference_mode(False):  # what is kept must serve training too, whoever asked first
-        angle = angles(torch.cartesian_prod(*(torch.arange(n, device=device) for n in grid)), head_width)
+        positions = torch.cartesian_prod(*(torch.arange(n, device=device) for n in grid))
+        behind = F.pad(torch.arange(grid[0], grid[0] + extra, device=device).unsqueeze(1), (0, 2))  # (extra, 3)
+        angle = angles(torch.cat([positions, behind]), head_width)
         return angle.cos().float(), angle.sin().float()
 
 
@@ -37,6 +41,13 @@ def waves(grid: tuple[int, int, int], width: int, device: torch.device) -> Tenso
     with torch.inference_mode(False):
         angle = angles(torch.cartesian_prod(*(torch.arange(n, device=device) for n in grid)), width)
         return torch.cat([angle.cos(), angle.sin()], dim=1).float()
+
+
+def sines(count: int, width: int) -> Tensor:
+    """Absolute positions (count, width), float32, along one axis."""
+    frequency = THETA ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
+    angle = torch.arange(count).unsqueeze(1) * frequency
+    return torch.cat([angle.cos(), angle.sin()], dim=1).float()
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

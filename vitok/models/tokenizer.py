@@ -1,4 +1,8 @@
-"""ViTok, the simple variant (section 2.2): tubelets -> encoder -> Gaussian bottleneck -> decoder -> pixels."""
+"""ViTok (section 2.2): tubelets -> encoder -> Gaussian bottleneck -> decoder -> pixels.
+
+Of its variants (A.4), Latent ViTok has a code of l tokens of its own, which both towers see behind those of the patches; of a nested
+code the decoder makes do with the first tokens.
+"""
 
 import math
 from typing import NamedTuple
@@ -12,6 +16,7 @@ from vitok import config, variants
 from vitok.errors import UsageError
 from vitok.models.blocks import Block, Transformer
 from vitok.models.bottleneck import Posterior
+from vitok.models.tokens import LatentTokens, Masking, PatchTokens
 
 Grid = tuple[int, int, int]
 
@@ -62,24 +67,37 @@ class Encoder(nn.Module):
         width, kernel = cfg.encoder.width, (cfg.stride, cfg.patch, cfg.patch)
         self.embed = TubeletEmbedding(3, width, kernel, stride=kernel)
         self.positions = PositionTable(cfg.table_grid, width)
+        self.extra = cfg.latent_tokens
+        self.latents = LatentTokens(cfg.latent_tokens, width) if cfg.latent_tokens else None
         self.transformer = Transformer(cfg.encoder)
         self.to_moments = nn.Linear(width, 2 * cfg.channels)
 
     def forward(self, pixels: Tensor, grid: Grid) -> Posterior:
         x = self.positions(self.embed(pixels), grid)
-        return Posterior.from_moments(self.to_moments(self.transformer(x, grid)))
+        x = x if self.latents is None else self.latents(x)
+        x = self.transformer(x, grid, self.extra)
+        return Posterior.from_moments(self.to_moments(x[:, -self.extra :]))  # the latent tokens alone, or all (-0)
 
 
 class Decoder(nn.Module):
+    """Latents (B, L, c) -> pixels of a grid (t, y, x) of patches. Of a nested code, `kept` (B,) first tokens of each sample are looked
+    at, and there may be fewer than L."""
+
     def __init__(self, cfg: config.Tokenizer) -> None:
         super().__init__()
         width, kernel = cfg.decoder.width, (cfg.stride, cfg.patch, cfg.patch)
+        self.extra = cfg.latent_tokens
+        self.masking = Masking(cfg.channels) if cfg.shortest else None
         self.from_latent = nn.Linear(cfg.channels, width)
+        self.patches = PatchTokens(width) if cfg.latent_tokens else None
         self.transformer = Transformer(cfg.decoder)
         self.unembed = TubeletUnembedding(width, 3, kernel, stride=kernel)
 
-    def forward(self, latents: Tensor, grid: Grid) -> Tensor:
-        return self.unembed(self.transformer(self.from_latent(latents), grid), grid)
+    def forward(self, latents: Tensor, grid: Grid, kept: Tensor | None = None) -> Tensor:
+        count = math.prod(grid)
+        x = self.from_latent(latents if self.masking is None else self.masking(latents, self.extra or count, kept))
+        x = x if self.patches is None else self.patches(x, count)
+        return self.unembed(self.transformer(x, grid, self.extra)[:, :count], grid)
 
 
 class Reconstruction(NamedTuple):
@@ -105,7 +123,7 @@ class Tokenizer(nn.Module):
         return cls(variants.tokenizer(variant, channels=channels, size=size, frames=frames))
 
     def grid(self, pixels: Tensor) -> Grid:
-        """Tokens along (t, y, x) of pixels (B, 3, T, H, W). Raises `UsageError` where they do not divide."""
+        """Patches along (t, y, x) of pixels (B, 3, T, H, W). Raises `UsageError` where they do not divide."""
         t, y, x = pixels.shape[2:]
         q, p = self.config.stride, self.config.patch
         if t % q or y % p or x % p:
@@ -117,16 +135,27 @@ class Tokenizer(nn.Module):
         pixels = pixels.unsqueeze(2) if pixels.ndim == 4 else pixels
         return self.encoder(pixels, self.grid(pixels))
 
-    def decode(self, latents: Tensor, grid: Grid | None = None) -> Tensor:
-        """Latents (B, L, c) on a grid (t, y, x), the config's if not given -> pixels (B, 3, T, H, W)."""
-        return self.decoder(latents, grid or self.config.grid)
+    def decode(self, latents: Tensor, grid: Grid | None = None, kept: Tensor | None = None) -> Tensor:
+        """Latents (B, L, c) -> pixels (B, 3, T, H, W) of a grid (t, y, x) of patches, the config's if not given.
 
-    def forward(self, pixels: Tensor, noise: Tensor | None = None, sample: bool = True) -> Reconstruction:
-        """Encode, sample (or take the mean) and decode. `noise` (B, L, c) is standard normal, drawn if not given."""
+        Of a nested code (B, l, c), l from 1 to L, is enough; of each sample the first `kept` (B,) of them, int64, are looked at. Raises
+        `UsageError` for tokens that do not make a code, and for `kept` of a code that is not nested.
+        """
+        grid = grid or self.config.grid
+        given, whole = latents.shape[1], math.prod(self.config.code_of(grid))
+        if not self.config.shortest and (kept is not None or given != whole):
+            problem = "kept" if kept is not None else f"{given} token(s)"
+            raise UsageError(f"{problem}: the code of {variants.name(self.config)} is not nested, all its {whole} tokens are needed")
+        if not 1 <= given <= whole:
+            raise UsageError(f"{given} tokens: a code of {variants.name(self.config)} has 1 to {whole}")
+        return self.decoder(latents, grid, kept)
+
+    def forward(self, pixels: Tensor, noise: Tensor | None = None, sample: bool = True, kept: Tensor | None = None) -> Reconstruction:
+        """Encode, sample (or take the mean) and decode. `noise` (B, L, c) is standard normal, drawn if not given; `kept` as in `decode`."""
         video = pixels.unsqueeze(2) if pixels.ndim == 4 else pixels
         posterior = self.encode(video)
         latents = posterior.sample(noise) if sample else posterior.mean
-        output = self.decode(latents, self.grid(video))
+        output = self.decode(latents, self.grid(video), kept)
         return Reconstruction(output.squeeze(2) if pixels.ndim == 4 else output, posterior)
 
     @torch.no_grad()

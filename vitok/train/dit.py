@@ -125,7 +125,7 @@ class DiTTask:
 
     def _model(self) -> DiT:
         cfg = self.recipe.tokenizer.tokenizer
-        model = DiT(self.recipe.dit, cfg.channels, cfg.grid, len(self.about.classes))
+        model = DiT(self.recipe.dit, cfg.channels, cfg.code, len(self.about.classes))
         model.mean.copy_(torch.tensor(self.source.set.mean))
         model.std.copy_(torch.tensor(self.source.set.std))
         return model

@@ -1,0 +1,50 @@
+"""Learned tokens of the variants of A.4, each in a module of its own, so that ZeRO-3, which gathers parameters module by module,
+finds it."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vitok.models.rope import sines
+
+
+class LatentTokens(nn.Module):
+    """Puts l tokens behind those of the patches: (B, L, D) -> (B, L + l, D). They begin as the sines of their place (A.4)."""
+
+    def __init__(self, count: int, width: int) -> None:
+        super().__init__()
+        self.rows = nn.Parameter(sines(count, width).unsqueeze(0))
+
+    def forward(self, patches: Tensor) -> Tensor:
+        return torch.cat([patches, self.rows.expand(len(patches), -1, -1)], dim=1)
+
+
+class PatchTokens(nn.Module):
+    """Puts copies of one token, which become the patches, before those of the code: (B, l, D) -> (B, L + l, D). It begins small: what
+    it becomes is for attention to say."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.row = nn.Parameter(torch.randn(1, 1, width) * 0.02)
+
+    def forward(self, code: Tensor, count: int) -> Tensor:
+        return torch.cat([self.row.expand(len(code), count, -1), code], dim=1)
+
+
+class Masking(nn.Module):
+    """Puts one token in place of what a nested code lacks: (B, l, c), l <= L -> (B, L, c). It begins as the mean of the prior, which
+    says nothing.
+
+    The KL term stays one of all tokens: the encoder does not know which of them will be masked.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.row = nn.Parameter(torch.zeros(1, 1, channels))
+
+    def forward(self, code: Tensor, length: int, kept: Tensor | None) -> Tensor:
+        """`kept` (B,), of each sample: so many of its first tokens stay, the others are masked."""
+        batch, given, _ = code.shape
+        last = torch.full((batch,), given, device=code.device) if kept is None else kept.clamp(max=given)
+        stays = torch.arange(length, device=code.device) < last.unsqueeze(1)  # (B, L)
+        return torch.where(stays.unsqueeze(2), F.pad(code, (0, 0, 0, length - given)), self.row)
