@@ -80,8 +80,9 @@ def test_the_discriminator_learns_to_tell_apart(tune: Any) -> None:
     assert curve.points[60]["train/gan/accuracy_real"] > 0.7 and curve.points[60]["train/gan/accuracy_fake"] > 0.7
 
 
+@pytest.mark.parametrize("changes", [{}, {"tokenizer__latent_tokens": 12, "tokenizer__shortest": 2}], ids=["simple", "latent and nested"])
 def test_the_adaptive_weight_is_the_ratio_at_the_last_layer(
-    tune: Any, stage1: Path, source: Any, states: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, stage1: Path, source: Any, tmp_path: Path, changes: dict[str, int]
 ) -> None:
     """Against autograd on a model outside of any engine."""
     from vitok import losses
@@ -90,16 +91,19 @@ def test_the_adaptive_weight_is_the_ratio_at_the_last_layer(
     from vitok.train.engine import Place
     from vitok.train.inputs import draw
 
-    gan = GAN.model_copy(update={"adaptive": True})
-    _, curve = tune("run", gan, override(RESOURCES, {"log_every": 1}))
-    recipe = stage2(stage1, gan)
+    start, curve = stage1, Curve()
+    if changes:
+        start = tmp_path / "latent.safetensors"
+        save_file(Tokenizer(tiny(**changes).tokenizer).state_dict(), start)
+    recipe = stage2(start, GAN.model_copy(update={"adaptive": True}), **changes)
+    run(begin(tmp_path / "run", start), curve, recipe, override(RESOURCES, {"log_every": 1}))
     torch.manual_seed(recipe.seed)
     model = Tokenizer(recipe.tokenizer)
-    model.load_state_dict(load_file(stage1))
+    model.load_state_dict(load_file(start))
     judge = Discriminator(32, 64)
     batch = next(iter(source.batches(seed=recipe.seed, batch_size=8, start=0, steps=1)))
-    pixels, noise = draw(batch, 0, recipe, Place()).micro(0, 1, torch.device("cpu"))
-    output = model(pixels, noise)
+    pixels, noise, kept = draw(batch, 0, recipe, Place()).micro(0, 1, torch.device("cpu"))
+    output = model(pixels, noise, kept=kept)
     loss = losses.stage1(output, pixels, recipe.loss, lpips("alexnet"))["loss"]
     adversarial = losses.hinge_generator(judge.logits(output.pixels))
     weight = model.decoder.unembed.weight

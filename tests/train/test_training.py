@@ -84,6 +84,17 @@ def test_two_ranks_train_as_one(run: Run, plain: tuple[Path, Curve], two_ranks: 
     assert distance < 1e-6
 
 
+def test_two_ranks_train_latent_and_nested_codes_as_one(run: Run, two_ranks: Callable[..., Any], tmp_path: Path) -> None:
+    """ZeRO-3 gathers every learned token by the module that it is in."""
+    recipe, alone = tiny(tokenizer__latent_tokens=12, tokenizer__shortest=2), Curve()
+    first = run(tmp_path / "one", alone, recipe)
+    second, together = two_ranks(tmp_path / "two", recipe, override(RESOURCES, {"zero": 3}))
+    assert second.evaluation.metrics == pytest.approx(first.evaluation.metrics, rel=2e-3)
+    assert {"rPSNR", "rPSNR:2", "rPSNR:4", "rPSNR:8"} <= set(first.evaluation.metrics)
+    assert together.losses() == pytest.approx(alone.losses(), rel=1e-4)
+    assert far(tmp_path / "one", tmp_path / "two") < 1e-5
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"zero": 1}, {"zero": 2}, {"zero": 3}, {"zero": 2, "offload": True}, {"zero": 3, "offload": True}, {"accumulation": 4},

@@ -24,7 +24,8 @@ def tokenizer(
     vitok train tokenizer --set optimizer.lr=2e-4 --set resources.zero=2 --set resources.recompute=0.5
 
     Args:
-        variant: ENCODER-DECODER/PATCH or ENCODER-DECODER/STRIDExPATCH, as in S-B/16. Default: the scale's; of --init, that of its run.
+        variant: ENCODER-DECODER/PATCH or ENCODER-DECODER/STRIDExPATCH, as in S-B/16; behind it +L64 for 64 latent tokens, +M32 for a code
+            that is masked down to 32 (A.4). Default: the scale's; of --init, that of its run.
         channels: c, latent channels a token.
         size: Side of the square input, pixels.
         frames: Frames of the input; an image is a video of one.

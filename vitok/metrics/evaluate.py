@@ -1,6 +1,6 @@
 """An evaluation and what comes of it, whoever runs it: a rank of a training run here, a pool of actors in `metrics.pool`."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -17,6 +17,7 @@ from vitok.metrics.measure import OUTSIDE, Measurer, need_frames
 from vitok.metrics.moments import Gaussian
 from vitok.metrics.names import Metric, networks
 from vitok.metrics.networks import NETWORKS
+from vitok.metrics.prefix import Prefix
 from vitok.metrics.protocol import Protocol, code_version
 from vitok.metrics.rows import Rows
 from vitok.metrics.similarity import to_uint8
@@ -41,7 +42,7 @@ Known = dict[str, tuple[Gaussian, Reference]]  # statistics that are at hand, by
 
 @dataclass(frozen=True)
 class Evaluation:
-    results: dict[str, Value]
+    results: dict[str, Value]  # by metric; that of a shorter code by "rPSNR:32"
     protocols: dict[str, Protocol]
     per_image: dict[str, list[float]]  # of the paired metrics, in the order of the views
     outside: float  # share of the reconstructions' values outside of [-1, 1]
@@ -53,6 +54,14 @@ class Evaluation:
     def pictured(self, pictures: Tensor) -> "Evaluation":
         """With samples for people, (N, 3, [T,] H, W) uint8, which are reconstructions of nothing."""
         return replace(self, originals=pictures[:0], reconstructions=pictures)
+
+    def beside(self, shorter: "Iterable[Evaluation]") -> "Evaluation":
+        """With the values of shorter codes (A.4), which bear names of their own; all else stays that of the whole code."""
+        all_of = [self, *shorter]
+        results, protocols, per_image = (
+            {name: value for one in all_of for name, value in getattr(one, kind).items()} for kind in ("results", "protocols", "per_image")
+        )
+        return replace(self, results=results, protocols=protocols, per_image=per_image)
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -99,9 +108,9 @@ class Judge:
         )
         self.known: Known | None = None
 
-    def __call__(self, reconstruct: Callable[[Tensor], Tensor], batch_size: int) -> Evaluation:
-        """Every held-out view once. `reconstruct` maps pixels (B, 3, [T,] H, W) in [-1, 1] to the same. With several ranks every
-        one of them must call this: each works on its own batches and gets the whole result."""
+    def __call__(self, reconstruct: Callable[[Tensor], Tensor], batch_size: int, prefix: Prefix | None = None) -> Evaluation:
+        """Every held-out view once. `reconstruct` maps pixels (B, 3, [T,] H, W) in [-1, 1] to the same, from this prefix of the code. With
+        several ranks every one of them must call this: each works on its own batches and gets the whole result."""
         if self.known is None:
             self.known = self._everywhere(known_statistics(self.metrics, self.statistics, self.reference))[0]
         known: Known = self.known or {}
@@ -133,7 +142,7 @@ class Judge:
             self.known = references(whole, self.reference)
             if self.rank == 0:
                 keep_statistics(self.known, self.statistics)
-        return concluded(whole, pictures, frozenset(all_rejected), self.reference, self.known or {})
+        return concluded(whole, pictures, frozenset(all_rejected), self.reference, self.known or {}, prefix=prefix)
 
     def _everywhere(self, value: object) -> list:  # pyright: ignore[reportMissingTypeArgument]
         """The value of every rank."""
@@ -177,24 +186,28 @@ def keep_statistics(known: Known, statistics: Statistics) -> None:
 
 
 def concluded(
-    tally: Tally, examples: Examples, rejected: frozenset[Rejection], reference: Reference, known: Known, drawn: str = ""
-) -> Evaluation:
+    tally: Tally, examples: Examples, rejected: frozenset[Rejection], reference: Reference, known: Known, drawn: str = "",
+    prefix: Prefix | None = None,
+) -> Evaluation:  # fmt: skip
     """The values of what was counted, each with its protocol; against `known` where that is at hand. `drawn` says how samples of a
-    generator came about. Raises `VitokError` where nothing was counted."""
+    generator came about, `prefix` from how much of their code reconstructions did. Raises `VitokError` where nothing was counted."""
     if not tally.seen.any():
         raise VitokError(f"no held-out sample could be decoded: {'; '.join(sorted(map(str, rejected))[:3])}")
     results = tally.results({name: gaussian for name, (gaussian, _) in known.items()})
     of = {name: found for name, (_, found) in known.items()}
-    protocols = {m.name: protocol(m, results[m.name], of.get(m.network, reference), drawn) for m in tally.metrics}
+    how = drawn or str(prefix or "")
+    protocols = {m.name: protocol(m, results[m.name], of.get(m.network, reference), how) for m in tally.metrics}
     pictures = [examples.kept[number] for number in sorted(examples.kept)]
     originals, outputs = (torch.stack(side) for side in zip(*pictures, strict=True)) if pictures else (torch.empty(0), torch.empty(0))
     per_image = {metric.name: tally.values[metric.name][tally.seen].tolist() for metric in tally.metrics if metric.paired}
     outside = float(np.nanmean(tally.values[OUTSIDE])) if np.isfinite(tally.values[OUTSIDE]).any() else 0.0
+    if prefix:
+        results, protocols, per_image = prefix.names(results), prefix.names(protocols), prefix.names(per_image)
     return Evaluation(results, protocols, per_image, outside, originals, outputs, rejected, int(tally.seen.sum()))
 
 
-def protocol(metric: Metric, value: Value, reference: Reference, drawn: str) -> Protocol:
-    network, settings = NETWORKS.get(metric.network), "; ".join(filter(None, (value.settings, drawn)))
+def protocol(metric: Metric, value: Value, reference: Reference, how: str) -> Protocol:
+    network, settings = NETWORKS.get(metric.network), "; ".join(filter(None, (value.settings, how)))
     prepared = PREPARED[metric.statistic if metric.paired else metric.network]
     return Protocol(
         metric=metric.name, network=metric.network, weights=network.sha256 if network else "", prepared=prepared,

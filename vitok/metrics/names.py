@@ -90,6 +90,14 @@ def of_letter(names: Iterable[str], letter: str) -> tuple[Metric, ...]:
     return found
 
 
+def catalogued(names: Iterable[str]) -> list[str]:
+    """Those of these names that values of metrics have, in the catalogue's order: of the whole code, then of shorter ones ("rPSNR:32")."""
+    order = list(METRICS)
+    parts = [(name, *name.partition(":")[::2]) for name in names]
+    found = [(order.index(metric), int(kept or 0), name) for name, metric, kept in parts if metric in METRICS]
+    return [name for *_, name in sorted(found)]
+
+
 def networks(metrics: Iterable[Metric]) -> tuple[str, ...]:
     """The networks that these metrics look through, in the registry's order."""
     wanted = {metric.network for metric in metrics}

@@ -131,10 +131,10 @@ def _source(asked: Single, offered: dict[str, float], say: Progress) -> tuple[An
 
 
 def _summary(asked: Single, run_id: str, values: dict[str, float]) -> dict[str, Any]:
-    from vitok.metrics.names import METRICS
+    from vitok.metrics.names import catalogued
 
     values = {key.removeprefix("final/"): value for key, value in values.items()}
     return {
         "run": run_id, "name": asked.label, "folder": str(asked.folder), "weights": str(asked.weights),
-        "steps": asked.recipe.steps, **{name: values[name] for name in METRICS if name in values}, "images": int(values["images"]),
+        "steps": asked.recipe.steps, **{name: values[name] for name in catalogued(values)}, "images": int(values["images"]),
     }  # fmt: skip

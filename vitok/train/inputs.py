@@ -1,4 +1,4 @@
-"""From a decoded batch to what a tokenizer's step sees: mirrored pixels, and the noise of the bottleneck.
+"""From a decoded batch to what a tokenizer's step sees: mirrored pixels, the noise of the bottleneck, and how much of a nested code.
 
 All randomness is a function of (seed, position of the batch), drawn for the whole batch and cut for a rank: a resumed run,
 or one of another number of workers, draws the same.
@@ -19,13 +19,15 @@ class Inputs(NamedTuple):
     images: Tensor  # (B, [T,] H, W, 3) uint8
     mirrored: Tensor  # (B,) bool
     noise: Tensor  # (B, L, c)
+    kept: Tensor  # (B,) int64, tokens of a nested code; (0,) of one that is not
 
-    def micro(self, number: int, of: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Pixels (B / of, 3, [T,] H, W) in [-1, 1] and noise of one of `of` micro-batches, on the device."""
+    def micro(self, number: int, of: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Pixels (B / of, 3, [T,] H, W) in [-1, 1], noise and tokens that are kept (None: all) of one of `of` micro-batches, on the
+        device."""
         size = len(self.images) // of
-        images, mirrored, noise = (part[number * size : (number + 1) * size].to(device, non_blocking=True) for part in self)
+        images, mirrored, noise, kept = (part[number * size : (number + 1) * size].to(device, non_blocking=True) for part in self)
         images = torch.where(mirrored.view(-1, *[1] * (images.ndim - 1)), images.flip(-2), images)
-        return to_pixels(images), noise
+        return to_pixels(images), noise, kept if len(kept) else None
 
 
 def draw(batch: Batch, position: int, recipe: Recipe, place: Place) -> Inputs:
@@ -36,7 +38,9 @@ def draw(batch: Batch, position: int, recipe: Recipe, place: Place) -> Inputs:
     size, latent = recipe.batch_size, recipe.tokenizer
     mirrored = torch.rand(size, generator=generator)[share] < (0.5 if recipe.data.flip else 0.0)
     noise = torch.randn(size, latent.tokens, latent.channels, generator=generator)[share]
-    inputs = Inputs(batch.tensor(), mirrored, noise)
+    lengths = torch.tensor(latent.lengths, dtype=torch.int64)
+    kept = lengths[torch.randint(len(lengths), (size,), generator=generator)][share] if latent.lengths else lengths
+    inputs = Inputs(batch.tensor(), mirrored, noise, kept)
     return Inputs(*(part.pin_memory() for part in inputs)) if place.device.type == "cuda" else inputs
 
 

@@ -26,8 +26,8 @@ class Stage1(TokenizerTask):
     def backward(self, inputs: Inputs, step: int) -> dict[str, Tensor]:
         count, each = self.resources.accumulation, list[dict[str, Tensor]]()
         for number in range(count):
-            pixels, noise = inputs.micro(number, count, self.place.device)
-            output = self.engine(pixels, noise)
+            pixels, noise, kept = inputs.micro(number, count, self.place.device)
+            output = self.engine(pixels, noise, kept=kept)
             terms = losses.stage1(output, pixels, self.recipe.loss, self.perceptual)
             self.engine.backward(terms["loss"])
             if number + 1 < count:

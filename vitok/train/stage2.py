@@ -46,8 +46,8 @@ class Stage2(TokenizerTask):
     def backward(self, inputs: Inputs, step: int) -> dict[str, Tensor]:
         count, each = self.resources.accumulation, list[dict[str, Tensor]]()
         for number in range(count):
-            pixels, noise = inputs.micro(number, count, self.place.device)
-            output = self._reconstruct(pixels, noise)
+            pixels, noise, kept = inputs.micro(number, count, self.place.device)
+            output = self._reconstruct(pixels, noise, kept)
             output = output._replace(pixels=output.pixels.view_as(output.pixels))  # see `_balance`
             terms = losses.stage1(output, pixels, self.recipe.loss, self.perceptual)
             if self.judge:
@@ -94,13 +94,13 @@ class Stage2(TokenizerTask):
         resources = self.resources.model_copy(update={"zero": min(2, self.resources.zero)})
         return Engine("discriminator", model, optimizer, recipe, resources, self.place)
 
-    def _reconstruct(self, pixels: Tensor, noise: Tensor) -> Reconstruction:
+    def _reconstruct(self, pixels: Tensor, noise: Tensor, kept: Tensor | None) -> Reconstruction:
         if self.whole:
-            return self.engine(pixels, noise)
+            return self.engine(pixels, noise, kept=kept)
         video = pixels.unsqueeze(2) if pixels.ndim == 4 else pixels
         with torch.no_grad(), self.engine.autocast():
             posterior = self.model.encode(video)
-        output = self.engine(posterior.sample(noise), self.model.grid(video))
+        output = self.engine(posterior.sample(noise), self.model.grid(video), kept)
         return Reconstruction(output.squeeze(2) if pixels.ndim == 4 else output, posterior)
 
     def _fool(self, judge: Engine, fake: Tensor, terms: dict[str, Tensor], step: int) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from vitok import accounting
 from vitok.config import Recipe, Resources
 from vitok.data.stream import Batch, Source
 from vitok.metrics.evaluate import Evaluation, Judge
+from vitok.metrics.prefix import Prefix
 from vitok.models.bottleneck import Posterior
 from vitok.models.perceptual import LPIPS
 from vitok.models.tokenizer import Tokenizer
@@ -63,18 +65,22 @@ class TokenizerTask(ABC):
         return statistics(self.posterior, self.place)
 
     def evaluate(self, weights: dict[str, Tensor], alive: Callable[[], None]) -> Evaluation:
-        """From the posterior's mean, in a model of its own: no gather of ZeRO in it."""
-        model = Tokenizer(self.recipe.tokenizer)
+        """From the posterior's mean, in a model of its own: no gather of ZeRO in it. Of a nested code at every length that training
+        draws."""
+        cfg = self.recipe.tokenizer
+        model = Tokenizer(cfg)
         model.load_state_dict(weights)
         model.to(self.place.device).eval()
         size = max(1, min(64, self.recipe.batch_size // self.place.world))
 
-        def reconstruct(pixels: Tensor) -> Tensor:
+        def reconstruct(pixels: Tensor, prefix: Prefix | None) -> Tensor:
             alive()
             with autocast(self.place.device, self.recipe.precision):
-                return model(pixels, sample=False).pixels
+                return model(pixels, sample=False, kept=prefix and prefix.of_each(pixels)).pixels
 
-        return self.evaluation(reconstruct, size)
+        shorter = [Prefix(length, cfg.tokens) for length in cfg.lengths[:-1]]
+        whole = self.evaluation(partial(reconstruct, prefix=None), size)
+        return whole.beside(self.evaluation(partial(reconstruct, prefix=prefix), size, prefix) for prefix in shorter)
 
 
 def load_weights(model: Any, saved: Saved, engine: str) -> None:
