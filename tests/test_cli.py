@@ -31,6 +31,9 @@ def test_info_prints_the_papers_figures(monkeypatch: pytest.MonkeyPatch, capsys:
     assert (row["tokens"], row["E"], row["compression"], row["params_m"], row["gmacs"]) == (256, 4096, 48.0, 128.976, 34.776)
     video = info(monkeypatch, capsys, "S-B/4x8", "--channels", "16", "--size", "128", "--frames", "16")
     assert (video["tokens"], video["gmacs"]) == (1024, 160.846)
+    latent = info(monkeypatch, capsys, "S-B/16+L64", "--channels", "16")
+    assert (latent["variant"], latent["tokens"], latent["E"], latent["compression"]) == ("S-B/16+L64", 64, 1024, 192.0)
+    assert latent["gmacs"] > row["gmacs"] and latent["params_m"] == pytest.approx(row["params_m"] + 65 * 768 / 1e6, abs=1e-3)
 
 
 def test_the_size_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -106,6 +109,7 @@ def test_verify_finds_a_wrong_file(tmp_path: Path) -> None:
         ([*VITOK, "eval", "--codec", "jpeg", "--bits", "9", "--metrics", "gfid"], 2, ["gFID is not of reconstructions"]),
         ([*VITOK, "eval", "--generated", "no/such/folder", "--metrics", "psnr"], 2, ["rPSNR is not of generated samples"]),
         ([*VITOK, "eval", "--codec", "jpeg", "--bits", "9", "--reference", "no.npz"], 2, ["--reference no.npz: there is no such file"]),
+        ([*VITOK, "eval", "--codec", "jpeg", "--bits", "9", "--tokens", "32"], 2, ["--tokens 32", "nested", "run"]),
         ([*VITOK, "eval", "no/such/run"], 2, ["CHECKPOINT no/such/run", "tokenizer.safetensors"]),
         ([*VITOK, "eval", "--codec", "jpeg", "--bits", "9", "--size", "0"], 2, ["--size 0"]),
         ([*VITOK, "eval", "--codec", "jpeg", "--bits", "9", "--metrics", "rfvd"], 1, ["no weights for i3d", "vitok weights import i3d"]),

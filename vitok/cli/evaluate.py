@@ -14,7 +14,7 @@ from vitok.errors import UsageError
 def evaluate(
     checkpoint: tyro.conf.Positional[str | None] = None, /, *, corpus: str | None = None,
     part: Literal["train", "validation", "all"] | None = None, metrics: str = "", samples: int = 0, size: int | None = None,
-    frames: int | None = None, crops: int | None = None, baseline: str = "", path: str = "",
+    frames: int | None = None, crops: int | None = None, tokens: int | None = None, baseline: str = "", path: str = "",
     codec: Literal["", "jpeg", "webp", "avif"] = "", bits: int = 0, like: str = "", generated: str = "", reference: Path | None = None,
     export: Path | None = None, cfg: str = "", steps: int | None = None, batch: int = 32, actors: int = 0, storage: Path | None = None,
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
@@ -22,6 +22,7 @@ def evaluate(
     """Measure a tokenizer, a generator, a baseline, a codec, or samples of another program. The same command goes on where it was stopped.
 
     vitok eval RUN --corpus imagenet:path --metrics rfid,ris,psnr,ssim,lpips --crops 1
+    vitok eval RUN --tokens 32                              of a nested tokenizer, from the first 32 tokens of its code alone
     vitok eval --baseline sd-vae --path folder --corpus imagenet:path --size 256
     vitok eval --codec jpeg --bits 65536 --corpus path/to/photos
     vitok eval --codec avif --like RUN                      at the bits of its latent, on its views
@@ -39,6 +40,7 @@ def evaluate(
         size: Side, pixels. Default: the checkpoint's, else 256.
         frames: Frames of a clip. Default: the checkpoint's, else 1.
         crops: Views of each sample: 1 is ADM's centre crop, more are fixed random crops. Default: the checkpoint's, else 1.
+        tokens: Of a nested tokenizer's code, how many tokens are decoded: 1 to all. Default: all.
         baseline: An autoencoder of Tables 2 and 3: sd-vae, sdxl-vae, flux-vae, cosmos-cv8x8x8, consistency-decoder.
         path: Where the baseline lies: a folder, or a repository of the Hugging Face hub. Default: its authors' repository.
         codec: An image codec, at the best quality whose file is within --bits.
@@ -65,7 +67,14 @@ def evaluate(
         raise UsageError("--codec takes a number of bits, --bits 65536 or those of --like RUN")
     if path and not baseline:
         raise UsageError(f"--path {path}: it says where a --baseline lies")
-    for name, value in (("--batch", batch), ("--size", size), ("--frames", frames), ("--crops", crops), ("--steps", steps)):
+    for name, value in (
+        ("--batch", batch),
+        ("--size", size),
+        ("--frames", frames),
+        ("--crops", crops),
+        ("--tokens", tokens),
+        ("--steps", steps),
+    ):
         if value is not None and value < 1:
             raise UsageError(f"{name} {value}: it must be at least 1")
     if reference and not reference.is_file():
@@ -78,6 +87,8 @@ def evaluate(
     drawn = checkpoint is not None and _draws(checkpoint, storage)
     if (cfg or steps) and not drawn:
         raise UsageError(f"--{'cfg' if cfg else 'steps'}: it says how a generator's samples are drawn; give a generator's run")
+    if tokens and (drawn or not checkpoint):
+        raise UsageError(f"--tokens {tokens}: it says how much of its code a nested tokenizer decodes; give a tokenizer's run")
     letter = "g" if generated or drawn else "r"
     asked_for = of_letter(metrics.split(","), letter) if metrics else ()
     from vitok.study import place
@@ -112,6 +123,11 @@ def evaluate(
     data = data.model_copy(update={"pool": 0} | ({"validation_crops": crops} if crops else {}))
     side: int = size or (recipe.tokenizer.size if recipe else 256)
     length: int = frames or (recipe.tokenizer.frames if recipe else 1)
+    prefix = None
+    if tokens:
+        subject = subject.first(tokens, side, length)
+        label, prefix, floats = subject.name, subject.prefix, tokens * subject.recipe.tokenizer.channels
+        about |= {"tokens": tokens, "E": floats, "compression": round(3 * length * side**2 / floats, 3)}
     if baseline:
         from vitok.baselines.cost import cost
 
@@ -129,6 +145,7 @@ def evaluate(
     asked = evaluation.Asked(
         subject, label, identity, about, open_corpora(generated) if generated else None, corpora, part, data, side, length, samples, found,
         reference.absolute() if reference else None, export.absolute() if export else None, batch, actors, origin, kept, tracker,
+        prefix=prefix,
     )  # fmt: skip
     say.line(f"{label}: {', '.join(metric.name for metric in found.metrics)} on {corpora.uri} {part}, {side} pixels")
     with place.core_silent():

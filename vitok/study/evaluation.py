@@ -22,6 +22,7 @@ from vitok.metrics.evaluate import Evaluation, Known, concluded, enough, keep_st
 from vitok.metrics.generators import Generator
 from vitok.metrics.measure import SAID
 from vitok.metrics.names import networks
+from vitok.metrics.prefix import Prefix
 from vitok.metrics.statistics import Reference, Statistics
 from vitok.metrics.tally import RANK
 from vitok.study import place
@@ -58,6 +59,7 @@ class Asked:
     storage: Path
     tracker: Tracker
     drawn: Generator | None = None  # draws the samples, `samples` of them
+    prefix: Prefix | None = None  # of a nested code, what the subject reconstructs from
 
     @property
     def unpaired(self) -> bool:
@@ -69,8 +71,9 @@ class Asked:
         file = hashlib.sha256(self.reference_file.read_bytes()).hexdigest() if self.reference_file else ""
         samples = self.generated.fingerprint if self.generated else described(self.drawn.recipe) if self.drawn else ""
         data, metrics = self.data.model_dump(mode="json"), [metric.name for metric in self.found.metrics]
+        identity = f"{self.identity}, {self.prefix}" if self.prefix else self.identity
         text = [
-            self.identity, samples, self.corpora.fingerprint, self.part, self.size, self.frames, data, self.samples, metrics, file,
+            identity, samples, self.corpora.fingerprint, self.part, self.size, self.frames, data, self.samples, metrics, file,
         ]  # fmt: skip
         return hashlib.sha256(json.dumps(text, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -90,7 +93,10 @@ def run(asked: Asked, offered: dict[str, float], say: Progress) -> dict[str, Any
         for name, value in evaluation.results.items():
             if RANK in value.settings:
                 rank = value.settings[value.settings.index(RANK) :]
-                say.line(f"warning: {name} of {value.count} samples, a {rank}: comparable at this count only; {name}-infinity extrapolates")
+                metric = evaluation.protocols[name].metric
+                say.line(
+                    f"warning: {name} of {value.count} samples, a {rank}: comparable at this count only; {metric}-infinity extrapolates"
+                )
         summary = _summary(asked, evaluation, extras)
         summary["run"] = _record(asked, evaluation, summary, say)
         partial = result.with_suffix(".partial")
@@ -122,7 +128,7 @@ def _measure(asked: Asked, offered: dict[str, float], say: Progress) -> tuple[Ev
     warn_rejected(frozenset(map(str, counted.rejected.found.values())), say)
     extras = {name.removeprefix(SAID): float(np.nanmean(v)) for name, v in counted.tally.values.items() if name.startswith(SAID)}
     rejected = frozenset(counted.rejected.found.values())
-    return concluded(counted.tally, counted.examples, rejected, reference, known), extras
+    return concluded(counted.tally, counted.examples, rejected, reference, known, prefix=asked.prefix), extras
 
 
 def _generated(asked: Asked, wanted: pool.Pass, reference: Reference, known: Known | None, say: Progress) -> Evaluation:
