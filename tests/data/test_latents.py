@@ -202,13 +202,16 @@ def test_what_cannot_be_decoded_is_left_out_and_counted(library: Path, tmp_path:
     assert_equal(found, on_the_fly(corpora, VIEWS, 1, encoder()))
 
 
-def test_clips_with_a_stride_in_time(tmp_path: Path) -> None:
-    views, clips = Latents(flip=True), encoder(variant="N-N/2x16", frames=4)
+def test_clips_with_a_stride_in_time_and_latent_tokens(tmp_path: Path) -> None:
+    views, clips, latent = Latents(flip=True), encoder(variant="N-N/2x16", frames=4), encoder(variant="N-N/2x16+L5+M2", frames=4)
     corpora = open_corpora("sample-motion")
-    (found,) = build(corpora, views, SIZE, 4, [clips], str(tmp_path))
+    found, other = build(corpora, views, SIZE, 4, [clips, latent], str(tmp_path))
     assert found.grid == (2, 2, 2) and found.rows == 192 and set(found.counts) == {24} and "4 frames at 8" in found.about
     assert_equal(found, on_the_fly(corpora, views, 4, clips))
     assert {batch.mean.shape for batch in whole(LatentSource(found), 0, 30)} == {(8, 8, 4)}
+    assert other.grid == (5, 1, 1) == latent.grid(2 * SIZE, 8), "as many tokens whatever the pixels"
+    assert_equal(other, on_the_fly(corpora, views, 4, latent))
+    assert {batch.mean.shape for batch in whole(LatentSource(other), 0, 3)} == {(8, 5, 4)}
 
 
 def test_files_are_whole_or_absent(pair: list[LatentSet]) -> None:
