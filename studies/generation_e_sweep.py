@@ -27,8 +27,8 @@ study = Study(
     fit=curves.second_order,
     figure=generation_figures.generation_over_floats,
     claims=(
-        optimum.has_optimum("gFID", "gFD-EffLite0", source="Finding 2, Figure 4"),
-        optimum.no_slope("gFID", "gFD-EffLite0", at_most=0.7, source="Finding 2, Figure 4"),
+        optimum.has_optimum(("gFID", "gFD-EffLite0"), source="Finding 2, Figure 4"),
+        optimum.no_slope(("gFID", "gFD-EffLite0"), at_most=0.7, source="Finding 2, Figure 4"),
     ),
 )
 

@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from vitok.errors import VitokError
-from vitok.study.claims import Claim, Verdict, undecided
+from vitok.study.claims.claim import Claim, Judgement, Metrics, Opinion, preferred, sentences, stays_within
+from vitok.study.claims.seeds import settled_by_cells
+from vitok.study.claims.trends import about_line
 from vitok.study.curves import Curves, Parabola, quantities, quantity, second_order
 from vitok.study.fit import Interval, log_linear
 from vitok.study.study import Row
@@ -11,8 +12,8 @@ from vitok.study.study import Row
 ALL = 0.95  # of the draws: an optimum for certain
 
 
-def has_optimum(*metrics: str, source: str) -> Claim:
-    """Of the first of these metrics that was measured: each patch size has an optimum strictly inside its measured range of E.
+def has_optimum(metrics: Metrics, *, source: str) -> Claim:
+    """Each patch size has an optimum strictly inside its measured range of E.
 
     Judged by the share of draws of a parabola's coefficients that have one: supported if it is at least 95 % for every patch
     size with a fit; not supported if it is at most 5 % (divided by their number, since each of them could be that low by
@@ -20,51 +21,64 @@ def has_optimum(*metrics: str, source: str) -> Claim:
     there to the greatest; the optima and their 95 % intervals are in the evidence.
     """
 
-    def judge(rows: list[Row]) -> Verdict:
-        metric = _measured(metrics, rows)
-        claim = f"{quantity(metric)} has an optimum in E for each patch size, not a slope"
-        try:
-            curves = second_order(rows, metric)
-        except VitokError as error:
-            return undecided(claim, source, str(error), ALL)
+    def words(metric: str) -> str:
+        return f"{quantity(metric)} has an optimum in E for each patch size, not a slope"
+
+    def judge(rows: list[Row], metric: str) -> Judgement:
+        curves = second_order(rows, metric)
         shares = [one.inside for one in curves.parabolas.values() if one.inside is not None]
-        evidence = _told(curves)
         if not shares:
-            return undecided(claim, source, evidence, ALL)
-        refuted, certain = min(shares) <= (1 - ALL) / len(shares), min(shares) >= ALL and len(shares) == len(curves.parabolas)
-        verdict = "not supported" if refuted else "supported" if certain else "inconclusive"
-        return Verdict(claim, source, verdict, evidence, min(shares), (min(shares), max(shares)), ALL)
+            return Judgement("inconclusive", _told(curves))
+        opinion, reason, needed = _opinion(curves), "", None
+        if opinion == "inconclusive":
+            residual = max(one.deviation**2 for one in curves.parabolas.values() if one.deviation is not None)
 
-    return judge
+            def decided(more: list[Row]) -> bool:
+                return _opinion(second_order(more, metric)) != "inconclusive"
+
+            needed, reason = settled_by_cells(rows, metric, residual, decided)
+        optima = [f"E = {whole(one.optimum)} at p = {p}" for p, one in curves.parabolas.items() if one.optimum is not None]
+        effect = f"optima at {', '.join(optima)}" if optima else "no optimum"
+        return Judgement(opinion, sentences(_told(curves), reason), min(shares), (min(shares), max(shares)), effect, needed)
+
+    return Claim(words, source, (preferred(metrics),), ALL, judge)
 
 
-def no_slope(*metrics: str, at_most: float, source: str) -> Claim:
-    """Of the first of these metrics that was measured: |Pearson's r| between it (its logarithm for distances) and log2 E, over all
-    patch sizes, stays below a bound.
+def no_slope(metrics: Metrics, *, at_most: float, source: str) -> Claim:
+    """|Pearson's r| between a metric (its logarithm for distances) and log2 E, over all patch sizes, stays below a bound.
 
     The interval is the bootstrap's over cells of r, folded at zero.
     """
+    decide = stays_within(at_most)
 
-    def judge(rows: list[Row]) -> Verdict:
-        metric = _measured(metrics, rows)
-        claim = f"{quantity(metric)} has no slope in log E"
-        try:
-            usable, notes = quantities(rows, metric)
-            fit = log_linear(usable, metric)
-        except VitokError as error:
-            return undecided(claim, source, str(error), at_most)
-        low, high = _folded(fit.pearson_r_interval)
-        verdict = "supported" if high <= at_most else "not supported" if low > at_most else "inconclusive"
+    def words(metric: str) -> str:
+        return f"{quantity(metric)} has no slope in log E"
+
+    def judge(rows: list[Row], metric: str) -> Judgement:
+        usable, notes = quantities(rows, metric)
+        fit = log_linear(usable, metric)
+        bounds = _folded(fit.pearson_r_interval)
+        opinion, reason, needed = decide(bounds), "", None
+        if opinion == "inconclusive":
+
+            def decided(more: list[Row]) -> bool:
+                return decide(_folded(log_linear(quantities(more, metric)[0], metric).pearson_r_interval)) != "inconclusive"
+
+            needed, reason = settled_by_cells(rows, metric, about_line(usable, fit), decided)
         signed = "{:.3f} to {:.3f}".format(*fit.pearson_r_interval)
         found = f"Pearson r = {fit.pearson_r:.3f} (95 % interval {signed}) over {fit.cells} cells"
-        evidence = "; ".join([found, *notes, f"|r| of at most {at_most:g} is asked"])
-        return Verdict(claim, source, verdict, evidence, abs(fit.pearson_r), (low, high), at_most)
+        evidence = sentences(found, *notes, f"|r| of at most {at_most:g} is asked", reason)
+        effect = f"{quantity(metric)} {fit.slope:+.3g} for each doubling of E"
+        return Judgement(opinion, evidence, abs(fit.pearson_r), bounds, effect, needed)
 
-    return judge
+    return Claim(words, source, (preferred(metrics),), at_most, judge)
 
 
-def _measured(metrics: tuple[str, ...], rows: list[Row]) -> str:
-    return next((metric for metric in metrics if any(metric in row for row in rows)), metrics[0])
+def _opinion(curves: Curves) -> Opinion:
+    shares = [one.inside for one in curves.parabolas.values() if one.inside is not None]
+    if min(shares) <= (1 - ALL) / len(shares):
+        return "not supported"
+    return "supported" if min(shares) >= ALL and len(shares) == len(curves.parabolas) else "inconclusive"
 
 
 def _folded(bounds: Interval) -> Interval:
