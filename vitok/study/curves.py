@@ -14,8 +14,9 @@ import numpy as np
 
 from vitok.errors import VitokError
 from vitok.metrics.names import METRICS
-from vitok.study.fit import RESAMPLES, Interval
+from vitok.study.fit import RESAMPLES, Interval, outside
 from vitok.study.study import Row
+from vitok.study.unseen import Errors, Unseen, left_out, unseen
 
 LOGGED = ("frechet", "infinity", "kernel")  # distances: orders of magnitude lie between a good and a bad one
 
@@ -44,6 +45,10 @@ class Parabola:
             band = quantile(self.cells) * self.deviation * np.sqrt(np.einsum("ni,ij,nj->n", design, np.array(self.inverse), design))
         return curve, curve - band, curve + band
 
+    def extrapolated(self, floats: np.ndarray) -> np.ndarray:
+        """Which of these E lie outside the measured ones, bool."""
+        return outside(self.measured, floats)
+
     def json(self) -> dict[str, Any]:
         a, b, c = self.coefficients
         powers = (a - b * self.middle + c * self.middle**2, b - 2 * c * self.middle, c)
@@ -64,6 +69,7 @@ class Curves:
 
     metric: str
     parabolas: dict[int, Parabola]
+    unseen: Unseen  # of all patch sizes' cells, each predicted from its own patch size, in the metric's own unit
     notes: tuple[str, ...]  # of what is left out
 
     def predict(self, p: int, floats: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -75,7 +81,7 @@ class Curves:
     def json(self) -> dict[str, Any]:
         return {
             "quantity": quantity(self.metric), "patch_sizes": {str(p): one.json() for p, one in self.parabolas.items()},
-            "notes": list(self.notes),
+            "notes": list(self.notes), **self.unseen.json(),
         }  # fmt: skip
 
 
@@ -102,8 +108,8 @@ def second_order(rows: list[Row], metric: str) -> Curves:
 
     A patch size needs three values of E. Raises `VitokError` if none has them.
     """
-    rows, left_out = quantities(rows, metric)
-    notes, parabolas, sizes = list(left_out), dict[int, Parabola](), dict[int, int]()
+    rows, dropped = quantities(rows, metric)
+    notes, parabolas, sizes, errors = list(dropped), dict[int, Parabola](), dict[int, int](), list[Errors]()
     for p in sorted({row["p"] for row in rows}):
         group = [row for row in rows if row["p"] == p]
         sizes[p] = len({row["E"] for row in group})
@@ -111,10 +117,11 @@ def second_order(rows: list[Row], metric: str) -> Curves:
             notes.append(f"p = {p} is left out: a parabola needs three values of E, there are {sizes[p]}")
         else:
             parabolas[p] = _parabola(group, metric)
+            errors.append(_errors(group, metric))
     if not parabolas:
         most = max(sizes.values(), default=0)
         raise VitokError(f"a parabola of {quantity(metric)} in log2 E needs three values of E in a patch size, there are {most}")
-    return Curves(metric, parabolas, tuple(notes))
+    return Curves(metric, parabolas, unseen(errors, 3, "E"), tuple(notes))
 
 
 def quantile(cells: int) -> float:
@@ -144,6 +151,16 @@ def _parabola(rows: list[Row], metric: str) -> Parabola:
         deviation=deviation, inverse=tuple(map(tuple, inverse.tolist())), optimum=optimum, optimum_interval=bounds, inside=inside,
         notes=tuple(_notes(optimum, bounds, measured, freedom, opens)),
     )  # fmt: skip
+
+
+def _errors(rows: list[Row], metric: str) -> Errors:
+    floats, y = np.array([float(row["E"]) for row in rows]), np.array([float(row[metric]) for row in rows])
+    x = np.log2(floats) - np.log2(floats).mean()
+
+    def own(values: np.ndarray) -> np.ndarray:
+        return np.exp(values) if logged(metric) else values
+
+    return left_out(floats, own(y), 3, lambda kept, out: own(np.polyval(np.polyfit(x[kept], y[kept], 2), x[out])))
 
 
 def _vertex(coefficients: np.ndarray, middle: float, opens: int) -> float | None:
