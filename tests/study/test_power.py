@@ -10,6 +10,7 @@ from vitok.errors import VitokError
 from vitok.study import fit as fits
 from vitok.study.compare import PARABOLAS, POWER, compare
 from vitok.study.curves import second_order
+from vitok.study.figures import against_floats
 from vitok.study.fit import log_linear
 from vitok.study.power import power_law
 from vitok.study.study import Row
@@ -235,3 +236,18 @@ def test_only_kinds_that_predict_the_same_cells_are_compared() -> None:
     none = compare(table[:2], "rFID")
     assert none.kinds == {} and none.sentence.startswith("No kind of fit of rFID can be tried on left-out cells. Not compared: ")
     assert PARABOLAS not in compare([row | {"gmacs": row["E"]} for row in table], "rFID", "gmacs").sentence
+
+
+@pytest.mark.parametrize("kind", [log_linear, power_law])
+def test_the_figure_is_dashed_beyond_what_was_measured(kind: Any) -> None:
+    table = rows(0.05)
+    found = kind(table, "rFID")
+    figure = against_floats(table, ("rFID",), {"rFID": found})
+    figure.canvas.draw()
+    solid, dashed = figure.axes[0].lines
+    assert (solid.get_linestyle(), dashed.get_linestyle()) == ("-", "--")
+    assert np.asarray(solid.get_xdata())[[0, -1]] == pytest.approx([64, 8192])
+    assert np.asarray(dashed.get_xdata())[[0, -1]] == pytest.approx([8192, 16384])
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert texts == ["p = 4", "p = 8", "fit", "95 % band of the fit", "extrapolated"]
+    assert [text.get_text() for text in against_floats(table, ("rFID",), {}).legends[0].get_texts()] == ["p = 4", "p = 8"]
