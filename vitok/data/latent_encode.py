@@ -21,7 +21,8 @@ from vitok.errors import UsageError, VitokError
 from vitok.losses import to_pixels
 from vitok.models.bottleneck import Posterior
 from vitok.models.digest import digest
-from vitok.models.tokenizer import Grid, Tokenizer
+from vitok.models.rope import Grid
+from vitok.models.tokenizer import Tokenizer
 
 Columns = dict[str, np.ndarray]
 BLOCK_BYTES, BLOCK_VIEWS = 32 << 20, 512  # of pixels that one task decodes, at most

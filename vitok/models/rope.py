@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 THETA = 1e4
+Grid = tuple[int, int, int]  # along (t, y, x)
 
 
 def axis_split(head_width: int) -> tuple[int, int, int]:
@@ -25,7 +26,7 @@ def angles(positions: Tensor, head_width: int) -> Tensor:
 
 
 @lru_cache(maxsize=64)
-def rotation(grid: tuple[int, int, int], head_width: int, device: torch.device, extra: int = 0) -> tuple[Tensor, Tensor]:
+def rotation(grid: Grid, head_width: int, device: torch.device, extra: int = 0) -> tuple[Tensor, Tensor]:
     """Cosine and sine (L + extra, head_width / 2), float32, for every token of a grid in row-major order, and for `extra` tokens behind
     it: they lie one after the other behind the last frame, at (t, 0, 0), (t + 1, 0, 0) and so on."""
     with torch.inference_mode(False):  # what is kept must serve training too, whoever asked first
@@ -36,7 +37,7 @@ def rotation(grid: tuple[int, int, int], head_width: int, device: torch.device, 
 
 
 @lru_cache(maxsize=64)
-def waves(grid: tuple[int, int, int], width: int, device: torch.device) -> Tensor:
+def waves(grid: Grid, width: int, device: torch.device) -> Tensor:
     """Absolute positions (L, width), float32: cosines and sines of the same angles, over a whole width instead of a head's."""
     with torch.inference_mode(False):
         angle = angles(torch.cartesian_prod(*(torch.arange(n, device=device) for n in grid)), width)

@@ -16,9 +16,8 @@ from vitok import config, variants
 from vitok.errors import UsageError
 from vitok.models.blocks import Block, Transformer
 from vitok.models.bottleneck import Posterior
+from vitok.models.rope import Grid
 from vitok.models.tokens import LatentTokens, Masking, PatchTokens
-
-Grid = tuple[int, int, int]
 
 
 class TubeletEmbedding(nn.Conv3d):
@@ -96,7 +95,7 @@ class Decoder(nn.Module):
     def forward(self, latents: Tensor, grid: Grid, kept: Tensor | None = None) -> Tensor:
         count = math.prod(grid)
         x = self.from_latent(latents if self.masking is None else self.masking(latents, self.extra or count, kept))
-        x = x if self.patches is None else self.patches(x, count)
+        x = x if self.patches is None else self.patches(x, grid)
         return self.unembed(self.transformer(x, grid, self.extra)[:, :count], grid)
 
 

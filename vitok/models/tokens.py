@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitok.models.rope import sines
+from vitok.models.rope import Grid, sines, waves
 
 
 class LatentTokens(nn.Module):
@@ -20,15 +20,16 @@ class LatentTokens(nn.Module):
 
 
 class PatchTokens(nn.Module):
-    """Puts copies of one token, which become the patches, before those of the code: (B, l, D) -> (B, L + l, D). It begins small: what
-    it becomes is for attention to say."""
+    """Puts copies of one token, which become the patches of a grid (t, y, x), before those of the code: (B, l, D) -> (B, L + l, D). Each
+    has the sines of its place, as DiT's tokens have: from the rotation alone it learns far slower which patch it is to become."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.row = nn.Parameter(torch.randn(1, 1, width) * 0.02)
 
-    def forward(self, code: Tensor, count: int) -> Tensor:
-        return torch.cat([self.row.expand(len(code), count, -1), code], dim=1)
+    def forward(self, code: Tensor, grid: Grid) -> Tensor:
+        patches = self.row + waves(grid, self.row.shape[2], code.device)
+        return torch.cat([patches.expand(len(code), -1, -1), code], dim=1)
 
 
 class Masking(nn.Module):
