@@ -15,8 +15,10 @@ from vitok.study import Study, claims, figures, fit, scales
 
 study = Study(
     name="e_sweep",
+    source="Figures 3 and 11",
     question="Is E = L · c the bottleneck of reconstruction?",
     hypothesis="Reconstruction improves linearly with log E, and at equal E it does not matter which p and c make it up.",
+    paper="E is the most predictive bottleneck of reconstruction, regardless of the code's shape or of FLOPs (Finding 1).",
     scales={
         "laptop": scales.laptop({"tokenizer.patch": (4, 8), "tokenizer.channels": (4, 8, 16, 32)}),
         "single-gpu": scales.single_gpu({"tokenizer.patch": (8, 16, 32), "tokenizer.channels": (4, 16, 64)}),
@@ -28,6 +30,7 @@ study = Study(
         claims.grows_with_floats("rPSNR", at_least=0.9, source="Finding 1, Figure 3"),
         claims.shape_is_free("rPSNR", at_most=1.0, source="Finding 1, Figure 11"),
     ),
+    fronts=(("gmacs", "rPSNR"), ("E", "rPSNR")),
 )
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What is a larger latent worth to a generator? (Section 3.2, Figure 4.)
+"""What is a larger latent worth to a generator? (Section 3.2, Figures 4 and 18 to 20.)
 
 The paper: not what it is worth to reconstruction. gFID and gIS have no linear trend in log E, but an optimum for each patch
 size (Finding 2): a small E reconstructs badly, many channels are hard to generate. A DiT is trained on the latents of every
@@ -17,8 +17,10 @@ P, C = "tokenizer.tokenizer.patch", "tokenizer.tokenizer.channels"
 
 study = Study(
     name="generation_e_sweep",
+    source="Figures 4, 18, 19 and 20",
     question="Does a larger E make a better generator?",
     hypothesis="log gFID follows log E as a parabola: each patch size has its optimum.",
+    paper="Scaling E does not consistently improve generation; each patch size has an optimal E (Finding 2).",
     scales={
         "laptop": scales.laptop_generation({P: (4, 8), C: (4, 8, 16, 32, 64)}),
         "single-gpu": scales.single_gpu_generation({P: (8, 16, 32), C: (4, 16, 64)}),

@@ -200,6 +200,11 @@ class Training(Frozen):
         """Whether samples are decoded while it trains."""
         return False
 
+    @property
+    def parent(self) -> "Recipe | None":
+        """The run whose weights it starts from, where that is known by its recipe."""
+        return None
+
     def digest(self, fingerprint: str) -> str:
         """Identity of a cell: SHA-256 over this recipe and the corpus's fingerprint, 16 hex digits."""
         text = json.dumps([self.model_dump(mode="json"), fingerprint], sort_keys=True)
@@ -213,12 +218,19 @@ class Recipe(Training):
     loss: Loss = Loss()
     data: Data = Data()
     gan: Gan | None = Field(default=None, description="stage 2")
+    stage1: "Recipe | None" = Field(default=None, description="the run that stage 2 continues; without it `start` names the weights")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.gan and not self.start:
+        if self.gan and not self.start and not self.stage1:
             raise ValueError("stage 2 continues a stage 1: name its run with --init")
+        if self.stage1 and (not self.gan or self.stage1.tokenizer != self.tokenizer):
+            raise ValueError("stage1 is of another tokenizer" if self.gan else "stage1 is for stage 2 alone, which has a gan")
         return self
+
+    @property
+    def parent(self) -> "Recipe | None":
+        return self.stage1
 
     @property
     def decodes(self) -> bool:
@@ -292,6 +304,10 @@ class Generation(Training):
     latents: Latents = Latents()
     diffusion: Diffusion = Diffusion()
     sampling: Sampling = Sampling()
+
+    @property
+    def parent(self) -> Recipe:
+        return self.tokenizer
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -15,6 +15,7 @@ SIZES = {
     "N": Tower(width=48, blocks=1, heads=1),
     "T": Tower(width=96, blocks=2, heads=2),
     "M": Tower(width=96, blocks=3, heads=2),
+    "W": Tower(width=192, blocks=4, heads=4),
     # Table 1.
     "S": Tower(width=768, blocks=6, heads=12),
     "B": Tower(width=768, blocks=12, heads=12),

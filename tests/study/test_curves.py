@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 from matplotlib.collections import PathCollection
 
+import vitok
 from vitok.errors import VitokError
 from vitok.metrics.protocol import Protocol
 from vitok.study import Study, report
 from vitok.study.curves import second_order
 from vitok.study.fit import log_linear
-from vitok.study.generation_figures import by_cell, generation_over_floats
+from vitok.study.generation_figures import generation_over_floats
+from vitok.study.naming import named
 from vitok.study.optimum import has_optimum, no_slope
+from vitok.study.panels import bars
 from vitok.study.study import Row
 from vitok.study.tracking import Tracker
 
@@ -233,11 +236,11 @@ class Runs:
         names = ["cells", "scale", "corpus", "corpus_uri", "changes", "version", "commit"]
         return SimpleNamespace(data=SimpleNamespace(tags={f"vitok.{name}": "x" for name in names}))
 
-    def finished(self, wanted: list[str]) -> dict[str, Row]:
-        return {row["cell"]: row for row in self.table}
+    def finished(self, wanted: list[str], any_version: bool) -> dict[str, Row]:
+        return {row["cell"]: row for row in self.table} if wanted else {}
 
     def rows(self, runs: Any) -> list[Row]:
-        return [dict(row) for row in runs]
+        return named([{"version": vitok.__version__, "commit": "x"} | dict(row) for row in runs])
 
     def artifact(self, run_id: str, name: str) -> bytes:
         assert name == "samples.png"
@@ -246,7 +249,7 @@ class Runs:
 
 def test_the_report_of_generators(tmp_path: Path) -> None:
     claims = (has_optimum("gFID", source="Figure 4"), no_slope("gFID", at_most=0.5, source="Section 3.2"))
-    study = Study("g", "Question?", "Hypothesis.", {}, generation_over_floats, second_order, claims)
+    study = Study("g", "Question?", "Hypothesis.", generation_over_floats, fit=second_order, claims=claims)
     summary = report.write(study, cast(Tracker, Runs(rows(0.1))), "key", tmp_path)
     page = (tmp_path / "index.html").read_text()
     assert page.count("data:image/png;base64,") == 15 and "Samples" in page and "Reconstructions" not in page
@@ -259,16 +262,18 @@ def test_the_report_of_generators(tmp_path: Path) -> None:
 
 def test_cells_of_several_sizes_stand_side_by_side(tmp_path: Path) -> None:
     """Each measured at its own size; and what cannot be compared at all is one line, not a figure without panels."""
-    pair: list[Row] = [row | {"size": size} for row, size in zip(rows(channels=(16,))[:2], (256, 512), strict=True)]
+    pair: list[Row] = [
+        row | {"size": size, "tokenizer.tokenizer.size": size} for row, size in zip(rows(channels=(16,))[:2], (256, 512), strict=True)
+    ]
     protocol = Protocol("gFID", "", "", "", "", "", "", 256, 1, 50_000, "", 0, "")
     for row in pair:
         row["protocols"] = {"gFID": replace(protocol, size=row["size"]).json()}
         del row["gIS"]
-    study = Study("sizes", "Question?", "Hypothesis.", {}, by_cell)
+    study = Study("sizes", "Question?", "Hypothesis.", bars)
     summary = report.write(study, cast(Tracker, Runs(pair)), "key", tmp_path)
     assert [row["size"] for row in summary["results"]] == [512, 256] and not summary["problems"]
-    names = [label.get_text() for label in by_cell(pair, ("gFID",), {}).axes[0].get_yticklabels()]
-    assert ["256 pixels, c = 16" in name for name in names] == [True, False]
+    names = [label.get_text() for label in bars(named(pair), ("gFID",), {}).axes[0].get_yticklabels()]
+    assert len(set(names)) == 2
     pair[0]["protocols"] = {"gFID": replace(protocol, count=5000).json()}
     with pytest.raises(VitokError, match=r"sizes: nothing is left to report: gFID is left out.*count 50000 and 5000"):
         report.write(study, cast(Tracker, Runs(pair)), "key", tmp_path)

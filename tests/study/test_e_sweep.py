@@ -40,7 +40,7 @@ def killed(cluster: str, broken: Path, tmp_path_factory: pytest.TempPathFactory)
         command("run", storage, broken), env=os.environ | {"RAY_ADDRESS": cluster}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     ends = time.monotonic() + 120
-    while time.monotonic() < ends and not list(storage.glob("e_sweep/cells/*/checkpoints/step_*[0-9]")):
+    while time.monotonic() < ends and not list(storage.glob("cells/*/checkpoints/step_*[0-9]")):
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
@@ -121,7 +121,7 @@ def test_the_report_is_rebuilt_from_mlflow_alone(
     written = {name: (report / name).read_bytes() for name in ("results.csv", "fits.json", "claims.json", "e_sweep.svg")}
     for path in report.iterdir():
         path.unlink()
-    (storage / "e_sweep" / "cells").rename(tmp_path / "cells-elsewhere")
+    (storage / "cells").rename(tmp_path / "cells-elsewhere")
     result = call(command("report", storage, broken, "--json"))
     assert result.returncode == 0, result.stderr
     assert {name: (report / name).read_bytes() for name in written} == written

@@ -46,7 +46,7 @@ def swept(cluster: str, labelled: Path, tmp_path_factory: pytest.TempPathFactory
 @pytest.fixture(scope="module")
 def run(swept: tuple[Path, subprocess.CompletedProcess[str]]) -> Path:
     """The folder of a finished generator."""
-    return next(path.parent for path in sorted(swept[0].glob("generation_e_sweep/cells/*/dit.safetensors")))
+    return next(path.parent for path in sorted(swept[0].glob("cells/*/dit.safetensors")))
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_a_study_trains_its_tokenizers_first(swept: tuple[Path, subprocess.Compl
     assert {run.data.params["tokenizer.tokenizer.channels"] for run in generators} == {"4", "8"}
     assert all(len(run.data.params["start"]) == 64 for run in generators), "the tokenizer's weights are told"
     assert {run.data.metrics["final/images"] for run in generators} == {24.0}
-    assert "2 of 2 tokenizers are not there yet: they are trained first" in result.stderr
+    assert "2 tokenizer(s) that cells start from are not there yet: they are trained first" in result.stderr
     rows = (storage / "generation_e_sweep" / "report" / "results.csv").read_text().splitlines()
     assert len(rows) == 3 and "gFD-EffLite0" in rows[0] and "dit" in rows[0]
     assert "core_worker" not in result.stderr and "Traceback" not in result.stderr
@@ -93,7 +93,7 @@ def test_a_single_generator(vitok, swept: tuple[Path, object], run: Path, labell
     """On the tokenizer and the latents of the study: nothing is encoded again."""
     recipe = Generation.model_validate_json((run / "recipe.json").read_text())
     tokenizer = next(
-        path.parent for path in swept[0].glob("generation_e_sweep/cells/*/tokenizer.safetensors")
+        path.parent for path in swept[0].glob("cells/*/tokenizer.safetensors")
         if json.loads((path.parent / "recipe.json").read_text()) == recipe.tokenizer.model_dump(mode="json")
     )  # fmt: skip
     small = [f"{key}={SMALL[key]}" for key in ("latents.crops", "sampling.count", "sampling.steps", "batch_size")]
@@ -185,7 +185,7 @@ def test_what_cannot_be_is_one_line(
     code: int, words: str,
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
-    tokenizer = next(path.parent for path in swept[0].glob("generation_e_sweep/cells/*/tokenizer.safetensors"))
+    tokenizer = next(path.parent for path in swept[0].glob("cells/*/tokenizer.safetensors"))
     named = {"RUN": str(run), "TOKENIZER": str(tokenizer), "FLAT": str(photos)}
     found, _, err = vitok(*(named.get(part, part) for part in arguments))
     error = err.strip().splitlines()[-1]

@@ -2,7 +2,7 @@
 
 import tyro
 
-from vitok.cli import data, latents, train, weights
+from vitok.cli import data, latents, studies, train, weights
 from vitok.cli.dit import dit
 from vitok.cli.doctor import doctor
 from vitok.cli.evaluate import evaluate
@@ -27,7 +27,13 @@ def main() -> None:
     training.command(name="dit")(dit)
     cached = tyro.extras.SubcommandApp()
     cached.command(name="build")(latents.build)
+    catalogue = tyro.extras.SubcommandApp()
+    catalogue.command(name="list")(studies.show)
+    catalogue.command(name="status")(studies.status)
+    catalogue.command(name="run")(studies.run)
+    catalogue.command(name="new")(studies.new)
     app = tyro.extras.SubcommandApp()
+    app.command(catalogue, name="studies", help="Every figure and table of the paper, as a question with an answer; and your own.")
     app.command(info)
     app.command(networks, name="weights", help="The pretrained networks that metrics and losses use.")
     app.command(corpora, name="data", help="Corpora of images and videos: what is in them, and how to make them stream.")

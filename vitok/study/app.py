@@ -2,43 +2,23 @@
 
 import json
 import sys
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Any
 
 import tyro
 
 from vitok.data.sample import MOTION, PHOTOS
-from vitok.errors import UsageError, exit_on_error
-from vitok.study import grid, place
+from vitok.errors import VitokError, exit_on_error
+from vitok.study import place
+from vitok.study.asked import Asked, Options, Readable, ask, parsed
 from vitok.study.plan import Plan, duration, plan
-from vitok.study.study import Scale, Study
+from vitok.study.progress import Progress
+from vitok.study.study import Study
 
 
-@dataclass(frozen=True)
-class Options:
-    scale: str | None = None
-    """laptop, single-gpu or paper. Without it: what the connected cluster or this machine can carry."""
-    corpus: str | None = None
-    """sample-photos and sample-motion (embedded), a folder, a store's address. Default: the study's, an embedded one."""
-    storage: Path | None = None
-    """Where everything is kept. Default: VITOK_STORAGE, or ./runs."""
-    seeds: tuple[int, ...] = (0,)
-    """One run of every cell for each of these seeds."""
-    changes: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(name="set", metavar="KEY=VALUE")] = ()
-    """Change a number of the recipe (steps=100, loss.kl=1e-4), of the resources (resources.workers=2) or an axis of the
-    grid (grid.tokenizer.channels=4,16). May be given several times."""
-
-
-@dataclass(frozen=True)
-class Readable(Options):
-    json: bool = field(default=False)
-    """Print JSON for programs."""
-
-
-def main(study: Study, doc: str) -> None:
+def main(study: Study[Any], doc: str) -> None:
     commands = {
-        "run": lambda options: _run(study, options),
+        "run": lambda options: show_report(run(study, options)),
         "plan": lambda options: _plan(study, options),
         "status": lambda options: _status(study, options),
         "report": lambda options: _report(study, options),
@@ -69,51 +49,80 @@ def main(study: Study, doc: str) -> None:
     )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Asked:
-    """A command's options, checked."""
+def run(
+    study: Study[Any], options: Options, say: Progress | None = None, taking: Callable[[Asked], Asked] | None = None, within: str = ""
+) -> dict[str, Any]:
+    """Run what is not finished and write the report; its summary. `taking` takes a part of what is asked; `within` names the folder of
+    who asked for it."""
+    from vitok.study import report
 
-    scale: Scale
-    choice: place.Choice
-    corpora: Any
-    cells: list[grid.Cell]
-    key: str
-    changes: dict[str, str]
+    storage, say = place.storage(options.storage), say or Progress()
+    folder = storage / within / study.name / "report"
+    if study.computed:
+        return report.computed(study, folder)
+    offered: dict[str, float] | None = None
+    if place.in_cluster():
+        with place.core_silent():
+            offered = place.connect(slots=0)
+    asked = ask(study, options, offered)
+    asked = taking(asked) if taking else asked
+    say.line(f"{study.name} at scale {asked.choice.scale}: {asked.choice.reason}")
+    if asked.choice.scale != "laptop" and asked.corpora.uri in (PHOTOS, MOTION):
+        say.line(f"warning: {asked.corpora.uri} has {asked.corpora.counts[0]} samples; at this scale give a real corpus with --corpus")
 
-    @property
-    def planned(self) -> list[grid.Cell]:
-        """With the tokenizers that cells of generators need, unless they are there."""
-        return [*grid.tokenizers(self.cells, self.corpora.fingerprint), *self.cells]
+    from vitok.study import beside
+    from vitok.study.run import Sweep, missing, run
+    from vitok.study.tracking import Tracker, address
+
+    tracker = Tracker(address(storage), storage, study.name)
+    digests = [cell.digest for cell in asked.cells]
+    done = tracker.finished(digests, options.any_version)
+    sweep = Sweep(
+        study, asked.scale, asked.choice.scale, asked.corpora, asked.cells, asked.key, asked.changes, storage, tracker, options.any_version
+    )
+    for line in _elsewhere(asked, tracker, done):
+        say.line(line)
+    if len(done) < len(asked.cells) or beside.open_ones(sweep):
+        pending = [cell for cell in asked.cells if cell.digest not in done]
+        cells = [cell for level in missing(pending, asked.corpora.fingerprint, tracker) for cell in level]
+        if cells:
+            planned = plan(cells, asked.scale, asked.choice.scale, asked.choice.reason, asked.corpora.uri)
+            say.line(f"{planned.summary()}; {len(done)} of {len(asked.cells)} are finished")
+            for warning in planned.warnings:
+                say.line(f"warning: {warning}")
+        if offered is None:
+            with place.core_silent():
+                offered = place.connect(slots=64)
+        with place.results_apart():
+            run(sweep, offered, say)
+            beside.measure(sweep, offered, say)
+    else:
+        say.line(f"all {len(done)} cells are finished; nothing to run")
+        tracker.close(tracker.sweep(asked.key, sweep.tags(), digests), finished=True)
+    return report.write(study, tracker, asked.key, folder, options.any_version, partial=taking is not None)
 
 
-def _ask(study: Study, options: Options, offered: dict[str, float] | None = None) -> Asked:
-    changes = parsed(options.changes)
-    if not options.seeds or len(set(options.seeds)) < len(options.seeds):
-        raise UsageError(f"--seeds {' '.join(map(str, options.seeds))}: give one or more different seeds")
-    choice = place.choose(study.scales, options.scale, offered)
-    scale = grid.apply(study.scales[choice.scale], changes)
-    from vitok.data.corpora import open_corpora
-    from vitok.study.identity import key
+def _elsewhere(asked: Asked, tracker: Any, done: dict[str, Any]) -> list[str]:
+    """What is to be said of cells that another study, or another version of the code, has finished."""
+    from vitok.study.tracking import STUDY, version
 
-    corpora = open_corpora(options.corpus or study.corpus)
-    cells = grid.cells(scale, options.seeds, corpora.fingerprint, grid.classes(corpora))
-
-    return Asked(scale, choice, corpora, cells, key(study.name, choice.scale, corpora.uri, changes), changes)
-
-
-def parsed(texts: tuple[str, ...]) -> dict[str, str]:
-    """KEY=VALUE, each of `--set`. Raises `UsageError`."""
-    changes: dict[str, str] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise UsageError(f"--set {text!r}: it takes KEY=VALUE, as in --set steps=100")
-        changes[name] = value
-    return changes
+    lines: list[str] = []
+    studies = sorted({name for run in done.values() if (name := run.data.tags.get(STUDY, "")) != asked.study.name})
+    if studies:
+        count = sum(run.data.tags.get(STUDY) != asked.study.name for run in done.values())
+        lines.append(f"{count} of its {len(asked.cells)} cells were finished by {', '.join(studies)}: they are taken as they are")
+    old = tracker.finished({cell.digest for cell in asked.cells} - done.keys(), any_version=True)
+    if old:
+        versions = ", ".join(sorted({version(run) or "an unknown version" for run in old.values()}))
+        lines.append(f"{len(old)} cells were finished by vitok {versions}: they are run again (--any-version takes them as they are)")
+    return lines
 
 
-def _plan(study: Study, options: Readable) -> None:
-    asked = _ask(study, options)
+def _plan(study: Study[Any], options: Readable) -> None:
+    if study.computed:
+        print("[]" if options.json else f"{study.name} trains nothing: `run` computes it")
+        return
+    asked = ask(study, options)
     planned = plan(asked.planned, asked.scale, asked.choice.scale, asked.choice.reason, asked.corpora.uri)
     if options.json:
         print(json.dumps(planned.json(), indent=2))
@@ -121,48 +130,11 @@ def _plan(study: Study, options: Readable) -> None:
         _show_plan(study, planned)
 
 
-def _run(study: Study, options: Options) -> None:
-    from vitok.study.progress import Progress
-
-    storage, say = place.storage(options.storage), Progress()
-    offered: dict[str, float] | None = None
-    if place.in_cluster():
-        with place.core_silent():
-            offered = place.connect(slots=0)
-    asked = _ask(study, options, offered)
-    say.line(f"scale {asked.choice.scale}: {asked.choice.reason}")
-    if asked.choice.scale != "laptop" and asked.corpora.uri in (PHOTOS, MOTION):
-        say.line(f"warning: {asked.corpora.uri} has {asked.corpora.counts[0]} samples; at this scale give a real corpus with --corpus")
-
-    from vitok.study.run import Sweep, run
-    from vitok.study.tracking import Tracker, address
-
-    tracker = Tracker(address(storage), storage, study.name)
-    done = tracker.finished(cell.digest for cell in asked.cells)
-    sweep = Sweep(study, asked.scale, asked.choice.scale, asked.corpora, asked.cells, asked.key, asked.changes, storage, tracker)
-    if len(done) < len(asked.cells):
-        there = tracker.weights(cell.digest for cell in grid.tokenizers(asked.cells, asked.corpora.fingerprint))
-        cells = [cell for cell in asked.planned if cell.digest not in there]
-        planned = plan(cells, asked.scale, asked.choice.scale, asked.choice.reason, asked.corpora.uri)
-        say.line(planned.summary())
-        for warning in planned.warnings:
-            say.line(f"warning: {warning}")
-        say.line(f"{len(done)} of them are finished")
-        if offered is None:
-            with place.core_silent():
-                offered = place.connect(slots=64)
-        with place.results_apart():
-            run(sweep, offered, say)
-    else:
-        say.line(f"all {len(done)} cells are finished; nothing to run")
-        tracker.close(tracker.sweep(asked.key, sweep.tags(), [cell.digest for cell in asked.cells]), finished=True)
-    from vitok.study import report
-
-    _show_report(report.write(study, tracker, asked.key, storage / study.name / "report"))
-
-
-def _status(study: Study, options: Readable) -> None:
-    asked, storage = _ask(study, options), place.storage(options.storage)
+def _status(study: Study[Any], options: Readable) -> None:
+    if study.computed:
+        print("[]" if options.json else f"{study.name} trains nothing: `run` computes it")
+        return
+    asked, storage = ask(study, options), place.storage(options.storage)
     from vitok.study.tracking import Tracker, address
 
     states = Tracker(address(storage), storage, study.name).states(cell.digest for cell in asked.cells)
@@ -173,25 +145,46 @@ def _status(study: Study, options: Readable) -> None:
         return
     from vitok.study.tables import show
 
-    columns = ("name", "status", *asked.scale.resources.metrics, "error", "cell")
+    columns = ("name", "status", *asked.scale.resources.metrics, "error", "study", "cell")
     show(f"{study.name} at scale {asked.choice.scale}: " + ", ".join(f"{n} {status}" for status, n in count.items()), columns, rows)
 
 
-def _report(study: Study, options: Readable) -> None:
-    storage = place.storage(options.storage)
-    choice = place.choose(study.scales, options.scale, None)
-    from vitok.data.corpora import canonical
+def _report(study: Study[Any], options: Readable) -> None:
     from vitok.study import report
-    from vitok.study.identity import key
-    from vitok.study.tracking import Tracker, address
 
-    tracker = Tracker(address(storage), storage, study.name)
-    sweep = key(study.name, choice.scale, canonical(options.corpus or study.corpus), parsed(options.changes))
-    summary = report.write(study, tracker, sweep, storage / study.name / "report")
-    print(json.dumps(summary, indent=2)) if options.json else _show_report(summary)
+    storage = place.storage(options.storage)
+    folder = storage / study.name / "report"
+    if study.computed:
+        summary = report.computed(study, folder)
+    else:
+        choice = place.choose(study.scales, options.scale, None)
+        from vitok.data.corpora import canonical
+        from vitok.study.identity import key
+        from vitok.study.tracking import Tracker, address
+
+        tracker = Tracker(address(storage), storage, study.name)
+        sweep = key(study.name, choice.scale, canonical(options.corpus or study.corpus), parsed(options.changes))
+        if tracker.find_sweep(sweep) is None:
+            _refuse(study, options, tracker)
+        summary = report.write(study, tracker, sweep, folder, options.any_version)
+    print(json.dumps(summary, indent=2)) if options.json else show_report(summary)
 
 
-def _show_plan(study: Study, planned: Plan) -> None:
+def _refuse(study: Study[Any], options: Readable, tracker: Any) -> None:
+    """Raises `VitokError` for a report on nothing. Its cells may be those of a study that has been renamed."""
+    from vitok.study.tracking import STUDY
+
+    done = tracker.finished(cell.digest for cell in ask(study, options).cells)
+    if done:
+        names = ", ".join(sorted({run.data.tags.get(STUDY, "?") for run in done.values()}))
+        raise VitokError(
+            f"{study.name} was never run, but {len(done)} of its cells were finished by {names}: "
+            "`run` takes them as they are (also where the study was renamed)"
+        )
+    raise VitokError(f"{study.name}: no finished cell to report on; `run` it first")
+
+
+def _show_plan(study: Study[Any], planned: Plan) -> None:
     from vitok.study.tables import show
 
     columns = ("variant", "dit", "c", "L", "E", "compression", "params_m", "gmacs", "seed", "steps", "worker_gb", "training_flops", "time")
@@ -202,13 +195,16 @@ def _show_plan(study: Study, planned: Plan) -> None:
         print(f"warning: {warning}")
 
 
-def _show_report(summary: dict[str, Any]) -> None:
+def show_report(summary: dict[str, Any]) -> None:
     from vitok.study.tables import show
 
-    rows = summary["results"]
-    show(f"{summary['study']} at scale {summary['scale']}", tuple(rows[0]), rows)
+    rows = [*summary["results"], *summary["beside"]]
+    show(summary["study"] + (f" at scale {summary['scale']}" if summary["scale"] else ""), tuple(summary["columns"]), rows)
+    if summary["paper"]:
+        keys = tuple(dict.fromkeys(key for row in summary["paper"] for key in row))
+        show("What the paper reports", keys, summary["paper"])
     for claim in summary["claims"]:
         print(f"{claim['verdict']}: {claim['claim']}. {claim['evidence']}.")
-    for problem in summary["problems"]:
-        print(problem)
+    for text in (*summary["advice"], *summary["problems"]):
+        print(text)
     print(f"report: {summary['report']}")

@@ -40,6 +40,7 @@ def against_floats(rows: list[Row], metrics: tuple[str, ...], fits: Mapping[str,
                 [row["E"] for row in group], [row[metric] for row in group], s=46, color=COLOURS[i % 5], marker=MARKERS[i % 5],
                 edgecolors="white", linewidths=0.8, zorder=3,
             )  # fmt: skip
+        axis.set_gid(f"E:{metric}")
         axis.set_xscale("log", base=2)
         if metric in fits:
             axis.set_title(fits[metric].headline, fontsize=10)

@@ -48,12 +48,10 @@ def setting(row: Row) -> str:
 
 
 def settings(rows: list[Row], cost: str, metric: str, key: Callable[[Row], str] = setting) -> list[Setting]:
-    """The settings of the cells that have both, cheapest first. "device_hours" that a row lacks come from its "train_seconds" and
-    "workers". Raises `VitokError` if no cell has both.
-    """
+    """The settings of the cells that have both, cheapest first. Raises `VitokError` if no cell has both."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
-        full = row | {cost: _cost(row, cost), metric: row.get(metric, np.nan)}
+        full = row | {column: row.get(column, np.nan) for column in (cost, metric)}
         if np.isfinite([full[cost], full[metric]]).all():
             groups.setdefault(key(row), []).append(full)
     if not groups:
@@ -120,12 +118,6 @@ def _take(worth: list[Setting], i: int, cost: str, metric: str) -> str:
         unless = f"If {cost} must be {'above' if higher else 'below'} {bound.removeprefix(cost + ' ')},"
         return f"{unless} {what} ({amount(cost, one.cost)})." if i == 0 else f"If {bound} will do, {what}."
     return f"With less than {bound} {what} ({amount(cost, one.cost)})." if i == 0 else f"From {bound} on {what}."
-
-
-def _cost(row: Row, cost: str) -> float:
-    if cost == "device_hours" and cost not in row and {"train_seconds", "workers"} <= row.keys():
-        return row["train_seconds"] * row["workers"] / 3600
-    return row.get(cost, np.nan)
 
 
 def _name(row: Row) -> str:

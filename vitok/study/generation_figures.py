@@ -36,6 +36,7 @@ def generation_over_floats(rows: list[Row], metrics: tuple[str, ...], fits: dict
     for axis in axes[len(metrics) :]:
         axis.set_axis_off()
     for axis, metric in zip(axes, metrics, strict=False):
+        axis.set_gid(f"E:{metric}")
         axis.set_xscale("log", base=2)
         axis.set_yscale("log" if logged(metric) else "linear")
         axis.set_xlim(floats[0] / 1.5, floats[-1] * 1.5)
@@ -49,26 +50,6 @@ def generation_over_floats(rows: list[Row], metrics: tuple[str, ...], fits: dict
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
     figure.legend(handles=_legend(patches, fits), loc="outside upper center", ncols=3 * across - (across == 1), frameon=False, fontsize=9)
-    return figure
-
-
-def by_cell(rows: list[Row], metrics: tuple[str, ...], fits: dict[str, Curves]) -> "Figure":
-    """Each metric a panel, a bar a cell: for studies of few cells, without an axis of their own."""
-    from matplotlib.figure import Figure
-
-    sizes = [f"{row['size']} pixels, " for row in rows] if len({row.get("size") for row in rows}) > 1 else [""] * len(rows)
-    shapes = [f"{size}c = {row['c']}, {row['L']} tokens, seed {row['seed']}" for size, row in zip(sizes, rows, strict=True)]
-    names = [f"{row['dit']} on {row['variant']}\n{shape}" for row, shape in zip(rows, shapes, strict=True)]
-    figure = Figure(figsize=(2.2 + 3.0 * len(metrics), 0.9 + 0.55 * len(rows)), layout="constrained")
-    axes = figure.subplots(1, len(metrics), squeeze=False, sharey=True)[0]
-    for axis, metric in zip(axes, metrics, strict=True):
-        bars = axis.barh(range(len(rows)), [row.get(metric, float("nan")) for row in rows], color=COLOURS[0], height=0.6)
-        axis.bar_label(bars, fmt="%.4g", padding=3, fontsize=8)
-        axis.margins(x=0.18)
-        axis.set_xlabel(labelled(METRICS[metric]))
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[0].set_yticks(range(len(rows)), names, fontsize=8)
-    axes[0].invert_yaxis()
     return figure
 
 

@@ -9,8 +9,9 @@ from vitok import accounting, variants
 from vitok.config import Generation, Recipe, Training, check
 from vitok.errors import UsageError
 from vitok.metrics.names import of_letter
-from vitok.overrides import flat, override, require
-from vitok.study.study import Scale
+from vitok.overrides import flat, keys, override, require
+from vitok.study.naming import base_label, tell_apart
+from vitok.study.study import Arm, Scale
 
 
 @dataclass(frozen=True)
@@ -26,73 +27,132 @@ class Cell:
 
 
 def apply(scale: Scale, changes: dict[str, str]) -> Scale:
-    """A scale with `--set` applied: keys of the recipe ("steps", "loss.kl"), of the resources ("resources.zero") or of
-    the grid ("grid.tokenizer.channels=4,16", a comma between values). Raises `UsageError` for an unknown one."""
-    recipe: dict[str, Any] = {}
-    resources: dict[str, Any] = {}
-    grid = dict(scale.grid)
-    for key, value in changes.items():
-        if key.startswith("resources."):
-            resources[key.removeprefix("resources.")] = value
-        elif key.startswith("grid."):
-            name = key.removeprefix("grid.")
-            require(scale.base, name)
-            grid[name] = tuple(value.split(","))
-        elif key in grid:
-            raise UsageError(f"{key} is an axis of the grid ({', '.join(map(str, grid[key]))}): set grid.{key}=... instead")
-        else:
-            recipe[key] = value
-    own = {key: value for key, value in resources.items() if key != "metrics"}
-    first = override(scale.tokenizers, own) if scale.tokenizers else None
-    changed = Scale(override(scale.base, recipe), override(scale.resources, resources), grid, first)
+    """A scale with `--set` applied: keys of the recipe ("steps", "loss.kl"), of the resources ("resources.zero") or of the grid
+    ("grid.tokenizer.channels=4,16", a comma between values). A key reaches every arm that has it, and the stage 1 that a stage 2
+    continues, unless that is named by itself ("stage1.steps"). Raises `UsageError` for an unknown one."""
+    own = {key.removeprefix("resources."): value for key, value in changes.items() if key.startswith("resources.")}
+    axes = {key.removeprefix("grid."): tuple(value.split(",")) for key, value in changes.items() if key.startswith("grid.")}
+    recipe = {key: value for key, value in changes.items() if not key.startswith(("resources.", "grid."))}
+    for key in recipe:
+        if values := next((arm.grid[key] for arm in scale.arms if key in arm.grid), None):
+            raise UsageError(f"{key} is an axis of the grid ({', '.join(map(str, values))}): set grid.{key}=... instead")
+    _known([*recipe, *axes], scale)
+    first = {key: value for key, value in own.items() if key != "metrics"}
+    changed = replace(
+        scale, arms=tuple(_changed(arm, recipe, axes, any(axes.keys() & one.grid.keys() for one in scale.arms)) for arm in scale.arms),
+        resources=override(scale.resources, own), tokenizers=override(scale.tokenizers, first) if scale.tokenizers else None,
+    )  # fmt: skip
     of_letter(changed.resources.metrics, "g" if isinstance(scale.base, Generation) else "r")
     return changed
 
 
+def _known(names: list[str], scale: Scale) -> None:
+    """Raises `UsageError` for a key that no arm's recipe has."""
+    for name in names:
+        if not any(_has(arm.base, name) for arm in scale.arms):
+            require(scale.base, name)
+
+
+def _has(base: Training, name: str) -> bool:
+    """Whether it is a key of the recipe, or stands for several ("tokenizer.variant", "dit")."""
+    stem, _, leaf = name.rpartition(".")
+    known = keys(base)
+    return name in known or (leaf == "variant" and f"{stem}.patch" in known) or (name == "dit" and isinstance(base, Generation))
+
+
+def _changed(arm: Arm, recipe: dict[str, str], axes: dict[str, tuple[str, ...]], anywhere: bool) -> Arm:
+    found = {key: value for key, value in recipe.items() if _has(arm.base, key)}
+    grid = dict(arm.grid)
+    for name, values in axes.items():
+        if name in grid or (not anywhere and _has(arm.base, name)):
+            grid[name] = values
+    return Arm(override(arm.base, _mirrored(arm.base, _settings(found), "")), grid)
+
+
 def cells(scale: Scale, seeds: Sequence[int], fingerprint: str, classes: int = 0) -> list[Cell]:
-    """All cells, cheapest first. A seed is the generator's and its tokenizer's. Raises `UsageError` that lists every impossible one."""
+    """All cells, cheapest first. A seed is that of all that a cell starts from, too. Raises `UsageError` that lists every impossible
+    one, and every one that the grid has twice."""
     found: dict[str, Cell] = {}
-    problems: list[str] = []
-    for values in itertools.product(*scale.grid.values()):
-        changes = dict(zip(scale.grid, values, strict=True))
+    problems, twice = list[str](), list[str]()
+    for arm, values in ((one, values) for one in scale.arms for values in itertools.product(*one.grid.values())):
+        changes = dict(zip(arm.grid, values, strict=True))
+        told = ", ".join(f"{key}={value}" for key, value in changes.items())
         for seed in seeds:
             try:
-                recipe = override(scale.base, {**changes, **dict.fromkeys(_seeds(scale.base), seed)})
+                settings = _mirrored(arm.base, _settings(changes), ("tokenizer.", "data."))
+                recipe = override(arm.base, settings | dict.fromkeys(_seeds(arm.base), seed))
                 check(recipe, scale.resources)
             except UsageError as error:
-                problems.append(f"{', '.join(f'{key}={value}' for key, value in changes.items())}: {error}")
+                problems.append(f"{told}: {error}")
                 break
             cell = Cell(recipe, recipe.digest(fingerprint), label(recipe), classes)
+            if cell.digest in found:
+                twice.append(f"{told or 'an arm without a grid'} ({cell.label})")
+                break
             found[cell.digest] = cell
     if problems:
         raise UsageError(f"{len(problems)} impossible cell(s): " + "; ".join(problems))
+    if twice:
+        raise UsageError(f"{len(twice)} cell(s) that the grid has already: " + "; ".join(twice))
+    if scale.parents:
+        found = {cell.digest: cell for level in levels(found.values(), fingerprint) for cell in level} | found
     return sorted(told_apart(found.values()), key=lambda cell: accounting.training_flops(cell.recipe))
 
 
-def tokenizers(cells: Sequence[Cell], fingerprint: str) -> list[Cell]:
-    """The tokenizers that these cells' generators are trained on, each once."""
-    recipes = {cell.recipe.tokenizer.digest(fingerprint): cell.recipe.tokenizer for cell in cells if isinstance(cell.recipe, Generation)}
-    found = [Cell(recipe, digest, label(recipe), 0) for digest, recipe in recipes.items()]
-    return sorted(told_apart(found), key=lambda cell: accounting.training_flops(cell.recipe))
+def _settings(changes: dict[str, Any]) -> dict[str, Any]:
+    """Names of variants and of DiTs as the keys that they stand for."""
+    found: dict[str, Any] = {}
+    for key, value in changes.items():
+        stem, _, leaf = key.rpartition(".")
+        if leaf == "variant":
+            found |= {f"{stem}.{name}": setting for name, setting in variants.settings(str(value)).items()}
+        elif key == "dit":
+            found |= {f"dit.{name}": setting for name, setting in variants.dit(str(value)).model_dump().items()}
+        else:
+            found[key] = value
+    return found
+
+
+def _mirrored(base: Training, changes: dict[str, Any], which: str | tuple[str, ...]) -> dict[str, Any]:
+    """With what concerns the stage 1 too that a stage 2 of this recipe, or of its tokenizer, continues: keys that begin with `which`."""
+    known, again = set(keys(base)), dict[str, Any]()
+    for prefix in ("", "tokenizer."):
+        own = {key.removeprefix(prefix): value for key, value in changes.items() if key.startswith(prefix)}
+        again |= {f"{prefix}stage1.{key}": value for key, value in own.items() if key.startswith(which)}
+    return {key: value for key, value in again.items() if key in known} | changes
+
+
+def _seeds(base: Training) -> list[str]:
+    return [key for key in keys(base) if key == "seed" or key.endswith(".seed")]
+
+
+def levels(cells: Iterable[Cell], fingerprint: str) -> list[list[Cell]]:
+    """Cells and all that they start from, each once: what a cell of one list starts from is in a list before."""
+    found: list[dict[str, Cell]] = []
+
+    def depth(cell: Cell) -> int:
+        parent = parent_of(cell, fingerprint)
+        at = depth(parent) + 1 if parent else 0
+        found.extend({} for _ in range(at + 1 - len(found)))
+        found[at].setdefault(cell.digest, cell)
+        return at
+
+    for cell in cells:
+        depth(cell)
+    return [told_apart(level.values()) for level in found]
+
+
+def parent_of(cell: Cell, fingerprint: str) -> Cell | None:
+    """What a cell starts from, where that is known by its recipe."""
+    recipe = cell.recipe.parent
+    return Cell(recipe, recipe.digest(fingerprint), label(recipe), cell.classes) if recipe else None
 
 
 def told_apart(cells: Iterable[Cell]) -> list[Cell]:
     """Cells of one label get what they differ in behind it."""
-    groups: dict[str, list[Cell]] = {}
-    for cell in cells:
-        groups.setdefault(cell.label, []).append(cell)
-    found: list[Cell] = []
-    for label, group in groups.items():
-        settings = [flat(cell.recipe.model_dump(mode="json")) for cell in group]
-        known = dict.fromkeys(key for one in settings for key in one)
-        differing = [key for key in known if len({str(one.get(key)) for one in settings}) > 1]
-        for cell, own in zip(group, settings, strict=True):
-            found.append(replace(cell, label=" ".join([label, *(f"{key.rpartition('.')[2]}={own.get(key)}" for key in differing)])))
-    return found
-
-
-def _seeds(base: Training) -> tuple[str, ...]:
-    return ("seed", "tokenizer.seed") if isinstance(base, Generation) else ("seed",)
+    known = list(cells)
+    labels = tell_apart([cell.label for cell in known], [flat(cell.recipe.model_dump(mode="json")) for cell in known])
+    return [replace(cell, label=label) for cell, label in zip(known, labels, strict=True)]
 
 
 def classes(corpora: Any) -> int:
@@ -101,12 +161,7 @@ def classes(corpora: Any) -> int:
 
 
 def label(recipe: Training) -> str:
-    if isinstance(recipe, Generation):
-        of = label(recipe.tokenizer)
-        seeds = "" if recipe.seed == recipe.tokenizer.seed else f" (DiT seed={recipe.seed})"
-        return f"{variants.dit_name(recipe.dit)} on {of}{seeds}"
-    assert isinstance(recipe, Recipe)
-    return f"{variants.name(recipe.tokenizer)} c={recipe.tokenizer.channels} seed={recipe.seed}"
+    return base_label(describe(recipe), flat(recipe.model_dump(mode="json")))
 
 
 def describe(recipe: Training, classes: int = 0) -> dict[str, Any]:
@@ -115,12 +170,15 @@ def describe(recipe: Training, classes: int = 0) -> dict[str, Any]:
     assert isinstance(tokenizer, Recipe)
     cfg = tokenizer.tokenizer
     found: dict[str, Any] = {"variant": variants.name(cfg)}
-    price: accounting.Cost | accounting.GeneratorCost = accounting.cost(cfg)
+    own = accounting.cost(cfg)
+    price: accounting.Cost | accounting.GeneratorCost = own
     if isinstance(recipe, Generation):
         found |= {"dit": variants.dit_name(recipe.dit)}
         price = accounting.generator_cost(recipe.dit, cfg.tokens, cfg.channels, classes if recipe.conditional else 0)
     found |= {
-        "p": cfg.patch, "q": cfg.stride, "c": cfg.channels, "L": cfg.tokens, "E": cfg.floats, "compression": round(cfg.compression, 3),
-        "params_m": round(price.params / 1e6, 3), "gmacs": round(price.macs / 1e9, 6), "seed": recipe.seed,
+        "stage": tokenizer.stage, "p": cfg.patch, "q": cfg.stride, "c": cfg.channels, "L": cfg.tokens, "E": cfg.floats,
+        "compression": round(cfg.compression, 3), "params_m": round(price.params / 1e6, 3), "gmacs": round(price.macs / 1e9, 6),
+        "encoder_params_m": round(own.encoder_params / 1e6, 3), "decoder_params_m": round(own.decoder_params / 1e6, 3),
+        "seed": recipe.seed,
     }  # fmt: skip
     return found | ({"cfg": recipe.sampling.cfg} if isinstance(recipe, Generation) else {})

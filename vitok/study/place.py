@@ -75,13 +75,15 @@ def in_cluster() -> bool:
 
 
 def connect(slots: int) -> dict[str, float]:
-    """Connect to the cluster that is meant, or start Ray on this machine alone. Its resources."""
+    """Connect to the cluster that is meant, or start Ray on this machine alone, once in a process. Its resources."""
     import ray
 
     # The state API, which Ray's own clean-up of placement groups needs, lives in the dashboard: never turn it off.
     options = {"logging_level": "ERROR", "log_to_driver": False}
     try:
-        if in_cluster():
+        if ray.is_initialized():  # by the study before, of several
+            pass
+        elif in_cluster():
             _answers(os.environ["RAY_ADDRESS"])
             ray.init(address=os.environ["RAY_ADDRESS"], **options)
         else:

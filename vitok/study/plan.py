@@ -40,7 +40,7 @@ class Plan:
 
 def plan(cells: list[Cell], scale: Scale, name: str, reason: str, corpus: str) -> Plan:
     resources = scale.resources
-    kinds = [resources if isinstance(cell.recipe, type(scale.base)) else (scale.tokenizers or resources) for cell in cells]
+    kinds = [scale.of(cell.recipe) for cell in cells]
     unit = "GPU" if resources.gpus_per_worker else "core"
     device = f"{resources.tflops:g} TFLOP/s a {unit}, {resources.utilisation:.0%} of it expected"
     rows = [

@@ -1,6 +1,5 @@
-"""The report, from MLflow alone: tables, fits, verdicts, figures and one page that holds them all."""
+"""The report, from MLflow alone: tables, fits, verdicts, figures, the paper's numbers beside them, and one page that holds them all."""
 
-import base64
 import csv
 import io
 import json
@@ -8,107 +7,128 @@ from pathlib import Path
 from typing import Any
 
 from vitok.errors import VitokError
-from vitok.study.optimum import whole
-from vitok.study.protocols import comparable, described, measured
+from vitok.study import front, page, paper
+from vitok.study.compare import compare
+from vitok.study.front_figures import fronts_figure
+from vitok.study.gathered import Gathered, columns, gather
+from vitok.study.protocols import measured
 from vitok.study.study import Row, Study
-from vitok.study.tracking import CELLS, CORPUS, SCALE, Tracker
-
-COLUMNS = ("variant", "dit", "size", "frames", "p", "q", "c", "L", "E", "compression", "params_m", "gmacs", "seed", "cfg")
+from vitok.study.tracking import SCALE, Tracker
 
 
-def write(study: Study, tracker: Tracker, sweep: str, folder: Path) -> dict[str, Any]:
+def write(
+    study: Study[Any], tracker: Tracker, sweep: str, folder: Path, any_version: bool = False, partial: bool = False
+) -> dict[str, Any]:
     """Write results.csv, fits.json, claims.json, the figure (PNG, SVG) and index.html. Returns what `--json` prints.
 
-    `sweep` is the sweep's key. Raises `VitokError` if none of its cells is finished.
+    `sweep` is the sweep's key; `partial`: of a part of the study's cells, on which claims about what others measure are not judged.
+    Raises `VitokError` if none of its cells is finished.
     """
-    parent = tracker.find_sweep(sweep)
-    wanted = parent.data.tags[CELLS].split() if parent else []
-    runs = tracker.finished(wanted)
-    if parent is None or not runs:
-        raise VitokError(f"{study.name}: no finished cell to report on; `run` it first")
-    rows = sorted(tracker.rows(runs.values()), key=lambda row: (row["E"], row["p"], row["seed"]))
-    for row in rows:
-        content = None if generated(row) else tracker.artifact(row["run_id"], "per_image.json")
-        row["per_image"] = json.loads(content) if content else {}
-    rows, problems = comparable(rows)
-    metrics, fits = measured(rows), {}
+    found = gather(study.name, tracker, sweep, any_version)
+    metrics = measured(found.rows)
     if not metrics:
-        raise VitokError(f"{study.name}: nothing is left to report: {'; '.join(problems) or 'no metric was measured'}")
-    for metric in metrics:
-        if study.fit is None:
-            break
-        try:
-            fits[metric] = study.fit(rows, metric)
-        except VitokError as error:
-            problems.append(str(error))
-    verdicts = [claim(rows) for claim in study.claims] if fits else []
-
-    from matplotlib import rcParams
-
-    folder.mkdir(parents=True, exist_ok=True)
-    _replace(folder / "results.csv", _csv(rows, metrics).encode())
-    _replace(folder / "fits.json", json.dumps({name: fit.json() for name, fit in fits.items()}, indent=2).encode())
-    _replace(folder / "claims.json", json.dumps([verdict.json() for verdict in verdicts], indent=2).encode())
-    pictures: dict[str, bytes] = {}
-    figure = study.figure(rows, metrics, fits)
-    rcParams["svg.hashsalt"] = study.name  # the same cells give the same file, byte by byte
-    for kind in ("png", "svg"):
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format=kind, dpi=160, metadata={"Date": None} if kind == "svg" else {"Software": None})
-        pictures[kind] = buffer.getvalue()
-        _replace(folder / f"{study.name}.{kind}", pictures[kind])
+        raise VitokError(f"{study.name}: nothing is left to report: {'; '.join(found.problems) or 'no metric was measured'}")
+    shown = tuple(name for name in metrics if name in study.measures) or metrics
+    fits, comparisons, problems = _fitted(study, found.rows, shown)
+    verdicts = [claim(found.rows) for claim in study.claims if not (partial and claim.lacking(metrics))]
+    pairs, advice, more = _fronts(study, found.rows)
+    figure = study.figure([*found.rows, *found.beside], shown, fits)
+    paper.mark(figure, paper.reported(study.name))
+    pictures = _pictures(study.name, figure)
+    if pairs:
+        pictures["fronts.svg"] = _saved(fronts_figure(found.rows, pairs), "svg")
+    names = (*columns(found.rows), *metrics)
+    files = {
+        "results.csv": _csv([*found.rows, *found.beside], metrics).encode(),
+        "fits.json": json.dumps({name: fit.json() for name, fit in fits.items()}, indent=2).encode(),
+        "claims.json": json.dumps([verdict.json() for verdict in verdicts], indent=2).encode(),
+    } | pictures
     summary = {
-        "study": study.name, "question": study.question, "scale": parent.data.tags[SCALE], "cells_finished": len(rows),
-        "cells_planned": len(wanted), "fits": {name: fit.json() for name, fit in fits.items()},
-        "claims": [verdict.json() for verdict in verdicts], "problems": problems,
-        "results": [{name: row.get(name) for name in (*columns(rows), *metrics)} for row in rows],
+        "study": study.name, "question": study.question, "scale": found.tags[SCALE], "cells_finished": len(found.rows),
+        "cells_planned": found.planned, "columns": ["label", *(name for name in names if name != "variant" and name != "dit")],
+        "fits": {name: fit.json() for name, fit in fits.items()}, "comparisons": comparisons,
+        "claims": [verdict.json() for verdict in verdicts], "advice": advice, "problems": [*found.problems, *problems, *more],
+        "results": [_told(row, names) for row in found.rows], "others": [_told(row, names) for row in found.others],
+        "beside": [_told(row, names) for row in found.beside], "paper": paper.table(paper.reported(study.name)),
         "report": str(folder / "index.html"),
     }  # fmt: skip
-    _replace(folder / "index.html", _page(study, tracker, parent.data.tags, rows, metrics, summary, pictures["svg"]).encode())
+    keep(folder, files | {"index.html": page.written(study, found, metrics, summary, pictures).encode()})
     return summary
 
 
-def columns(rows: list[Row]) -> tuple[str, ...]:
-    """Those that any of the rows has; of sizes and frames, which every table would have, where they are not all the same."""
-    known = [name for name in COLUMNS if any(name in row for row in rows)]
-    return tuple(name for name in known if name not in ("size", "frames") or len({row.get(name) for row in rows}) > 1)
+def computed(study: Study[Any], folder: Path) -> dict[str, Any]:
+    """Likewise, of a study that trains nothing."""
+    assert study.computed is not None
+    rows, reported = study.computed(), paper.reported(study.name)
+    verdicts = [claim(rows) for claim in study.claims]
+    pictures = _pictures(study.name, study.figure(rows, (), {}))
+    names = list(rows[0])
+    summary = {
+        "study": study.name, "question": study.question, "scale": "", "cells_finished": len(rows), "cells_planned": len(rows),
+        "columns": names, "fits": {}, "comparisons": [], "claims": [verdict.json() for verdict in verdicts], "advice": [], "problems": [],
+        "results": rows, "others": [], "beside": [], "paper": paper.table(reported), "report": str(folder / "index.html"),
+    }  # fmt: skip
+    gathered = Gathered({}, rows, [], [], len(rows), [])
+    keep(folder, pictures | {"index.html": page.written(study, gathered, (), summary, pictures).encode()})
+    return summary
 
 
-def generated(row: Row) -> bool:
-    """Whether it is a generator's cell. It has other artifacts, and to ask MLflow for one that is not there takes its retries."""
-    return "dit" in row
+def _fitted(study: Study[Any], rows: list[Row], metrics: tuple[str, ...]) -> tuple[dict[str, Any], list[str], list[str]]:
+    """(fits, which kind of fit predicts best, what could not be fitted)"""
+    fits: dict[str, Any] = {}
+    comparisons, problems = list[str](), list[str]()
+    for metric in metrics if study.fit else ():
+        assert study.fit is not None
+        try:
+            fits[metric] = study.fit(rows, metric)
+            comparisons.append(compare(rows, metric).sentence)
+        except VitokError as error:
+            problems.append(str(error))
+    return fits, comparisons, problems
+
+
+def _fronts(study: Study[Any], rows: list[Row]) -> tuple[tuple[tuple[str, str], ...], list[str], list[str]]:
+    """(the pairs that there is something to say of, what it is, what there is not)"""
+    pairs, advice, problems = list[tuple[str, str]](), list[str](), list[str]()
+    for pair in study.fronts:
+        try:
+            advice += front.advice(rows, *pair)
+            pairs.append(pair)
+        except VitokError as error:
+            problems.append(str(error))
+    return tuple(pairs), advice, problems
+
+
+def _told(row: Row, names: tuple[str, ...]) -> Row:
+    return {"label": row["label"], **{name: row.get(name) for name in names}}
 
 
 def _csv(rows: list[Row], metrics: tuple[str, ...]) -> str:
     out = io.StringIO()
-    names = (*columns(rows), *metrics, "images", "rejected", "train_seconds", "cell", "run_id")
+    names = ("label", *columns(rows), *metrics, "images", "rejected", "train_seconds", "version", "commit", "cell", "run_id")
     writer = csv.DictWriter(out, names, extrasaction="ignore")
     writer.writeheader()
     writer.writerows(rows)
     return out.getvalue()
 
 
-def _page(
-    study: Study, tracker: Tracker, tags: dict[str, str], rows: list[Row], metrics: tuple[str, ...], summary: dict[str, Any], svg: bytes
-) -> str:
-    from jinja2 import Environment, PackageLoader
+def _pictures(name: str, figure: Any) -> dict[str, bytes]:
+    from matplotlib import rcParams
 
-    first = min(row["seed"] for row in rows)
-    pictures = [
-        (row, base64.b64encode(content).decode())
-        for row in rows
-        if row["seed"] == first and (content := tracker.artifact(row["run_id"], "samples.png" if generated(row) else "reconstructions.png"))
-    ]
-    environment = Environment(loader=PackageLoader("vitok.study"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    return environment.get_template("report.html").render(
-        study=study, tags=tags, corpus=tags[CORPUS], rows=rows, metrics=metrics, protocols=described(rows), columns=columns(rows),
-        summary=summary, svg=base64.b64encode(svg).decode(), pictures=pictures, rejected=max(row.get("rejected", 0) for row in rows),
-        generated=generated, whole=whole,
-    )  # fmt: skip
+    rcParams["svg.hashsalt"] = name  # the same cells give the same file, byte by byte
+    return {f"{name}.{kind}": _saved(figure, kind) for kind in ("png", "svg")}
 
 
-def _replace(path: Path, content: bytes) -> None:
+def _saved(figure: Any, kind: str) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind, dpi=160, metadata={"Date": None} if kind == "svg" else {"Software": None})
+    return buffer.getvalue()
+
+
+def keep(folder: Path, files: dict[str, bytes]) -> None:
     """A reader sees the old file or the new one."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    partial.replace(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        partial = folder / f"{name}.partial"
+        partial.write_bytes(content)
+        partial.replace(folder / name)

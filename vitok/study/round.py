@@ -48,7 +48,8 @@ class Round:
             return self._schedule(ready, children, sources, resources, networks, atonce)
 
     def cell_folder(self, digest: str) -> Path:
-        return self.folder / "cells" / digest
+        """One for all studies: whichever asks for the cell next finds it."""
+        return self.storage / "cells" / digest
 
     def _child(self, one: Ready) -> str:
         folder = self.cell_folder(one.cell.digest)

@@ -1,11 +1,13 @@
 """Cells -> finished runs: Ray Tune schedules, MLflow remembers. Running again is always a resume."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import vitok
+from vitok import accounting
 from vitok.config import Generation, Recipe, Resources, Training
 from vitok.data.corpora import Corpora
 from vitok.errors import UsageError, VitokError
@@ -32,6 +34,7 @@ class Sweep:
     changes: dict[str, str]
     storage: Path
     tracker: Tracker
+    any_version: bool = False  # whether cells count that another version of the code finished
 
     @property
     def folder(self) -> Path:
@@ -51,29 +54,28 @@ def tags(scale: str, corpora: Corpora, changes: dict[str, str]) -> dict[str, str
 
 
 def run(sweep: Sweep, offered: dict[str, float], say: Progress) -> None:
-    """Run every cell of the sweep that is not finished; of generators, the tokenizers that they need first. Needs a connected Ray.
+    """Run every cell of the sweep that is not finished; what cells start from first. Needs a connected Ray.
 
     Raises `VitokError` for a cell that failed, after the others have run.
     """
-    with place.alone(sweep.folder, "study"):
-        done = sweep.tracker.finished(cell.digest for cell in sweep.cells)
-        pending = [cell for cell in reversed(sweep.cells) if cell.digest not in done]  # the longest first: none runs alone at the end
-        enough(sweep.corpora, sweep.scale.resources)
+    with ExitStack() as held:
+        held.enter_context(place.alone(sweep.folder, "study"))
+        done = sweep.tracker.finished((cell.digest for cell in sweep.cells), sweep.any_version)
+        pending = [cell for cell in sweep.cells if cell.digest not in done]
+        _possible(sweep, pending, offered)
         parent = sweep.tracker.sweep(sweep.key, sweep.tags(), [cell.digest for cell in sweep.cells])
-        where = Round(
-            sweep.tracker,
-            sweep.storage,
-            sweep.folder,
-            parent,
-            sweep.tags(),
-            start_recorder(sweep.tracker, sweep.storage, sweep.study.name),
-            say,
-        )
-        if isinstance(sweep.scale.base, Generation):
-            errors = _generators(sweep, where, pending, offered, say)
-        else:
-            errors = _tokenizers(sweep, where, pending, sweep.scale.resources, offered, say)
-        finished = sweep.tracker.finished(cell.digest for cell in sweep.cells)
+        recorder = start_recorder(sweep.tracker, sweep.storage, sweep.study.name)
+        where = Round(sweep.tracker, sweep.storage, sweep.folder, parent, sweep.tags(), recorder, say)
+        errors: dict[str, dict[str, Any]] = {}
+        for level in missing(pending, sweep.corpora.fingerprint, sweep.tracker):
+            for cell in level:  # whichever study they belong to
+                held.enter_context(place.alone(where.cell_folder(cell.digest), "cell"))
+            level.reverse()  # the longest first: none runs alone at the end
+            if others := sum(cell.digest not in {one.digest for one in pending} for cell in level):
+                say.line(f"{others} tokenizer(s) that cells start from are not there yet: they are trained first")
+            errors |= _tokenizers(sweep, where, [cell for cell in level if isinstance(cell.recipe, Recipe)], errors, offered, say)
+            errors |= _generators(sweep, where, [cell for cell in level if isinstance(cell.recipe, Generation)], errors, offered, say)
+        finished = sweep.tracker.finished((cell.digest for cell in sweep.cells), sweep.any_version)
         sweep.tracker.close(parent, finished=len(finished) == len(sweep.cells))
         warn_rejected(frozenset(name for error in errors.values() for name in error.get("rejected", [])), say)
     failed = [
@@ -83,13 +85,42 @@ def run(sweep: Sweep, offered: dict[str, float], say: Progress) -> None:
         raise VitokError(f"{len(failed)} of {len(pending)} cells failed (run again to retry): " + "; ".join(failed))
 
 
+def _possible(sweep: Sweep, pending: Sequence[Cell], offered: dict[str, float]) -> None:
+    """Raises `VitokError` for what would only fail after hours: a cluster too small, a corpus too small or without labels."""
+    from vitok.study import generation
+
+    scale = sweep.scale
+    enough(sweep.corpora, scale.resources)
+    generation.check_labels(sweep.corpora, (cell.recipe for cell in pending))
+    for level in grid.levels(pending, sweep.corpora.fingerprint):
+        for recipe in {type(cell.recipe): cell.recipe for cell in level}.values():
+            concurrency(scale.of(recipe), recipe, offered)
+
+
+def missing(pending: Sequence[Cell], fingerprint: str, tracker: Tracker) -> list[list[Cell]]:
+    """Cells and what they start from that is not there yet, level by level, cheapest first."""
+    own, found = {cell.digest for cell in pending}, list[list[Cell]]()
+    wanted = own
+    for level in reversed(grid.levels(pending, fingerprint)):
+        there = tracker.weights(cell.digest for cell in level if cell.digest not in own)
+        level = [cell for cell in level if cell.digest in wanted and cell.digest not in there]
+        wanted = wanted | {parent.digest for cell in level if (parent := grid.parent_of(cell, fingerprint))}
+        found.append(sorted(level, key=lambda cell: accounting.training_flops(cell.recipe)))
+    return [level for level in reversed(found) if level]
+
+
 def _tokenizers(
-    sweep: Sweep, where: Round, pending: Sequence[Cell], resources: Resources, offered: dict[str, float], say: Progress
+    sweep: Sweep, where: Round, cells: Sequence[Cell], errors: dict[str, dict[str, Any]], offered: dict[str, float], say: Progress
 ) -> dict[str, dict[str, Any]]:
     """What came of each."""
     from vitok.data.stream import prepare
+    from vitok.study.start import read_tokenizer
 
-    recipes = {cell.digest: cell.recipe for cell in pending if isinstance(cell.recipe, Recipe)}
+    failed, begun = _with_parents(sweep, cells, errors)
+    recipes = {cell.digest: cell.recipe for cell, _ in begun if isinstance(cell.recipe, Recipe)}
+    if not recipes:
+        return failed
+    resources = sweep.scale.of(next(iter(recipes.values())))
     atonce = concurrency(resources, next(iter(recipes.values())), offered)
     measured, networks = looked_through(recipes.values(), resources, sweep.changes, say)
     training, held_out = sweep.corpora.counts
@@ -99,40 +130,50 @@ def _tokenizers(
         for identity, data, size, frames in {(_samples(r), r.data, r.tokenizer.size, r.tokenizer.frames) for r in recipes.values()}
     }
     warn_rejected(frozenset(str(rejection) for source in sources.values() for rejection in source.rejected), say)
-    ready = [Ready(cell, recipes[cell.digest], _samples(recipes[cell.digest])) for cell in pending]
-    return where.run(ready, sources, resources.model_copy(update={"metrics": measured}), networks, atonce)
+    ready: list[Ready] = []
+    for cell, weights in begun:
+        recipe = recipes[cell.digest]
+        if weights and recipe.stage1:
+            recipe = recipe.model_copy(update={"start": read_tokenizer(weights, recipe.stage1).weights})
+        ready.append(Ready(cell, recipe, _samples(recipe), weights))
+    return failed | where.run(ready, sources, resources.model_copy(update={"metrics": measured}), networks, atonce)
 
 
-def _generators(sweep: Sweep, where: Round, pending: Sequence[Cell], offered: dict[str, float], say: Progress) -> dict[str, dict[str, Any]]:
-    """Likewise. A generator whose tokenizer failed is not begun."""
+def _generators(
+    sweep: Sweep, where: Round, cells: Sequence[Cell], errors: dict[str, dict[str, Any]], offered: dict[str, float], say: Progress
+) -> dict[str, dict[str, Any]]:
+    """Likewise."""
+    failed, begun = _with_parents(sweep, cells, errors)
+    if not begun:
+        return failed
     from vitok.study import generation
 
-    scale, fingerprint = sweep.scale, sweep.corpora.fingerprint
-    generation.check_labels(sweep.corpora, (cell.recipe for cell in pending))
+    scale = sweep.scale
     atonce = concurrency(scale.resources, scale.base, offered)
-    needed = grid.tokenizers(pending, fingerprint)
-    there = sweep.tracker.weights(cell.digest for cell in needed)
-    missing = [cell for cell in reversed(needed) if cell.digest not in there]
-    errors: dict[str, dict[str, Any]] = {}
-    if missing:
-        assert scale.tokenizers is not None
-        say.line(f"{len(missing)} of {len(needed)} tokenizers are not there yet: they are trained first")
-        errors = _tokenizers(sweep, where, missing, scale.tokenizers, offered, say)
-        there |= sweep.tracker.weights(cell.digest for cell in missing)
     found = generation.measurable(scale.resources, sweep.changes, say)
     resources = scale.resources.model_copy(update={"metrics": tuple(metric.name for metric in found.metrics)})
-    begun: list[tuple[Cell, Generation, Path]] = []
-    for cell in pending:
-        assert isinstance(cell.recipe, Generation)
-        tokenizer = cell.recipe.tokenizer.digest(fingerprint)
-        if tokenizer in there:
-            begun.append((cell, cell.recipe, there[tokenizer]))
-        else:
-            errors[cell.digest] = {"error": f"its tokenizer failed: {errors.get(tokenizer, {}).get('error', 'its process died')}"}
-    ready = generation.ready([(recipe, weights) for _, recipe, weights in begun], sweep.corpora, sweep.storage, found, offered, say)
-    cells = [Ready(cell, one.recipe, one.source.set.folder, one.tokenizer) for (cell, _, _), one in zip(begun, ready, strict=True)]
+    asked = [(cell.recipe, weights) for cell, weights in begun if isinstance(cell.recipe, Generation) and weights]
+    ready = generation.ready(asked, sweep.corpora, sweep.storage, found, offered, say)
+    each = [Ready(cell, one.recipe, one.source.set.folder, one.tokenizer) for (cell, _), one in zip(begun, ready, strict=True)]
     sources = {one.source.set.folder: one.source for one in ready}
-    return errors | (where.run(cells, sources, resources, found.payloads, atonce) if cells else {})
+    return failed | where.run(each, sources, resources, found.payloads, atonce)
+
+
+def _with_parents(
+    sweep: Sweep, cells: Sequence[Cell], errors: dict[str, dict[str, Any]]
+) -> tuple[dict[str, dict[str, Any]], list[tuple[Cell, Path | None]]]:
+    """Each cell with the weights that it starts from; and those that cannot begin, since what they start from has failed."""
+    parents = {cell.digest: grid.parent_of(cell, sweep.corpora.fingerprint) for cell in cells}
+    there = sweep.tracker.weights(parent.digest for parent in parents.values() if parent)
+    failed: dict[str, dict[str, Any]] = {}
+    begun: list[tuple[Cell, Path | None]] = []
+    for cell in cells:
+        parent = parents[cell.digest]
+        if parent is None or parent.digest in there:
+            begun.append((cell, there[parent.digest] if parent else None))
+        else:
+            failed[cell.digest] = {"error": f"its tokenizer failed: {errors.get(parent.digest, {}).get('error', 'its process died')}"}
+    return failed, begun
 
 
 def start_recorder(tracker: Tracker, storage: Path, study: str) -> Any:

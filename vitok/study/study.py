@@ -1,28 +1,66 @@
 """A study: a question, a hypothesis, a grid of runs, a fit, a figure and the claims to be judged."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from vitok.config import Resources, Training
+from vitok.config import Recipe, Resources, Training
 from vitok.data.sample import PHOTOS
+from vitok.overrides import override
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from vitok.study.claims import Verdict
+    from vitok.study.claims import Claim
 
 Row = dict[str, Any]  # one finished cell: its description (see grid.describe) and its metrics
+Grid = dict[str, tuple[Any, ...]]  # dotted key of a recipe -> its values
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Cells that start from one recipe: all combinations of an axis' values."""
+
+    base: Training
+    grid: Grid
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Where a study's grid starts from and what one of its trials runs on."""
+    """Where a study's cells start from and what one of its trials runs on."""
 
-    base: Training
+    arms: tuple[Arm, ...]
     resources: Resources
-    grid: dict[str, tuple[Any, ...]]  # dotted key of a recipe -> its values; cells are all combinations
-    tokenizers: Resources | None = None  # of a study of generators: what the tokenizers run on that are not there yet
+    tokenizers: Resources | None = None  # of a study of generators: what tokenizers run on
+    parents: bool = False  # whether what its cells start from are cells of the study too
+    baselines: tuple[str, ...] = ()  # codecs and autoencoders (see vitok/baselines) that are measured beside its cells
+
+    @property
+    def base(self) -> Training:
+        return self.arms[0].base
+
+    def of(self, recipe: Training) -> Resources:
+        """What a run of this recipe has."""
+        return self.tokenizers if self.tokenizers and isinstance(recipe, Recipe) else self.resources
+
+    def set(self, changes: dict[str, Any]) -> "Scale":
+        """With dotted keys of every arm's recipe changed. Raises `UsageError`."""
+        return replace(self, arms=tuple(Arm(override(arm.base, changes), arm.grid) for arm in self.arms))
+
+    def with_parents(self) -> "Scale":
+        """What its cells start from (tokenizers, stage 1) are cells of the study too."""
+        return replace(self, parents=True)
+
+    def beside(self, *baselines: str) -> "Scale":
+        return replace(self, baselines=baselines)
+
+    def on(self, **resources: Any) -> "Scale":
+        """With other resources for each run. Raises `UsageError`."""
+        return replace(self, resources=override(self.resources, resources))
+
+    def join(self, *others: "Scale") -> "Scale":
+        """With the arms of others, which run on what this one does."""
+        return replace(self, arms=(*self.arms, *(arm for other in others for arm in other.arms)))
 
 
 class Fitted(Protocol):
@@ -41,10 +79,15 @@ class Study(Generic[AnyFit]):
     name: str
     question: str
     hypothesis: str
-    scales: dict[str, Scale]  # "laptop", "single-gpu", "paper"
     figure: "Callable[[list[Row], tuple[str, ...], dict[str, AnyFit]], Figure]"
+    source: str = ""  # the paper's figures and tables that it repeats
+    paper: str = ""  # the paper's answer
+    scales: dict[str, Scale] = field(default_factory=dict)  # "laptop", "single-gpu", "paper"; none: nothing is trained
+    measures: tuple[str, ...] = ()  # metrics that are fitted and shown, of those that were measured; none: all
     fit: Callable[[list[Row], str], AnyFit] | None = None  # raises VitokError where the cells are too few; None: nothing is fitted
-    claims: "tuple[Callable[[list[Row]], Verdict], ...]" = ()
+    claims: "tuple[Claim, ...]" = ()
+    fronts: tuple[tuple[str, str], ...] = ()  # (cost or metric, metric): which cell is worth taking
+    computed: Callable[[], list[Row]] | None = None  # rows that need no run
     corpus: str = PHOTOS  # without --corpus
 
     def main(self, doc: str | None = None) -> None:

@@ -9,7 +9,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import vitok
 from vitok.errors import VitokError
+from vitok.study.naming import named
+from vitok.study.nested import of_lengths
 from vitok.study.recorder import PROTOCOL
 from vitok.study.study import Row
 
@@ -30,6 +33,8 @@ logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # the maki
 CELL, SWEEP, SCALE, STUDY = "vitok.cell", "vitok.sweep", "vitok.scale", "vitok.study"
 CORPUS, CELLS = "vitok.corpus", "vitok.cells"
 TOKENIZER = "tokenizer.safetensors"  # what a tokenizer's run leaves there
+BESIDE, LACKING = "vitok.beside", "vitok.lacking"  # of a sweep: evaluations of its baselines; a line for each that could not be had
+MOST_PARAMS = 100  # that MLflow takes at once
 FOLDER = "vitok.folder"  # where a run's weights lie
 
 
@@ -76,6 +81,11 @@ class Tracker:
         found = self._search(f"tags.`{SWEEP}` = '{key}'")
         return found[0] if found else None
 
+    def tag_sweep(self, key: str, tags: dict[str, str]) -> None:
+        run = self.find_sweep(key)
+        assert run is not None
+        self.client.log_batch(run.info.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+
     def find_run(self, run_id: str) -> Run | None:
         """Any run, of whatever study."""
         try:
@@ -87,18 +97,24 @@ class Tracker:
     def address(self) -> str:
         return redact(self.uri)
 
-    def finished(self, cells: Iterable[str]) -> dict[str, Run]:
-        """Finished runs by cell, whichever sweep they were run for."""
+    def finished(self, cells: Iterable[str], any_version: bool = False) -> dict[str, Run]:
+        """Finished runs by cell, whichever study they were run for. By this version of the code, unless any will do: then by this one
+        where there are several."""
         wanted = set(cells)
-        runs = self._search(f"attributes.status = 'FINISHED' AND tags.`{CELL}` != ''")
-        return {run.data.tags[CELL]: run for run in runs if run.data.tags[CELL] in wanted}
+        runs = [run for run in self._cells("attributes.status = 'FINISHED' AND ") if run.data.tags[CELL] in wanted]
+        by_this = {run.data.tags[CELL]: run for run in runs if version(run) == vitok.__version__}
+        return ({run.data.tags[CELL]: run for run in runs} if any_version else {}) | by_this
 
     def weights(self, cells: Iterable[str]) -> dict[str, Path]:
-        """The tokenizers of finished cells whose weights still lie where they were left, of whatever study they are."""
-        experiments = [one.experiment_id for one in self.client.search_experiments()]
+        """The tokenizers of cells that this version of the code finished, whose weights still lie where they were left, of whatever study
+        they are."""
+        wanted, runs_of = set(cells), dict[str, list[Run]]()
+        for run in self._cells("attributes.status = 'FINISHED' AND ") if wanted else ():
+            if version(run) == vitok.__version__:
+                runs_of.setdefault(run.data.tags[CELL], []).append(run)
         found: dict[str, Path] = {}
-        for cell in cells:
-            runs = self.client.search_runs(experiments, f"tags.`{CELL}` = '{cell}' AND attributes.status = 'FINISHED'")
+        for cell in wanted:
+            runs = runs_of.get(cell, [])
             paths = [Path(run.data.tags[FOLDER]) / TOKENIZER for run in runs if FOLDER in run.data.tags]
             if there := [path for path in paths if path.is_file()]:
                 found[cell] = there[0]
@@ -108,26 +124,36 @@ class Tracker:
         """What each cell that was ever begun has come to: status, and its metrics or its error."""
         wanted, names = set(cells), {"FINISHED": "finished", "RUNNING": "begun", "FAILED": "failed", "SCHEDULED": "open"}
         found: dict[str, dict[str, Any]] = {}
-        for run in self._search(f"tags.`{CELL}` != ''"):
+        for run in self._cells():
             cell = run.data.tags[CELL]
             if cell in wanted and found.get(cell, {}).get("status") != "finished":
                 state: dict[str, Any] = {"status": names.get(run.info.status, run.info.status.lower()), "run_id": run.info.run_id}
+                state["study"] = run.data.tags.get(STUDY)
                 state |= {name.removeprefix("final/"): v for name, v in run.data.metrics.items() if name.startswith("final/")}
                 if state["status"] == "failed":
                     state["error"] = run.data.tags.get("vitok.error", "unknown")
                 found[cell] = state
         return found
 
+    def every_state(self) -> dict[str, str]:
+        """What each cell of all studies has come to: "finished" where any run of it is."""
+        return {cell: state["status"] for cell, state in self.states({run.data.tags[CELL] for run in self._cells()}).items()}
+
     def child(self, parent: str | None, cell: str, name: str, tags: dict[str, str], params: dict[str, Any]) -> str:
         """The run of a cell, under a sweep's or by itself: the unfinished one of an earlier attempt, or a new one. Its id."""
-        found = self._search(f"tags.`{CELL}` = '{cell}' AND attributes.status != 'FINISHED'")
+        found = [
+            run for run in self._cells("attributes.status != 'FINISHED' AND ", cell)
+            if version(run) == vitok.__version__ and run.data.tags.get(FOLDER) == tags.get(FOLDER)
+        ]  # fmt: skip
         if found:
             run_id = found[0].info.run_id
             self.client.update_run(run_id, status="SCHEDULED")  # until its trial logs
             return run_id
-        tags = {CELL: cell, **({"mlflow.parentRunId": parent} if parent else {}), **tags}
+        tags = {CELL: cell, "vitok.version": vitok.__version__, **({"mlflow.parentRunId": parent} if parent else {}), **tags}
         run_id = self.client.create_run(self.experiment, tags=tags, run_name=name).info.run_id
-        self.client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
+        each = [Param(key, str(value)) for key, value in params.items()]
+        for first in range(0, len(each), MOST_PARAMS):
+            self.client.log_batch(run_id, params=each[first : first + MOST_PARAMS])
         self.client.update_run(run_id, status="SCHEDULED")
         return run_id
 
@@ -180,16 +206,8 @@ class Tracker:
         self.client.set_terminated(run_id, RunStatus.to_string(RunStatus.FINISHED if finished else RunStatus.KILLED))
 
     def rows(self, runs: Iterable[Run]) -> list[Row]:
-        """Params and final metrics of cells as the report's table, numbers as numbers."""
-        rows: list[Row] = []
-        for run in runs:
-            row: Row = {"cell": run.data.tags[CELL], "run_id": run.info.run_id}
-            row |= {key: _number(value) for key, value in run.data.params.items()}
-            row |= {key: row.get(f"tokenizer.tokenizer.{key}", row.get(f"tokenizer.{key}")) for key in ("size", "frames")}
-            row["protocols"] = {k.removeprefix(PROTOCOL): v for k, v in run.data.tags.items() if k.startswith(PROTOCOL)}
-            row |= {key.removeprefix("final/"): value for key, value in run.data.metrics.items() if key.startswith("final/")}
-            rows.append(row)
-        return rows
+        """Params and final metrics of cells, or of evaluations, as the report's table, numbers as numbers."""
+        return named([row for run in runs for row in of_lengths(_row(run))])
 
     def artifact(self, run_id: str, name: str) -> bytes | None:
         with tempfile.TemporaryDirectory() as folder:
@@ -198,20 +216,43 @@ class Tracker:
             except (MlflowException, OSError):
                 return None
 
-    def _search(self, query: str) -> list[Run]:
+    def _cells(self, also: str = "", cell: str = "") -> list[Run]:
+        """Runs of cells, of all studies."""
+        return self._search(f"{also}tags.`{CELL}` " + (f"= '{cell}'" if cell else "!= ''"), everywhere=True)
+
+    def _search(self, query: str, everywhere: bool = False) -> list[Run]:
         found: list[Run] = []
         token: str | None = None
+        where = [one.experiment_id for one in self.client.search_experiments()] if everywhere else [self.experiment]
         while True:
-            page = self.client.search_runs([self.experiment], query, max_results=1000, order_by=["start_time ASC"], page_token=token)
+            page = self.client.search_runs(where, query, max_results=1000, order_by=["start_time ASC"], page_token=token)
             found += page
             token = page.token
             if not token:
                 return found
 
 
+def version(run: Run) -> str:
+    """Of the code that a run is of."""
+    return run.data.tags.get("vitok.version", "")
+
+
 def redact(uri: str) -> str:
     """A text without the passwords that addresses in it may carry."""
     return re.sub(r"://[^/@\s]*@", "://***@", uri)
+
+
+def _row(run: Run) -> Row:
+    row: Row = {
+        "cell": run.data.tags[CELL],
+        "run_id": run.info.run_id,
+        "version": version(run),
+        "commit": run.data.tags.get("vitok.commit"),
+    }
+    row |= {key: _number(value) for key, value in run.data.params.items()}
+    row |= {key: row.get(f"tokenizer.tokenizer.{key}", row.get(f"tokenizer.{key}")) for key in ("size", "frames")}
+    row["protocols"] = {k.removeprefix(PROTOCOL): v for k, v in run.data.tags.items() if k.startswith(PROTOCOL)}
+    return row | {key.removeprefix("final/"): value for key, value in run.data.metrics.items() if key.startswith("final/")}
 
 
 def _number(text: str) -> Any:

@@ -46,7 +46,7 @@ def finish(outcome: "Outcome", recipe: Training, folder: Path, recorder: Any, ru
         **evaluation.metrics, "images": float(evaluation.images), "outside": evaluation.outside, "rejected": float(len(outcome.rejected)),
         **{f"{name}_seconds": value for name, value in outcome.seconds.items()}, "steps_this_attempt": float(outcome.steps),
         "trial_seconds": time.perf_counter() - began,
-    }  # fmt: skip
+    } | ({} if outcome.device_hours is None else {"device_hours": outcome.device_hours})  # fmt: skip
     artifacts = _pictures(outcome, recipe)
     for name, content in artifacts.items():
         (folder / name).write_bytes(content)  # for who looks there

@@ -34,6 +34,7 @@ class Outcome:
     evaluation: Evaluation
     rejected: frozenset[Rejection]
     steps: int  # done by this call
+    device_hours: float | None  # of all steps, at the speed of this call's; None: it had none to do
     seconds: dict[str, float]  # "start" (imports, model, engine), "train", "evaluate"
 
 
@@ -87,7 +88,8 @@ def work(job: Job, place: Place, group: bool = False) -> Outcome:
     if place.rank == 0:
         _export(folder, task, state, recipe)
     seconds = {"start": ready - began, "train": trained.seconds, "evaluate": time.perf_counter() - done}
-    return Outcome(evaluation, trained.rejected | evaluation.rejected, trained.steps, seconds)
+    hours = trained.seconds * recipe.steps / trained.steps * place.world / 3600 if trained.steps else None
+    return Outcome(evaluation, trained.rejected | evaluation.rejected, trained.steps, hours, seconds)
 
 
 def _trained(make: Callable[[Saved | None], Kind], run: Run, checkpoints: Checkpoints) -> tuple[Kind, Trained]:

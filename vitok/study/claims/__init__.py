@@ -2,6 +2,7 @@
 
 from vitok.study.claims.claim import Claim, Verdict
 from vitok.study.claims.differences import better, no_better
+from vitok.study.claims.printed import as_printed
 from vitok.study.claims.ranks import ranked_first
 from vitok.study.claims.ratios import needs_floats
 from vitok.study.claims.scaling import scaling_does_not_help, scaling_helps
@@ -12,6 +13,7 @@ from vitok.study.claims.trends import correlates, grows_with_floats
 __all__ = [
     "Claim",
     "Verdict",
+    "as_printed",
     "better",
     "correlates",
     "grows_with_floats",

@@ -41,7 +41,7 @@ def ranked_first(metrics: Metrics, best: Selection, *, source: str, among: Selec
         gain, row = float(gains[next_best]), found.rows[others[next_best]]
         firsts = float(np.mean((found.draws() @ toward.T > 0).all(axis=1)))
         evidence = sentences(
-            f"over {row.get('label', row['cell'])}, the best of {len(others)} other settings, {first} gains "
+            f"over {row.get('setting', row['cell'])}, the best of {len(others)} other settings, {first} gains "
             f"{amount(gain, metric, signed=True)} {within(settled.interval, found.over)}",
             f"it is first in {firsts:.1%} of draws", *found.notes, settled.reason,
         )  # fmt: skip

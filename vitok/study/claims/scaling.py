@@ -21,21 +21,24 @@ def scaling_helps(
     def words(metric: str) -> str:
         return f"a larger {worded(along)} improves {metric} by {amount(at_least, metric)} at least{equal(matched_on)}"
 
-    return Claim(words, source, (preferred(metrics),), at_least, _judge(along, matched_on, reaches(at_least), "at least", at_least))
+    return Claim(words, source, (preferred(metrics),), at_least, _judge(along, matched_on, reaches, "at least", at_least))
 
 
 def scaling_does_not_help(
-    metrics: Metrics, *, at_most: float, source: str, along: str = "encoder_params_m", matched_on: tuple[str, ...] = ("decoder_params_m",)
-) -> Claim:
-    """That gain is at most `at_most`; see `scaling_helps`."""
+    metrics: Metrics, *, at_most: float = 0.0, share: float = 0.0, source: str, along: str = "encoder_params_m",
+    matched_on: tuple[str, ...] = ("decoder_params_m",),
+) -> Claim:  # fmt: skip
+    """That gain is at most `at_most`, or that `share` of the metric's mean over all settings (where scales of a study have metrics of
+    different units); see `scaling_helps`."""
 
     def words(metric: str) -> str:
-        return f"a larger {worded(along)} improves {metric} by no more than {amount(at_most, metric)}{equal(matched_on)}"
+        most = f"{share:.0%} of itself" if share else amount(at_most, metric)
+        return f"a larger {worded(along)} improves {metric} by no more than {most}{equal(matched_on)}"
 
-    return Claim(words, source, (preferred(metrics),), at_most, _judge(along, matched_on, stays_within(at_most), "at most", at_most))
+    return Claim(words, source, (preferred(metrics),), share or at_most, _judge(along, matched_on, stays_within, "at most", at_most, share))
 
 
-def _judge(along: str, matched_on: tuple[str, ...], decide: Decide, asks: str, bound: float) -> Callable[..., Judgement]:
+def _judge(along: str, matched_on: tuple[str, ...], decide: Callable[[float], Decide], asks: str, bound: float, share: float = 0.0):
     def judge(rows: list[Row], metric: str) -> Judgement:
         found = means(rows, metric)
         groups, x = _groups(found, along, matched_on)
@@ -43,8 +46,9 @@ def _judge(along: str, matched_on: tuple[str, ...], decide: Decide, asks: str, b
         bounds = interval(found.draws() @ toward)
         slope = f"{amount(float(found.values @ toward), metric, signed=True)} for each doubling of {worded(along)}"
         slope += f" ({bounds[0]:+.2g} to {bounds[1]:+.2g})"
-        asked = f"a gain of {asks} {amount(bound, metric)} is asked"
-        return of_gain(found, _ends(groups, x), decide, asked, (f"the largest {worded(along)}", "the smallest"), slope)
+        wanted = bound + share * float(found.values.mean())
+        asked = f"a gain of {asks} {amount(wanted, metric)} is asked"
+        return of_gain(found, _ends(groups, x), decide(wanted), asked, (f"the largest {worded(along)}", "the smallest"), slope)
 
     return judge
 

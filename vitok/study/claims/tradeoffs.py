@@ -71,5 +71,5 @@ def _extremes(first: Means, second: Means) -> str:
     said = []
     for end, best in zip(ends, (first.metric, second.metric), strict=True):
         values = " and ".join(f"{one.metric} {amount(float(one.values[end]), one.metric)}" for one in (first, second))
-        said.append(f"best in {best} is {first.rows[end].get('label', first.rows[end]['cell'])} ({values})")
+        said.append(f"best in {best} is {first.rows[end].get('setting', first.rows[end]['cell'])} ({values})")
     return ", ".join(said)

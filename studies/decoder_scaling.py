@@ -1,0 +1,37 @@
+"""Does a larger decoder help? (Section 3.3, Figures 6 and 8.)
+
+The paper: reconstruction, yes (rFID 1.6 to 1.3 from Base to Large; twice the E with Base gives 0.8); generation, no (Finding 3). The cells
+are those of encoder_scaling, looked at the other way: decoders are compared at equal encoders.
+
+    python studies/decoder_scaling.py                    laptop: as encoder_scaling, and nothing after it
+    python studies/decoder_scaling.py --scale paper      S-S to L-L with a DiT-L each, on 8 H100s (see `plan`)
+"""
+
+from vitok.study import Study, claims, panels, scales
+
+PAIR, C = "tokenizer.tokenizer.variant", "tokenizer.tokenizer.channels"
+
+study = Study(
+    name="decoder_scaling",
+    source="Figures 6 and 8",
+    question="Does a larger decoder help?",
+    hypothesis="At an equal encoder a larger decoder improves reconstruction, and not generation.",
+    paper="Scaling the decoder improves reconstruction, less than twice the E does, and has little effect on generation (Finding 3).",
+    scales={
+        "laptop": scales.laptop_generation({PAIR: ("N-N/4", "T-N/4", "N-T/4", "T-T/4", "N-M/4", "T-M/4", "M-M/4"), C: (4,)}).with_parents(),
+        "paper": scales.paper_generation({PAIR: ("S-S/16", "B-S/16", "S-B/16", "B-B/16", "S-L/16", "B-L/16", "L-L/16")}).with_parents(),
+    },
+    measures=("rPSNR", "LPIPS", "rFID", "rFD-EffLite0", "gFID", "gFD-EffLite0"),
+    figure=panels.over("decoder_params_m", "parameters of the decoder (M)", by=panels.encoder, joined=True),
+    claims=(
+        claims.scaling_helps("rPSNR", at_least=0.25, source="Finding 3, Figure 6"),
+        claims.scaling_helps("rSSIM", at_least=0.01, source="Finding 3, Figure 6"),
+        claims.scaling_does_not_help(
+            ("gFID", "gFD-EffLite0"), share=0.05, source="Finding 3, Figure 8", along="decoder_params_m", matched_on=("encoder_params_m",)
+        ),
+    ),
+    fronts=(("gmacs", "rPSNR"),),
+)
+
+if __name__ == "__main__":
+    study.main(__doc__)

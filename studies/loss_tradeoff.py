@@ -1,0 +1,53 @@
+"""What do losses trade? (Section 3.4, Figure 9.)
+
+The paper: fidelity against quality. Without LPIPS rSSIM and rPSNR are best and rFID worst; more of it turns that round; a GAN goes
+furthest, to rFID 0.50 (Finding 4). L2 or L1 by three weights of LPIPS, and stage 2 from the first recipe.
+
+    python studies/loss_tradeoff.py                    laptop: 7 cells, about 6 minutes on two cores
+    python studies/loss_tradeoff.py --scale paper      S-B/16, 7 cells on 8 H100s each (see `plan`)
+"""
+
+from vitok.study import Study, claims, panels, scales
+
+NORM, LPIPS = "loss.reconstruction", "loss.lpips"
+
+study = Study(
+    name="loss_tradeoff",
+    source="Figure 9",
+    question="What do losses trade?",
+    hypothesis="What improves visual quality (rFID, LPIPS) costs fidelity (rPSNR, rSSIM).",
+    paper="There is a trade-off between rFID and rSSIM/rPSNR, set by the weights of Equation 1 (Finding 4).",
+    scales={
+        "laptop": scales.laptop({NORM: ("l2", "l1"), LPIPS: (0.0, 0.05, 0.1)}).join(scales.second(scales.laptop(), "laptop")),
+        "single-gpu": scales.single_gpu({NORM: ("l2", "l1"), LPIPS: (0.0, 0.5, 1.0)}).join(
+            scales.second(scales.single_gpu(), "single-gpu")
+        ),
+        "paper": scales.paper({NORM: ("l2", "l1"), LPIPS: (0.0, 0.5, 1.0)}).join(scales.second(scales.paper(), "paper")),
+    },
+    figure=panels.against(("rPSNR", "LPIPS"), ("rPSNR", "rFID"), ("rPSNR", "rFD-EffLite0")),
+    claims=(
+        claims.trades_off(("rFID", "rFD-EffLite0"), "rPSNR", source="Finding 4, Figure 9"),
+        claims.trades_off("LPIPS", "rPSNR", source="Finding 4, Figure 9"),
+        claims.better(
+            "rPSNR",
+            {LPIPS: 0, "stage": 1},
+            {LPIPS: (0.1, 1.0), "stage": 1},
+            matched_on=(NORM,),
+            source="Section 3.4",
+            name_of="no LPIPS",
+            name_than="much LPIPS",
+        ),
+        claims.better(
+            ("rFID", "rFD-EffLite0"),
+            {"stage": 2},
+            {"stage": 1, NORM: "l2", LPIPS: (0.1, 1.0)},
+            source="Section 3.4",
+            name_of="a GAN",
+            name_than="its stage 1",
+        ),
+    ),
+    fronts=(("rPSNR", "LPIPS"), ("rPSNR", "rFD-EffLite0")),
+)
+
+if __name__ == "__main__":
+    study.main(__doc__)

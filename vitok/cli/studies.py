@@ -1,0 +1,161 @@
+"""`vitok studies`: the catalogue, what of it is done, runs of it, a study of one's own."""
+
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from vitok.errors import UsageError, VitokError
+from vitok.study.asked import Options, Readable
+
+Folder = Annotated[Path | None, tyro.conf.arg(metavar="PATH")]
+
+
+def show(options: tyro.conf.OmitArgPrefixes[Readable], folder: Folder = None) -> None:
+    """The catalogue: every study with its cells at a scale, how many no study before it has, how many are finished, and its hours.
+
+    Args:
+        options: As studies take them.
+        folder: Where studies are. Default: ./studies, or the one beside this package.
+    """
+    rows, total = _rows(options, folder)
+    if options.json:
+        print(json.dumps({"studies": rows, **total}, indent=2))
+        return
+    from vitok.study.plan import duration
+    from vitok.study.tables import show
+
+    table = [row | {"time": duration(row["hours"]) if row["hours"] else ""} for row in rows]
+    show(f"Studies at scale {total['scale']}", ("name", "source", "cells", "new", "finished", "time", "question"), table)
+    print(
+        f"{total['uses']} uses of {total['distinct']} distinct cells (what cells start from included), {total['finished']} of them "
+        f"finished: about {duration(total['hours'])} of trials in all"
+    )
+
+
+def status(options: tyro.conf.OmitArgPrefixes[Readable], folder: Folder = None) -> None:
+    """What is done of each study: cells by state, verdicts of its last report.
+
+    Args:
+        options: As studies take them.
+        folder: Where studies are. Default: ./studies, or the one beside this package.
+    """
+    from vitok.study import place
+    from vitok.study.tables import show
+
+    storage, rows = place.storage(options.storage), list[dict[str, Any]]()
+    states = _states(storage)
+    for entry, asked in _asked(options, folder):
+        count = Counter(states.get(cell.digest, "open") for cell in asked.cells) if asked else {}
+        claims = storage / entry.name / "report" / "claims.json"
+        verdicts = Counter(claim["verdict"] for claim in json.loads(claims.read_text())) if claims.is_file() else {}
+        told = ", ".join(f"{number} {verdict}" for verdict, number in verdicts.items())
+        rows.append({"name": entry.name, **count, "claims of the last report": told or None})
+    columns = ("name", "finished", "begun", "failed", "open", "claims of the last report")
+    print(json.dumps(rows, indent=2)) if options.json else show("Studies", columns, rows)
+
+
+def run(
+    options: tyro.conf.OmitArgPrefixes[Options], names: tyro.conf.Positional[tuple[str, ...]] = (), all: bool = False,  # noqa: A002
+    folder: Folder = None,
+) -> None:  # fmt: skip
+    """Run studies one after the other, each distinct cell once; the same command continues.
+
+    vitok studies run findings --scale laptop
+    vitok studies run e_sweep generation_e_sweep --seeds 0 1 2
+    vitok studies run --all
+
+    Args:
+        options: As studies take them.
+        names: Of studies.
+        all: Every study of the folder.
+        folder: Where studies are. Default: ./studies, or the one beside this package.
+    """
+    from vitok.study import app, catalogue, collection
+    from vitok.study.progress import Progress
+
+    entries = catalogue.load(catalogue.folder(folder))
+    if all == bool(names):
+        raise UsageError(f"name studies, or give --all; there are {', '.join(entry.name for entry in entries)}")
+    chosen = entries if all else catalogue.named(entries, names)
+    say, failed = Progress(), list[str]()
+    for entry in chosen:
+        try:
+            if isinstance(entry.holds, collection.Collection):
+                collection.show(entry.holds.run(options, say))
+            else:
+                app.show_report(app.run(entry.holds, _with_a_scale(entry.holds, options), say))
+        except VitokError as error:
+            if len(chosen) == 1:
+                raise
+            failed.append(entry.name)
+            say.line(f"error: {entry.name}: {error}")
+    if failed:
+        raise VitokError(f"{len(failed)} of {len(chosen)} studies did not come to an end (run again to go on): {', '.join(failed)}")
+
+
+def new(name: tyro.conf.Positional[str], folder: Folder = None) -> None:
+    """Write a commented study of your own, ready to run: studies/NAME.py.
+
+    Args:
+        name: Small letters, digits and underscores.
+        folder: Where to. Default: ./studies, or the one beside this package.
+    """
+    from vitok.study import catalogue
+    from vitok.study.template import written
+
+    print(written(name, catalogue.folder(folder)))
+
+
+def _asked(options: Options, folder: Path | None) -> list[tuple[Any, Any]]:
+    """Studies of the folder with what is asked of each; None of one that trains nothing."""
+    from vitok.study import catalogue
+    from vitok.study.asked import ask
+    from vitok.study.study import Study
+
+    entries = catalogue.load(catalogue.folder(folder))
+    return [
+        (entry, ask(entry.holds, _with_a_scale(entry.holds, options)) if entry.holds.scales else None)
+        for entry in entries
+        if isinstance(entry.holds, Study)
+    ]
+
+
+def _with_a_scale(study: Any, options: Options) -> Options:
+    """A scale that a study does not have is its next smaller one: the laptop's, which all have."""
+    return replace(options, scale="laptop") if options.scale and study.scales and options.scale not in study.scales else options
+
+
+def _rows(options: Readable, folder: Path | None) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    from vitok.study import place
+    from vitok.study.plan import plan
+
+    states, seen, uses = _states(place.storage(options.storage)), dict[str, float](), 0
+    rows: list[dict[str, Any]] = []
+    for entry, asked in _asked(options, folder):
+        row = {"name": entry.name, "source": entry.holds.source, "question": entry.holds.question}
+        row |= {"cells": 0, "new": 0, "finished": 0, "hours": 0.0}
+        if asked:
+            planned = plan(asked.planned, asked.scale, asked.choice.scale, asked.choice.reason, asked.corpora.uri)
+            hours = {one["cell"]: one["hours"] for one in planned.rows}
+            fresh = {cell: cost for cell, cost in hours.items() if cell not in seen}
+            row |= {"cells": len(hours), "new": len(fresh), "hours": sum(fresh.values())}
+            row["finished"] = sum(states.get(cell) == "finished" for cell in hours)
+            seen, uses = seen | hours, uses + len(hours)
+        rows.append(row)
+    finished = sum(states.get(cell) == "finished" for cell in seen)
+    return rows, {
+        "scale": options.scale or "of this machine", "uses": uses, "distinct": len(seen), "finished": finished, "hours": sum(seen.values()),
+    }  # fmt: skip
+
+
+def _states(storage: Path) -> dict[str, str]:
+    """By cell, of all studies; nothing where nothing was ever run."""
+    from vitok.study import tracking
+
+    if tracking.address(storage) == f"sqlite:///{storage / 'mlflow.db'}" and not (storage / "mlflow.db").is_file():
+        return {}
+    return tracking.Tracker(tracking.address(storage), storage, "train").every_state()

@@ -1,0 +1,101 @@
+"""What a command asks of a study, checked: a scale with its changes, a corpus, cells."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from vitok.config import Generation, Recipe
+from vitok.errors import UsageError
+from vitok.metrics.names import METRICS
+from vitok.study import grid, place
+from vitok.study.study import Scale, Study
+
+
+@dataclass(frozen=True)
+class Options:
+    scale: str | None = None
+    """laptop, single-gpu or paper. Without it: what the connected cluster or this machine can carry."""
+    corpus: str | None = None
+    """sample-photos and sample-motion (embedded), a folder, a store's address. Default: the study's, an embedded one."""
+    storage: Path | None = None
+    """Where everything is kept. Default: VITOK_STORAGE, or ./runs."""
+    seeds: tuple[int, ...] = (0,)
+    """One run of every cell for each of these seeds."""
+    changes: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(name="set", metavar="KEY=VALUE")] = ()
+    """Change a number of the recipe (steps=100, loss.kl=1e-4), of the resources (resources.workers=2) or an axis of the
+    grid (grid.tokenizer.channels=4,16). May be given several times."""
+    any_version: bool = False
+    """Take cells that another version of vitok finished as if this one had. Without it they are shown, and not mixed with others."""
+
+
+@dataclass(frozen=True)
+class Readable(Options):
+    json: bool = field(default=False)
+    """Print JSON for programs."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    study: Study[Any]
+    scale: Scale
+    choice: place.Choice
+    corpora: Any
+    cells: list[grid.Cell]
+    key: str
+    changes: dict[str, str]
+
+    @property
+    def planned(self) -> list[grid.Cell]:
+        """With what its cells start from."""
+        return [cell for level in grid.levels(self.cells, self.corpora.fingerprint) for cell in level]
+
+    def taking(self, wanted: Callable[[grid.Cell], bool], mark: str) -> "Asked":
+        """A part of its cells and of what they start from, as a sweep of its own, which `mark` tells from others. Raises `UsageError`."""
+        kept = [cell for cell in self.planned if wanted(cell) and (cell in self.cells or isinstance(cell.recipe, Recipe))]
+        if not kept:
+            raise UsageError(f"{self.study.name}: no cell is left of {len(self.cells)} where {mark}")
+        return replace(self, cells=grid.told_apart(kept), key=f"{self.key} {mark}")
+
+
+def ask(study: Study[Any], options: Options, offered: dict[str, float] | None = None) -> Asked:
+    """Raises `UsageError`."""
+    changes = parsed(options.changes)
+    if not options.seeds or len(set(options.seeds)) < len(options.seeds):
+        raise UsageError(f"--seeds {' '.join(map(str, options.seeds))}: give one or more different seeds")
+    choice = place.choose(study.scales, options.scale, offered)
+    scale = grid.apply(study.scales[choice.scale], changes)
+    check(study, scale)
+    from vitok.data.corpora import open_corpora
+    from vitok.study.identity import key
+
+    corpora = open_corpora(options.corpus or study.corpus)
+    cells = grid.cells(scale, options.seeds, corpora.fingerprint, grid.classes(corpora))
+    return Asked(study, scale, choice, corpora, cells, key(study.name, choice.scale, corpora.uri, changes), changes)
+
+
+def check(study: Study[Any], scale: Scale) -> None:
+    """Raises `UsageError` for a study that could not be judged when all has been run."""
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", study.name):
+        raise UsageError(f"a study's name is one of a file: small letters, digits and underscores, not {study.name!r}")
+    if unknown := [name for name in study.measures if name not in METRICS]:
+        raise UsageError(f"{study.name} measures {', '.join(unknown)}; there are {', '.join(METRICS)}")
+    measured = set(scale.resources.metrics)
+    if scale.tokenizers and (scale.parents or not isinstance(scale.base, Generation)):
+        measured |= set(scale.tokenizers.metrics)
+    if lacking := [text for claim in study.claims if (text := claim.lacking(measured))]:
+        raise UsageError(f"{study.name}: " + "; ".join(lacking))
+
+
+def parsed(texts: tuple[str, ...]) -> dict[str, str]:
+    """KEY=VALUE, each of `--set`. Raises `UsageError`."""
+    changes: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"--set {text!r}: it takes KEY=VALUE, as in --set steps=100")
+        changes[name] = value
+    return changes

@@ -1,0 +1,61 @@
+"""The studies of a folder: one file each, found by its name."""
+
+import importlib.util
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import vitok
+from vitok.errors import UsageError
+from vitok.study.collection import Collection
+from vitok.study.study import Study
+
+
+@dataclass(frozen=True)
+class Entry:
+    name: str
+    path: Path
+    holds: Study[Any] | Collection
+    doc: str
+
+
+def folder(asked: Path | None) -> Path:
+    """Where studies are: the one asked for, ./studies, or the one beside this package. Raises `UsageError`."""
+    places = [asked] if asked else [Path("studies"), Path(vitok.__file__).parent.parent / "studies"]
+    found = next((place for place in places if place.is_dir()), None)
+    if found is None:
+        raise UsageError(f"there is no folder {' or '.join(map(str, places))}: give one with --folder, or go to the one that holds it")
+    return found.absolute()
+
+
+def load(place: Path) -> list[Entry]:
+    """All studies of a folder, by name. Raises `UsageError` for a file that cannot be read, or holds another name."""
+    return [_entry(path) for path in sorted(place.glob("*.py")) if not path.name.startswith("_")]
+
+
+def named(entries: list[Entry], names: tuple[str, ...]) -> list[Entry]:
+    """Raises `UsageError` for a name that there is not."""
+    known = {entry.name: entry for entry in entries}
+    if unknown := [name for name in names if name not in known]:
+        raise UsageError(f"unknown study {unknown[0]!r}; there are {', '.join(known)}")
+    return [known[name] for name in dict.fromkeys(names)]
+
+
+def _entry(path: Path) -> Entry:
+    for parent in (str(path.parent.parent), str(path.parent)):  # a study may name another: from studies.e_sweep import study
+        if parent not in sys.path:
+            sys.path.append(parent)
+    spec = importlib.util.spec_from_file_location(f"studies.{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever a file of the user's raises
+        raise UsageError(f"{path} cannot be read: {type(error).__name__}: {error}") from None
+    holds = getattr(module, "study", None)
+    if not isinstance(holds, Study | Collection):
+        raise UsageError(f"{path} holds no study: it must set `study = Study(...)`")
+    if holds.name != path.stem:
+        raise UsageError(f"{path} holds the study {holds.name!r}: call the file {holds.name}.py, or the study {path.stem!r}")
+    return Entry(holds.name, path, holds, module.__doc__ or "")
