@@ -117,3 +117,23 @@ def test_cells_without_a_number_are_left_out_and_told() -> None:
     rows[0]["rPSNR"] = float("nan")
     assert "rPSNR is no finite number in 1 of 6 cells" in BETTER(rows).evidence
     assert exceeds(0)((0.0, 0.0)) == "not supported", "equal is not better"
+
+
+def test_views_of_one_image_count_as_one() -> None:
+    """Crops of four photographs, alike within each: as sure as four images make it, not as their 128 crops would."""
+    rng = np.random.default_rng(0)
+    gains = np.repeat(rng.standard_normal(4), 32) + 1.0
+    base = rng.standard_normal(128)
+    rows = [
+        {"cell": name, "setting": name, "x": x, "rPSNR": float(values.mean()), "per_image": {"rPSNR": values.tolist(), "sample": shown}}
+        for shown in [np.repeat(np.arange(4), 32).tolist()]
+        for name, x, values in (("a", 1, base + gains), ("b", 2, base))
+    ]
+    judged = better("rPSNR", {"x": 1}, {"x": 2}, source="")(rows)
+    assert "4 held-out images" in judged.evidence
+    alone = stats.ttest_1samp(gains[::32], 0).confidence_interval(0.95)  # pyright: ignore[reportAttributeAccessIssue]
+    assert judged.interval == pytest.approx((alone.low, alone.high), rel=0.35), "a bootstrap of four, widened to t with 3 degrees"
+    for row in rows:
+        row["per_image"].pop("sample")
+    narrow = better("rPSNR", {"x": 1}, {"x": 2}, source="")(rows)
+    assert np.ptp(narrow.interval) < np.ptp(judged.interval) / 3

@@ -21,6 +21,7 @@ from vitok.metrics.names import catalogued
 from vitok.metrics.subjects import Trained
 from vitok.overrides import override
 from vitok.study import evaluation
+from vitok.study.grid import describe
 from vitok.study.panel import sentence
 from vitok.study.protocols import comparable
 from vitok.study.recorder import PROTOCOL
@@ -30,6 +31,7 @@ from vitok.train import launch
 pytestmark = pytest.mark.usefixtures("cluster")
 
 NAMES = ("rPSNR", "rFD-EffLite0")
+OF_PSNR = ("rPSNR:2", "rPSNR:4", "rPSNR")
 WANTED = ["rPSNR", "rPSNR:2", "rPSNR:4", "rFD-EffLite0", "rFD-EffLite0:2", "rFD-EffLite0:4"]
 
 
@@ -71,12 +73,14 @@ def test_a_run_measures_every_length(trained: tuple[Path, launch.Outcome, Curve]
     assert found.protocols["rFD-EffLite0:4"].settings == found.protocols["rFD-EffLite0"].settings + "; the first 4 of 6 tokens"
     assert {one.metric for one in found.protocols.values()} == set(NAMES)
     assert {f"validation/{name}" for name in WANTED} < set(curve.points[4]) and "rPSNR:2 " in sentence(curve.points[4])
-    run_id = tracker.child(None, "cell", "cell", {STUDY: "train"}, {})
+    run_id = tracker.child(None, "cell", "cell", {STUDY: "train"}, describe(recipe()))
     tracker.log(run_id, curve.points[4], 4)
     tracker.finish(run_id, found.metrics, 8, {}, {f"{PROTOCOL}{name}": one.json() for name, one in found.protocols.items()})
-    (row,) = tracker.rows(tracker.finished(["cell"]).values())
-    assert {name: row[name] for name in WANTED} == found.metrics and set(row["protocols"]) == set(WANTED)
-    assert comparable([row]) == ([row], [])
+    rows = tracker.rows(tracker.finished(["cell"]).values())
+    assert [(row["L"], row["rPSNR"]) for row in rows] == [
+        (length, found.metrics[name]) for length, name in zip((2, 4, 6), OF_PSNR, strict=True)
+    ]
+    assert all(set(row["protocols"]) == set(NAMES) for row in rows) and comparable(rows) == (rows, [])
 
 
 def test_one_length_outside_of_training(

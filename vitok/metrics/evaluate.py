@@ -1,5 +1,6 @@
 """An evaluation and what comes of it, whoever runs it: a rank of a training run here, a pool of actors in `metrics.pool`."""
 
+import json
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -15,7 +16,7 @@ from vitok.errors import VitokError
 from vitok.losses import to_pixels
 from vitok.metrics.measure import OUTSIDE, Measurer, need_frames
 from vitok.metrics.moments import Gaussian
-from vitok.metrics.names import Metric, networks
+from vitok.metrics.names import SAMPLE, Metric, networks
 from vitok.metrics.networks import NETWORKS
 from vitok.metrics.prefix import Prefix
 from vitok.metrics.protocol import Protocol, code_version
@@ -45,6 +46,7 @@ class Evaluation:
     results: dict[str, Value]  # by metric; that of a shorter code by "rPSNR:32"
     protocols: dict[str, Protocol]
     per_image: dict[str, list[float]]  # of the paired metrics, in the order of the views
+    samples: tuple[int, ...]  # of the corpus, which each of those views shows; views of one sample are near copies
     outside: float  # share of the reconstructions' values outside of [-1, 1]
     originals: Tensor  # (N, 3, H, W) uint8, spread over the views; of a clip the middle frame
     reconstructions: Tensor
@@ -62,6 +64,10 @@ class Evaluation:
             {name: value for one in all_of for name, value in getattr(one, kind).items()} for kind in ("results", "protocols", "per_image")
         )
         return replace(self, results=results, protocols=protocols, per_image=per_image)
+
+    def each(self) -> bytes:
+        """JSON: the values of single views, by metric, and under `SAMPLE` which sample each shows."""
+        return json.dumps({**self.per_image, SAMPLE: self.samples}).encode()
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -142,7 +148,8 @@ class Judge:
             self.known = references(whole, self.reference)
             if self.rank == 0:
                 keep_statistics(self.known, self.statistics)
-        return concluded(whole, pictures, frozenset(all_rejected), self.reference, self.known or {}, prefix=prefix)
+        shown = self.source.held_out.samples()
+        return concluded(whole, pictures, frozenset(all_rejected), self.reference, self.known or {}, prefix=prefix, shown=shown)
 
     def _everywhere(self, value: object) -> list:  # pyright: ignore[reportMissingTypeArgument]
         """The value of every rank."""
@@ -187,10 +194,11 @@ def keep_statistics(known: Known, statistics: Statistics) -> None:
 
 def concluded(
     tally: Tally, examples: Examples, rejected: frozenset[Rejection], reference: Reference, known: Known, drawn: str = "",
-    prefix: Prefix | None = None,
+    prefix: Prefix | None = None, shown: np.ndarray | None = None,
 ) -> Evaluation:  # fmt: skip
     """The values of what was counted, each with its protocol; against `known` where that is at hand. `drawn` says how samples of a
-    generator came about, `prefix` from how much of their code reconstructions did. Raises `VitokError` where nothing was counted."""
+    generator came about, `prefix` from how much of their code reconstructions did, `shown` which sample each view shows. Raises
+    `VitokError` where nothing was counted."""
     if not tally.seen.any():
         raise VitokError(f"no held-out sample could be decoded: {'; '.join(sorted(map(str, rejected))[:3])}")
     results = tally.results({name: gaussian for name, (gaussian, _) in known.items()})
@@ -203,7 +211,8 @@ def concluded(
     outside = float(np.nanmean(tally.values[OUTSIDE])) if np.isfinite(tally.values[OUTSIDE]).any() else 0.0
     if prefix:
         results, protocols, per_image = prefix.names(results), prefix.names(protocols), prefix.names(per_image)
-    return Evaluation(results, protocols, per_image, outside, originals, outputs, rejected, int(tally.seen.sum()))
+    samples = tuple(shown[tally.seen].tolist()) if shown is not None else ()
+    return Evaluation(results, protocols, per_image, samples, outside, originals, outputs, rejected, int(tally.seen.sum()))
 
 
 def protocol(metric: Metric, value: Value, reference: Reference, how: str) -> Protocol:

@@ -12,6 +12,7 @@ from vitok.errors import UsageError
 from vitok.metrics.networks import NETWORKS
 
 Statistic = Literal["psnr", "ssim", "lpips", "frechet", "infinity", "score", "kernel", "precision", "recall"]
+SAMPLE = "sample"  # beside the values of single views: which sample of the corpus each shows
 PAIRED = ("psnr", "ssim", "lpips")
 
 

@@ -128,7 +128,8 @@ def _measure(asked: Asked, offered: dict[str, float], say: Progress) -> tuple[Ev
     warn_rejected(frozenset(map(str, counted.rejected.found.values())), say)
     extras = {name.removeprefix(SAID): float(np.nanmean(v)) for name, v in counted.tally.values.items() if name.startswith(SAID)}
     rejected = frozenset(counted.rejected.found.values())
-    return concluded(counted.tally, counted.examples, rejected, reference, known, prefix=asked.prefix), extras
+    found = concluded(counted.tally, counted.examples, rejected, reference, known, prefix=asked.prefix, shown=held.samples())
+    return found, extras
 
 
 def _generated(asked: Asked, wanted: pool.Pass, reference: Reference, known: Known | None, say: Progress) -> Evaluation:
@@ -194,7 +195,7 @@ def _record(asked: Asked, evaluation: Evaluation, summary: dict[str, Any], say: 
     tags = {f"{PROTOCOL}{name}": protocol.json() for name, protocol in evaluation.protocols.items()}
     tags |= {STUDY: STUDY_NAME, CORPUS: asked.corpora.fingerprint, FOLDER: str(asked.folder)}
     values = evaluation.metrics | {"images": float(evaluation.images), "outside": evaluation.outside}
-    artifacts = {"per_image.json": json.dumps(evaluation.per_image).encode()}
+    artifacts = {"per_image.json": evaluation.each()}
     if len(evaluation.originals) and not asked.drawn:
         artifacts["reconstructions.png"] = side_by_side(evaluation.originals, evaluation.reconstructions)
         (asked.folder / "reconstructions.png").write_bytes(artifacts["reconstructions.png"])

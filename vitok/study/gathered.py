@@ -7,6 +7,7 @@ from typing import Any
 
 import vitok
 from vitok.errors import VitokError
+from vitok.metrics.names import SAMPLE
 from vitok.study.nested import MARK
 from vitok.study.protocols import comparable
 from vitok.study.study import Row
@@ -66,7 +67,7 @@ def _add_artifacts(row: Row, tracker: Tracker, pictured: bool) -> None:
     values: dict[str, Any] = json.loads(content) if content else {}
     row["per_image"] = {
         name.removesuffix(suffix): each for name, each in values.items() if name.endswith(suffix) and (suffix or MARK not in name)
-    }
+    } | ({SAMPLE: values[SAMPLE]} if SAMPLE in values else {})
     if pictured and not suffix:
         row["picture"] = tracker.artifact(row["run_id"], PICTURES[generated(row)])
 

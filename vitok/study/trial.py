@@ -1,7 +1,6 @@
 """What runs in a trial's process. It imports neither MLflow nor Tune: they are seconds of every first trial's start."""
 
 import gc
-import json
 import shutil
 import time
 from pathlib import Path
@@ -51,7 +50,7 @@ def finish(outcome: "Outcome", recipe: Training, folder: Path, recorder: Any, ru
     for name, content in artifacts.items():
         (folder / name).write_bytes(content)  # for who looks there
     if evaluation.per_image:
-        artifacts["per_image.json"] = json.dumps(evaluation.per_image).encode()
+        artifacts["per_image.json"] = evaluation.each()
     artifacts |= {name: (folder / name).read_bytes() for name in ("recipe.json", "deepspeed.json")}
     if outcome.rejected:
         artifacts["rejected.txt"] = "\n".join(sorted(map(str, outcome.rejected))).encode()

@@ -1,6 +1,7 @@
 """The mean of a metric in every setting, and where it may lie.
 
-Two things scatter. The held-out images are a sample, the same one in all cells: they are drawn anew, together for all settings.
+Two things scatter. The held-out images are a sample, the same one in all cells: they are drawn anew, each with all its views, together
+for all settings.
 And a cell trained with another seed comes out otherwise: seeds are few, so nothing is drawn from them; how far they lie from
 their setting's mean is pooled over all settings of the study, sum(seeds - 1) degrees of freedom, and enters as Student's t:
 
@@ -13,13 +14,14 @@ interact is in both parts: where nothing else scatters, the interval is up to sq
 A Fréchet distance goes over orders of magnitude and scatters in proportion: t multiplies its logarithm's deviation.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from vitok.errors import VitokError
-from vitok.metrics.names import METRICS
+from vitok.metrics.names import METRICS, SAMPLE
 from vitok.study.fit import RESAMPLES
 from vitok.study.study import Row
 
@@ -123,8 +125,16 @@ def pooled(groups: list[np.ndarray]) -> float | None:
 
 def _images(groups: list[list[Row]], metric: str) -> np.ndarray | None:
     """(settings, images) Those that all cells have seen; None if there are not two."""
-    values = [[row.get("per_image", {}).get(metric, ()) for row in group] for group in groups]
+    values = [[_by_image(row.get("per_image", {}), metric) for row in group] for group in groups]
     count = min(len(cell) for cells in values for cell in cells)
     found = np.array([np.mean([cell[:count] for cell in cells], axis=0) for cells in values], dtype=float)
     found = found[:, np.isfinite(found).all(axis=0)]
     return found if found.shape[1] > 1 else None
+
+
+def _by_image(values: dict[str, Sequence[float]], metric: str) -> np.ndarray:
+    """The means over the views of each held-out image: crops of one photograph are near copies, and count as one."""
+    each = np.asarray(values.get(metric, ()), dtype=float)
+    shown = values.get(SAMPLE, range(len(each)))
+    _, place = np.unique(np.asarray(shown, dtype=int)[: len(each)], return_inverse=True)
+    return np.bincount(place, weights=each) / np.bincount(place) if len(each) else each
