@@ -4,15 +4,16 @@ The paper: yes, at a price. Codes masked from the end while training can be cut 
 large E, latent tokens masked (Mask Latent) at small E, both somewhat below the simple variant. Two tokenizers, each measured at every
 length, beside simple ones of about the same E.
 
-    python studies/adaptive_tokens.py                    laptop: 2 nested and 4 simple tokenizers, about 5 minutes on two cores
-    python studies/adaptive_tokens.py --scale paper      lengths 32 to 256: 2 nested and 4 simple on 8 H100s each (see `plan`)
+    python studies/adaptive_tokens.py                     laptop: 2 nested and 4 simple tokenizers, about 6 minutes on two cores
+    python studies/adaptive_tokens.py --scale single-gpu  lengths 8 to 64: 6 cells, 3 hours on one H100
+    python studies/adaptive_tokens.py --scale paper       lengths 32 to 256: 6 cells, 66 hours of trials on 8 H100s each
 """
 
 from vitok.study import Study, claims, panels, scales
 
 C, NAME = "tokenizer.channels", "tokenizer.variant"
-PATCHES, LATENTS = {"variant": ("S-B/16+M32", "T-M/8+M2")}, {"variant": ("S-B/16+L256+M32", "T-M/8+L16+M2")}
-SIMPLE, LONGEST, SHORTEST = {"variant": ("S-B/16", "T-M/8")}, {"L": (16, 256)}, {"L": (2, 32)}
+PATCHES, LATENTS = {"variant": ("S-B/16+M32", "S-B/16+M8", "T-M/8+M2")}, {"variant": ("S-B/16+L256+M32", "S-B/16+L64+M8", "T-M/8+L16+M2")}
+SIMPLE, LONGEST, SHORTEST = {"variant": ("S-B/16", "T-M/8")}, {"L": (16, 64, 256)}, {"L": (2, 8, 32)}
 
 study = Study(
     name="adaptive_tokens",
@@ -22,6 +23,7 @@ study = Study(
     paper="Masking variants slightly underperform the simple one; patches are better at E > 4096, latent tokens below (A.4).",
     scales={
         "laptop": scales.laptop({NAME: ("T-M/8+M2", "T-M/8+L16+M2")}, {C: (2, 4, 8, 16)}).set({"steps": 1500}),  # see latent_tokens
+        "single-gpu": scales.single_gpu({NAME: ("S-B/16+M8", "S-B/16+L64+M8")}, {C: (2, 4, 8, 16)}),
         "paper": scales.paper({NAME: ("S-B/16+M32", "S-B/16+L256+M32")}, {C: (2, 4, 8, 16)}),
     },
     figure=panels.over("E", panels.FLOATS, by=panels.kind, joined=True),

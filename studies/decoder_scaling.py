@@ -3,8 +3,9 @@
 The paper: reconstruction, yes (rFID 1.6 to 1.3 from Base to Large; twice the E with Base gives 0.8); generation, no (Finding 3). The cells
 are those of encoder_scaling, looked at the other way: decoders are compared at equal encoders.
 
-    python studies/decoder_scaling.py                    laptop: as encoder_scaling, and nothing after it
-    python studies/decoder_scaling.py --scale paper      S-S to L-L with a DiT-L each, on 8 H100s (see `plan`)
+    python studies/decoder_scaling.py                     laptop: as encoder_scaling, and nothing after it
+    python studies/decoder_scaling.py --scale single-gpu  as encoder_scaling
+    python studies/decoder_scaling.py --scale paper       as encoder_scaling
 """
 
 from vitok.study import Study, claims, panels, scales
@@ -19,6 +20,7 @@ study = Study(
     paper="Scaling the decoder improves reconstruction, less than twice the E does, and has little effect on generation (Finding 3).",
     scales={
         "laptop": scales.laptop_generation({PAIR: ("N-N/4", "T-N/4", "N-T/4", "T-T/4", "N-M/4", "T-M/4", "M-M/4"), C: (4,)}).with_parents(),
+        "single-gpu": scales.single_gpu_generation({PAIR: ("S-S/16", "B-S/16", "S-B/16", "B-B/16", "S-L/16")}).with_parents(),
         "paper": scales.paper_generation({PAIR: ("S-S/16", "B-S/16", "S-B/16", "B-B/16", "S-L/16", "B-L/16", "L-L/16")}).with_parents(),
     },
     measures=("rPSNR", "LPIPS", "rFID", "rFD-EffLite0", "gFID", "gFD-EffLite0"),
@@ -30,7 +32,7 @@ study = Study(
             ("gFID", "gFD-EffLite0"), share=0.05, source="Finding 3, Figure 8", along="decoder_params_m", matched_on=("encoder_params_m",)
         ),
     ),
-    fronts=(("gmacs", "rPSNR"),),
+    fronts=(("gmacs", "rPSNR"), ("device_hours", "rPSNR")),
 )
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@ The paper: yes. At 512 pixels E governs reconstruction as at 256, and the same r
 compression, pixels to floats. FID and IS are not compared across sizes, since their network resizes all to 299 pixels. The cells of
 the smaller size are those of the E sweep, and are not run twice.
 
-    python studies/e_sweep_512.py                    laptop: 32 and 64 pixels, 8 cells, about 7 minutes on two cores
-    python studies/e_sweep_512.py --scale paper      256 and 512 pixels, 6 cells on 8 H100s each (see `plan`)
+    python studies/e_sweep_512.py                     laptop: 32 and 64 pixels, 8 cells, about 8 minutes on two cores
+    python studies/e_sweep_512.py --scale single-gpu  64 and 128 pixels, 6 cells, 5 hours on one H100
+    python studies/e_sweep_512.py --scale paper       256 and 512 pixels, 6 cells, 304 hours of trials on 8 H100s each
 """
 
 from vitok.study import Study, claims, panels, scales

@@ -4,8 +4,9 @@ The paper: a generator. Best is a discriminator at 2e-5 with weight 0.05; faster
 too is slightly worse; without a GAN nothing is gained; what rFID wins, rSSIM and rPSNR lose. Seven fine-tunings of one stage 1. The
 laptop's discriminator must learn in hundreds of steps: its rates and weights are others, in the same ratios.
 
-    python studies/gan_finetuning.py                    laptop: 7 cells, about 8 minutes on two cores
-    python studies/gan_finetuning.py --scale paper      S-B/16, 7 cells on 8 H100s each (see `plan`)
+    python studies/gan_finetuning.py                     laptop: 7 cells, about 5 minutes on two cores
+    python studies/gan_finetuning.py --scale single-gpu  7 cells, 13 hours on one H100
+    python studies/gan_finetuning.py --scale paper       S-B/16, 7 cells, 130 hours of trials on 8 H100s each
 """
 
 from vitok.study import Study, claims, panels, scales

@@ -4,9 +4,9 @@ The paper: not what it is worth to reconstruction. gFID and gIS have no linear t
 size (Finding 2): a small E reconstructs badly, many channels are hard to generate. A DiT is trained on the latents of every
 tokenizer of the E sweep; tokenizers that are finished are taken as they are, the others are trained first.
 
-    python studies/generation_e_sweep.py                    laptop: 10 generators, about 17 minutes on two cores, no GPU
-    python studies/generation_e_sweep.py --scale single-gpu 9 generators, days on one H100 (see `plan`)
-    python studies/generation_e_sweep.py --scale paper      15 generators on 8 H100s each (see `plan`)
+    python studies/generation_e_sweep.py                     laptop: 10 generators, about 17 minutes on two cores, no GPU
+    python studies/generation_e_sweep.py --scale single-gpu  9 generators, 14 hours on one H100
+    python studies/generation_e_sweep.py --scale paper       15 generators, 458 hours of trials on 8 H100s each, tokenizers included
 
 At laptop scale gFID is not measured but the same on EfficientNet-Lite0, on crops of twelve photographs, each a class.
 """

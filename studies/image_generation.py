@@ -3,8 +3,9 @@
 The paper: DiT-XL on S-B/16, 4M steps: gFID 2.45 and gIS 284.39 at 256p (256 tokens), 3.41 and 251.46 at 512p (1024 tokens); DiT-XL/2
 on SD-VAE reports 2.27 and 278.24, 3.04 and 240.82. Here one generator for each resolution, and their samples.
 
-    python studies/image_generation.py                 laptop: 32 and 64 pixels (16 and 64 tokens), 11 minutes on two cores
-    python studies/image_generation.py --scale paper --corpus imagenet:path     256 and 512 pixels on 8 H100s each (see `plan`)
+    python studies/image_generation.py                                       laptop: 32 and 64 pixels, 11 minutes on two cores
+    python studies/image_generation.py --scale single-gpu                    128 and 256 pixels, 5 hours on one H100
+    python studies/image_generation.py --scale paper --corpus imagenet:PATH  256 and 512 pixels, 520 hours of trials on 8 H100s each
 """
 
 from vitok.study import Study, panels, scales

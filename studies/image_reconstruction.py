@@ -4,8 +4,9 @@ The paper: ViTok S-B/16 after both stages has rFID 0.50 and rPSNR 24.36 on Image
 25.08; at 512 pixels 0.18 against 0.19. Here both stages of two sizes of decoder, and beside them what reconstructs the same views:
 codecs at the bits of the latent (16 a float), and at larger scales the autoencoders whose weights diffusers reads.
 
-    python studies/image_reconstruction.py                     laptop: 4 cells and 3 codecs, about 7 minutes on two cores
-    python studies/image_reconstruction.py --scale paper --corpus imagenet:path      6 cells on 8 H100s each (see `plan`)
+    python studies/image_reconstruction.py                                       laptop: 4 cells and 3 codecs, about 5 minutes on two cores
+    python studies/image_reconstruction.py --scale single-gpu                    4 cells, 4 baselines, 7 hours on one H100
+    python studies/image_reconstruction.py --scale paper --corpus imagenet:PATH  6 cells, 6 baselines, 189 hours of trials on 8 H100s each
 """
 
 from vitok.study import Study, claims, panels, scales
@@ -20,6 +21,9 @@ study = Study(
     paper="S-B/16 reaches rFID 0.50 at 256 pixels and 0.18 at 512; S-L/16 improves all numbers (Tables 2 and 3).",
     scales={
         "laptop": scales.second(scales.laptop(), "laptop", {NAME: ("T-M/8", "T-W/8")}).with_parents().beside("jpeg", "webp", "avif"),
+        "single-gpu": scales.second(scales.single_gpu(), "single-gpu", {NAME: ("S-B/16", "S-L/16")})
+        .with_parents()
+        .beside("sd-vae", "jpeg", "webp", "avif"),
         "paper": scales.second(scales.paper(), "paper", {NAME: ("S-B/16", "S-L/16")}, {NAME: ("S-B/16",), SIZE: (512,)})
         .with_parents()
         .on(accumulation=8, recompute=1.0)

@@ -3,8 +3,9 @@
 The paper: nearly. Latent ViTok, whose code's length is free of p, follows E by the same rule and falls slightly short of the simple
 variant in rFID and rIS; it costs more FLOPs. Latent tokens in powers of two at c = 16, beside simple codes of the same E.
 
-    python studies/latent_tokens.py                    laptop: 5 latent and 5 simple cells, about 10 minutes on two cores
-    python studies/latent_tokens.py --scale paper      5 latent and 15 simple cells on 8 H100s each (see `plan`)
+    python studies/latent_tokens.py                     laptop: 5 latent and 5 simple cells, about 12 minutes on two cores
+    python studies/latent_tokens.py --scale single-gpu  3 latent and 9 simple cells, 10 hours on one H100
+    python studies/latent_tokens.py --scale paper       5 latent and 15 simple cells, 344 hours of trials on 8 H100s each
 """
 
 from vitok.study import Study, claims, fit, panels, scales
@@ -22,6 +23,7 @@ study = Study(
     paper="The latent variant slightly underperforms the simple one in rFID and rIS and follows the same rule of E (A.4).",
     scales={
         "laptop": scales.laptop({NAME: tuple(f"T-M/8+L{length}" for length in (4, 8, 16, 32, 64))}, {C: (4, 8, 16, 32, 64)}).set(SLOWLY),
+        "single-gpu": scales.single_gpu({NAME: tuple(f"S-B/16+L{length}" for length in (16, 64, 256))}, {P: (8, 16, 32), C: (4, 16, 64)}),
         "paper": scales.paper(
             {NAME: tuple(f"S-B/16+L{length}" for length in (64, 128, 256, 512, 1024))}, {P: (8, 16, 32), C: (4, 8, 16, 32, 64)}
         ),

@@ -3,8 +3,9 @@
 The paper: fidelity against quality. Without LPIPS rSSIM and rPSNR are best and rFID worst; more of it turns that round; a GAN goes
 furthest, to rFID 0.50 (Finding 4). L2 or L1 by three weights of LPIPS, and stage 2 from the first recipe.
 
-    python studies/loss_tradeoff.py                    laptop: 7 cells, about 6 minutes on two cores
-    python studies/loss_tradeoff.py --scale paper      S-B/16, 7 cells on 8 H100s each (see `plan`)
+    python studies/loss_tradeoff.py                     laptop: 7 cells, about 4 minutes on two cores
+    python studies/loss_tradeoff.py --scale single-gpu  7 cells, 5 hours on one H100
+    python studies/loss_tradeoff.py --scale paper       S-B/16, 7 cells, 74 hours of trials on 8 H100s each
 """
 
 from vitok.study import Study, claims, panels, scales
@@ -46,7 +47,7 @@ study = Study(
             name_than="its stage 1",
         ),
     ),
-    fronts=(("rPSNR", "LPIPS"), ("rPSNR", "rFD-EffLite0")),
+    fronts=(("rPSNR", "LPIPS"), ("rPSNR", "rFID"), ("rPSNR", "rFD-EffLite0")),
 )
 
 if __name__ == "__main__":

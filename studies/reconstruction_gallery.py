@@ -3,8 +3,9 @@
 The paper: high frequencies first, then small colours and fine detail; below E = 4096 at 256 pixels textures merge. Here the same held-out
 photographs through codes of ever fewer channels, each beside its original. All cells are those of the E sweep.
 
-    python studies/reconstruction_gallery.py                 laptop: 4 cells, 2 minutes on two cores, none after the E sweep
-    python studies/reconstruction_gallery.py --scale paper   S-B/16, c = 4 to 64: 5 cells on 8 H100s each (see `plan`)
+    python studies/reconstruction_gallery.py                     laptop: 4 cells, 2 minutes on two cores, none after the E sweep
+    python studies/reconstruction_gallery.py --scale single-gpu  3 cells, 1.5 hours on one H100
+    python studies/reconstruction_gallery.py --scale paper       S-B/16, c = 4 to 64, 5 cells, 49 hours of trials on 8 H100s each
 """
 
 from vitok.study import Study, claims, panels, scales

@@ -3,8 +3,9 @@
 The paper: yes. rFVD and rFID follow log E as for images, and a clip of 16 frames takes 4 to 8 times the E of an image for the same
 rFID, not 16 times (Finding 5). Clips in tubelets of several lengths, and single frames of the same videos beside them.
 
-    python studies/video_e_sweep.py                    laptop: 8 frames of 32 pixels, 8 cells, about 6 minutes on two cores
-    python studies/video_e_sweep.py --scale paper --corpus PATH      16 frames of 256 pixels, 15 cells on 16 H100s each (see `plan`)
+    python studies/video_e_sweep.py                              laptop: 8 frames of 32 pixels, 8 cells, about 6 minutes on two cores
+    python studies/video_e_sweep.py --scale single-gpu           8 frames of 128 pixels, 11 cells, 12 hours on one H100
+    python studies/video_e_sweep.py --scale paper --corpus PATH  16 frames of 256 pixels, 15 cells, 463 hours of trials on 16 H100s each
 """
 
 from vitok.data.sample import MOTION
@@ -23,6 +24,9 @@ study = Study(
         "laptop": scales.laptop_video({Q: (1, 2, 4, 8)})
         .set({"steps": 600, "batch_size": 8})
         .join(scales.laptop_video(FRAMES | {C: (4, 8, 16, 32)}).set({"steps": 600, "batch_size": 16})),
+        "single-gpu": scales.single_gpu_video({P: (8, 16), Q: (1, 2, 4, 8)}).join(
+            scales.single_gpu_video(FRAMES | {P: (8, 16, 32)}).set({"batch_size": 256})
+        ),
         "paper": scales.paper_video({P: (8, 16, 32), Q: (1, 2, 4, 8)}).join(
             scales.paper_video(FRAMES | {P: (8, 16, 32)}).set({"batch_size": 1024})
         ),

@@ -2,8 +2,9 @@
 
 The paper: DiT-L on S-B/4x8, 16 frames of 128 pixels in 1024 tokens, 500,000 steps on UCF-101: gFID 6.67, gFVD 27.
 
-    python studies/video_generation.py                 laptop: 8 frames of 32 pixels of moving photographs, 9 minutes on two cores
-    python studies/video_generation.py --scale paper --corpus ucf101:path       on 8 H100s (see `plan`)
+    python studies/video_generation.py                                     laptop: 8 frames of 32 pixels, 9 minutes on two cores
+    python studies/video_generation.py --scale single-gpu                  8 frames of 128 pixels, 2 hours on one H100
+    python studies/video_generation.py --scale paper --corpus ucf101:PATH  76 hours of trials on 8 H100s
 """
 
 from vitok.data.sample import MOTION
@@ -15,7 +16,11 @@ study = Study(
     question="How good are videos generated in ViTok's latents?",
     hypothesis="A DiT on tubelets of 4 frames by 8 pixels generates clips that move as their class says.",
     paper="gFVD 27 at 1024 tokens, where W.A.L.T has 46 and LARP 57 (Table 6).",
-    scales={"laptop": scales.laptop_video_generation(), "paper": scales.paper_video_generation()},
+    scales={
+        "laptop": scales.laptop_video_generation(),
+        "single-gpu": scales.single_gpu_video_generation(),
+        "paper": scales.paper_video_generation(),
+    },
     figure=panels.bars,
     corpus=MOTION,
 )

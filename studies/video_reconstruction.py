@@ -3,8 +3,9 @@
 The paper: S-B/4x8 on 16 frames of 128 pixels of UCF-101 (1024 tokens) after both stages: rFID 2.13, rFVD 8, rPSNR 30.11, rSSIM 0.923, where
 LARP has rFVD 20 and MAGViTv2 16. Both stages here, the clips judged frame by frame, beside JPEG, WebP and AVIF at the bits of each frame.
 
-    python studies/video_reconstruction.py                     laptop: 8 frames of 32 pixels, 2 cells, about 5 minutes on two cores
-    python studies/video_reconstruction.py --scale paper --corpus ucf101:path      2 cells on 16 H100s each (see `plan`)
+    python studies/video_reconstruction.py                                     laptop: 8 frames of 32 pixels, about 4 minutes on two cores
+    python studies/video_reconstruction.py --scale single-gpu                  8 frames of 128 pixels, 6 hours on one H100
+    python studies/video_reconstruction.py --scale paper --corpus ucf101:PATH  16 frames of 128 pixels, 30 hours of trials on 16 H100s
 """
 
 from vitok.data.sample import MOTION
@@ -20,6 +21,7 @@ study = Study(
         "laptop": scales.second(scales.laptop_video().set({"steps": 400, "batch_size": 8}), "laptop")
         .with_parents()
         .beside("jpeg", "webp", "avif"),
+        "single-gpu": scales.second(scales.single_gpu_video(), "single-gpu").with_parents().beside("jpeg", "webp", "avif"),
         "paper": scales.second(scales.paper_video().set({"tokenizer.size": 128}), "paper").with_parents().beside("jpeg", "webp", "avif"),
     },
     figure=panels.bars,

@@ -14,6 +14,7 @@ from vitok.errors import UsageError
 from vitok.study import catalogue, grid
 from vitok.study.asked import Options, check
 from vitok.study.collection import Collection
+from vitok.study.plan import plan
 from vitok.study.study import Study
 
 FOLDER = STUDY.parent
@@ -56,10 +57,12 @@ def test_every_figure_and_table_is_a_study() -> None:
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda study: study.name)
 def test_every_scale_has_cells_that_can_run_and_claims_that_can_be_judged(study: Study) -> None:
-    assert study.computed or {"laptop", "paper"} <= set(study.scales)
+    assert study.computed or set(study.scales) == {"laptop", "single-gpu", "paper"}
     for scale in study.scales.values():
-        assert grid.cells(scale, (0, 1), "corpus", classes=10)
+        cells = grid.cells(scale, (0, 1), "corpus", classes=10)
         check(study, scale)
+        everything = [cell for level in grid.levels(cells, "corpus") for cell in level]
+        assert plan(everything, scale, "", "", "").warnings == [], "every step fits its device"
 
 
 def test_a_claim_on_what_is_not_measured_is_refused_before_anything_runs() -> None:

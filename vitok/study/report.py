@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vitok.errors import VitokError
+from vitok.metrics.names import METRICS
 from vitok.study import front, page, paper
 from vitok.study.compare import compare
 from vitok.study.front_figures import fronts_figure
@@ -14,6 +15,8 @@ from vitok.study.gathered import Gathered, columns, gather
 from vitok.study.protocols import measured
 from vitok.study.study import Row, Study
 from vitok.study.tracking import SCALE, Tracker
+
+IN_THE_LABEL = ("variant", "dit", "stage", "p", "q", "c", "seed", "cfg")  # which a terminal's table need not say again
 
 
 def write(
@@ -45,7 +48,7 @@ def write(
     } | pictures
     summary = {
         "study": study.name, "question": study.question, "scale": found.tags[SCALE], "cells_finished": len(found.rows),
-        "cells_planned": found.planned, "columns": ["label", *(name for name in names if name != "variant" and name != "dit")],
+        "cells_planned": found.planned, "columns": ["label", *(name for name in names if name not in IN_THE_LABEL)],
         "fits": {name: fit.json() for name, fit in fits.items()}, "comparisons": comparisons,
         "claims": [verdict.json() for verdict in verdicts], "advice": advice, "problems": [*found.problems, *problems, *more],
         "results": [_told(row, names) for row in found.rows], "others": [_told(row, names) for row in found.others],
@@ -91,6 +94,8 @@ def _fronts(study: Study[Any], rows: list[Row]) -> tuple[tuple[tuple[str, str], 
     """(the pairs that there is something to say of, what it is, what there is not)"""
     pairs, advice, problems = list[tuple[str, str]](), list[str](), list[str]()
     for pair in study.fronts:
+        if set(pair) & (METRICS.keys() - set(measured(rows))):
+            continue  # another has what this scale measures in its place
         try:
             advice += front.advice(rows, *pair)
             pairs.append(pair)

@@ -66,6 +66,13 @@ def laptop_video(*grids: Grid) -> Scale:
     return replace(images, arms=_arms(images.base.model_copy(update=changes), grids))
 
 
+def single_gpu_video(*grids: Grid) -> Scale:
+    """One GPU: 8 frames of 128 pixels, batches of 64, a tenth of the paper's steps."""
+    images = single_gpu()
+    base = images.base.model_copy(update={"tokenizer": tokenizer("S-B/4x8", channels=16, size=128, frames=8), "batch_size": 64})
+    return Scale(_arms(base, grids), images.resources.model_copy(update={"metrics": ("rPSNR", "rSSIM", "LPIPS", "rFID"), "recompute": 1.0}))
+
+
 def paper_video(*grids: Grid) -> Scale:
     """Sections 2.3 and 3.5: 16 frames at 8 a second, batches of 256, on sixteen H100s (appendix)."""
     images = paper()
@@ -125,7 +132,7 @@ def single_gpu_generation(*grids: Grid) -> Scale:
     assert isinstance(first.base, Recipe)
     base = Generation(tokenizer=first.base, dit=dit("DiT-B"), steps=50_000, ema=0.999, sampling=Sampling(count=10_000))
     resources = first.resources.model_copy(update={"metrics": PAPER_GENERATION, "data_cpus": 0, "utilisation": GENERATION})
-    return Scale(_arms(base, grids), resources, first.resources)
+    return Scale(_arms(base, grids), resources, first.resources.model_copy(update={"accumulation": 2}))
 
 
 def paper_generation(*grids: Grid, variant: str = "DiT-L", steps: int = 500_000) -> Scale:
@@ -149,6 +156,15 @@ def laptop_video_generation(*grids: Grid) -> Scale:
     both = {"cpus_per_worker": 2, "tflops": 2 * images.resources.tflops}
     resources, tokenizers = (one.model_copy(update=both) for one in (images.resources, clips.resources))
     return Scale(_arms(images.base.model_copy(update=changes), grids), resources, tokenizers)
+
+
+def single_gpu_video_generation(*grids: Grid) -> Scale:
+    """One GPU: a DiT-B on the latents of `single_gpu_video`, 50,000 steps of 64, CFG 2."""
+    images, clips = single_gpu_generation(), single_gpu_video()
+    assert isinstance(images.base, Generation)
+    sampling = images.base.sampling.model_copy(update={"count": 2_048, "cfg": 2.0})
+    base = images.base.model_copy(update={"tokenizer": clips.base, "sampling": sampling, "batch_size": 64})
+    return Scale(_arms(base, grids), images.resources.model_copy(update={"metrics": ("gFID",)}), clips.resources)
 
 
 def paper_video_generation(*grids: Grid) -> Scale:
