@@ -18,10 +18,10 @@ BATCH = 32  # views at once
 
 
 def open_ones(sweep: "Sweep") -> bool:
-    """Whether a baseline has not been tried yet."""
+    """Whether a baseline is not measured yet. One that could not be had is tried again by every run."""
     parent = sweep.tracker.find_sweep(sweep.key)
-    tried = 0 if parent is None else sum(len(parent.data.tags.get(tag, "").splitlines()) for tag in (BESIDE, LACKING))
-    return tried < len(list(_wanted(sweep)))
+    done = len(parent.data.tags.get(BESIDE, "").splitlines()) if parent else 0
+    return done < len(list(_wanted(sweep)))
 
 
 def measure(sweep: "Sweep", offered: dict[str, float], say: Progress) -> None:
