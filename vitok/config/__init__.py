@@ -1,0 +1,15 @@
+"""Every knob: frozen, validated, with its unit and the source of its default.
+
+A `Recipe` (of a tokenizer) or a `Generation` (of a DiT on a tokenizer's latents) holds all that decides the result of a run, and
+nothing else: its hash (with the corpus's fingerprint) is the identity of a cell. `Resources` holds what only decides how fast it is had.
+"""
+
+from vitok.config.generation import Diffusion, Generation, Latents, Sampling, recipe_of
+from vitok.config.model import Frozen, Tokenizer, Tower
+from vitok.config.resources import Resources, check, recomputed
+from vitok.config.training import Data, Gan, Loss, Optimizer, Recipe, Training
+
+__all__ = [
+    "Data", "Diffusion", "Frozen", "Gan", "Generation", "Latents", "Loss", "Optimizer", "Recipe", "Resources", "Sampling", "Tokenizer",
+    "Tower", "Training", "check", "recipe_of", "recomputed",
+]  # fmt: skip
