@@ -4,7 +4,7 @@ Each finding is judged by the study that tests it, from training on seeds other 
 that does not show at this scale is reported as such.
 
     python studies/findings.py                       laptop: within 60 minutes on two cores, no GPU
-    vitok studies run findings --scale paper --corpus imagenet:path
+    python studies/findings.py --scale paper --corpus imagenet:path --videos ucf101:path
 """
 
 import decoder_scaling

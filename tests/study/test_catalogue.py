@@ -12,7 +12,7 @@ from tests.conftest import STUDY
 from vitok import cli
 from vitok.errors import UsageError
 from vitok.study import catalogue, grid
-from vitok.study.asked import Options, check
+from vitok.study.asked import Several, check
 from vitok.study.collection import Collection
 from vitok.study.plan import plan
 from vitok.study.study import Study
@@ -20,6 +20,7 @@ from vitok.study.study import Study
 FOLDER = STUDY.parent
 ENTRIES = catalogue.load(FOLDER)
 STUDIES = [entry.holds for entry in ENTRIES if isinstance(entry.holds, Study)]
+ENTRY = {study.name: study for study in STUDIES}
 NAMES = {
     "adaptive_tokens", "decoder_scaling", "e_sweep", "e_sweep_512", "encoder_scaling", "gan_finetuning", "generation_e_sweep",
     "image_generation", "image_reconstruction", "latent_tokens", "loss_tradeoff", "model_sizes", "reconstruction_gallery", "video_e_sweep",
@@ -134,7 +135,16 @@ def test_the_findings_are_five_and_take_other_seeds() -> None:
     (entry,) = [entry for entry in ENTRIES if isinstance(entry.holds, Collection)]
     assert isinstance(entry.holds, Collection) and entry.name == "findings"
     assert len(entry.holds.parts) == 5 and 0 not in entry.holds.seeds, "settings were chosen on seed 0"
-    assert Options().seeds == (0,)
+    assert Several(seeds=(0,)).of(ENTRY["e_sweep"]).seeds == (0,), "unless they are asked for"
+
+
+def test_images_and_videos_have_corpora_of_their_own() -> None:
+    several = Several(scale="paper", corpus="images", videos="clips")
+    assert [several.of(ENTRY[name]).corpus for name in ("e_sweep", "video_e_sweep")] == ["images", "clips"]
+    small = Study(
+        name="mine", question="", hypothesis="", figure=ENTRY["e_sweep"].figure, scales={"laptop": ENTRY["e_sweep"].scales["laptop"]}
+    )
+    assert several.of(small).scale == "laptop"
 
 
 def test_python_m_studies_takes_names() -> None:

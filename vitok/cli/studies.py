@@ -2,19 +2,18 @@
 
 import json
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
 from vitok.errors import UsageError, VitokError
-from vitok.study.asked import Options, Readable
+from vitok.study.asked import Several, Told
 
 Folder = Annotated[Path | None, tyro.conf.arg(metavar="PATH")]
 
 
-def show(options: tyro.conf.OmitArgPrefixes[Readable], folder: Folder = None) -> None:
+def show(options: tyro.conf.OmitArgPrefixes[Told], folder: Folder = None) -> None:
     """The catalogue: every study with its cells at a scale, how many no study before it has, how many are finished, and its hours.
 
     Args:
@@ -36,7 +35,7 @@ def show(options: tyro.conf.OmitArgPrefixes[Readable], folder: Folder = None) ->
     )
 
 
-def status(options: tyro.conf.OmitArgPrefixes[Readable], folder: Folder = None) -> None:
+def status(options: tyro.conf.OmitArgPrefixes[Told], folder: Folder = None) -> None:
     """What is done of each study: cells by state, verdicts of its last report.
 
     Args:
@@ -59,14 +58,16 @@ def status(options: tyro.conf.OmitArgPrefixes[Readable], folder: Folder = None) 
 
 
 def run(
-    options: tyro.conf.OmitArgPrefixes[Options], names: tyro.conf.Positional[tuple[str, ...]] = (), all: bool = False,  # noqa: A002
+    options: tyro.conf.OmitArgPrefixes[Several], names: tyro.conf.Positional[tuple[str, ...]] = (), all: bool = False,  # noqa: A002
     folder: Folder = None,
 ) -> None:  # fmt: skip
     """Run studies one after the other, each distinct cell once; the same command continues.
 
     vitok studies run findings --scale laptop
+
     vitok studies run e_sweep generation_e_sweep --seeds 0 1 2
-    vitok studies run --all
+
+    vitok studies run --all --scale paper --corpus imagenet:path --videos ucf101:path
 
     Args:
         options: As studies take them.
@@ -87,7 +88,7 @@ def run(
             if isinstance(entry.holds, collection.Collection):
                 collection.show(entry.holds.run(options, say))
             else:
-                app.show_report(app.run(entry.holds, _with_a_scale(entry.holds, options), say))
+                app.show_report(app.run(entry.holds, options.of(entry.holds), say))
         except VitokError as error:
             if len(chosen) == 1:
                 raise
@@ -110,26 +111,18 @@ def new(name: tyro.conf.Positional[str], folder: Folder = None) -> None:
     print(written(name, catalogue.folder(folder)))
 
 
-def _asked(options: Options, folder: Path | None) -> list[tuple[Any, Any]]:
+def _asked(options: Told, folder: Path | None) -> list[tuple[Any, Any]]:
     """Studies of the folder with what is asked of each; None of one that trains nothing."""
     from vitok.study import catalogue
     from vitok.study.asked import ask
     from vitok.study.study import Study
 
     entries = catalogue.load(catalogue.folder(folder))
-    return [
-        (entry, ask(entry.holds, _with_a_scale(entry.holds, options)) if entry.holds.scales else None)
-        for entry in entries
-        if isinstance(entry.holds, Study)
-    ]
+    studies = [(entry, entry.holds) for entry in entries if isinstance(entry.holds, Study)]
+    return [(entry, ask(study, options.of(study)) if study.scales else None) for entry, study in studies]
 
 
-def _with_a_scale(study: Any, options: Options) -> Options:
-    """A scale that a study does not have is its next smaller one: the laptop's, which all have."""
-    return replace(options, scale="laptop") if options.scale and study.scales and options.scale not in study.scales else options
-
-
-def _rows(options: Readable, folder: Path | None) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def _rows(options: Told, folder: Path | None) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     from vitok.study import place
     from vitok.study.plan import plan
 

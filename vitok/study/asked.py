@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import tyro
 
 from vitok.config import Generation, Recipe
+from vitok.data.sample import MOTION
 from vitok.errors import UsageError
 from vitok.metrics.names import METRICS
 from vitok.study import grid, place
@@ -23,8 +24,8 @@ class Options:
     """sample-photos and sample-motion (embedded), a folder, a store's address. Default: the study's, an embedded one."""
     storage: Path | None = None
     """Where everything is kept. Default: VITOK_STORAGE, or ./runs."""
-    seeds: tuple[int, ...] = (0,)
-    """One run of every cell for each of these seeds."""
+    seeds: tuple[int, ...] = ()
+    """One run of every cell for each of these seeds. Default: 0; of the findings 1 and 2."""
     changes: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(name="set", metavar="KEY=VALUE")] = ()
     """Change a number of the recipe (steps=100, loss.kl=1e-4), of the resources (resources.workers=2) or an axis of the
     grid (grid.tokenizer.channels=4,16). May be given several times."""
@@ -34,6 +35,24 @@ class Options:
 
 @dataclass(frozen=True)
 class Readable(Options):
+    json: bool = field(default=False)
+    """Print JSON for programs."""
+
+
+@dataclass(frozen=True)
+class Several(Options):
+    videos: str | None = None
+    """The corpus of studies of videos; --corpus is that of the others. Default: sample-motion."""
+
+    def of(self, study: Study[Any]) -> Options:
+        """What is asked of one of the studies. A scale that it does not have is the laptop's, which all have."""
+        scale = "laptop" if self.scale and study.scales and self.scale not in study.scales else self.scale
+        corpus = self.videos if study.corpus == MOTION else self.corpus
+        return Options(scale, corpus, self.storage, self.seeds, self.changes, self.any_version)
+
+
+@dataclass(frozen=True)
+class Told(Several):
     json: bool = field(default=False)
     """Print JSON for programs."""
 
@@ -64,8 +83,9 @@ class Asked:
 def ask(study: Study[Any], options: Options, offered: dict[str, float] | None = None) -> Asked:
     """Raises `UsageError`."""
     changes = parsed(options.changes)
-    if not options.seeds or len(set(options.seeds)) < len(options.seeds):
-        raise UsageError(f"--seeds {' '.join(map(str, options.seeds))}: give one or more different seeds")
+    seeds = options.seeds or (0,)
+    if len(set(seeds)) < len(seeds):
+        raise UsageError(f"--seeds {' '.join(map(str, seeds))}: give different ones")
     choice = place.choose(study.scales, options.scale, offered)
     scale = grid.apply(study.scales[choice.scale], changes)
     check(study, scale)
@@ -73,7 +93,7 @@ def ask(study: Study[Any], options: Options, offered: dict[str, float] | None = 
     from vitok.study.identity import key
 
     corpora = open_corpora(options.corpus or study.corpus)
-    cells = grid.cells(scale, options.seeds, corpora.fingerprint, grid.classes(corpora))
+    cells = grid.cells(scale, seeds, corpora.fingerprint, grid.classes(corpora))
     return Asked(study, scale, choice, corpora, cells, key(study.name, choice.scale, corpora.uri, changes), changes)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from vitok.errors import VitokError
 from vitok.study import place
-from vitok.study.asked import Asked, Options
+from vitok.study.asked import Asked, Several
 from vitok.study.progress import Progress
 from vitok.study.study import Study
 
@@ -40,24 +40,24 @@ class Collection:
 
         from vitok.errors import exit_on_error
 
-        def run(options: Options) -> None:
+        def run(options: Several) -> None:
             exit_on_error(lambda: show(self.run(options)))
 
         run.__doc__ = doc or self.question
         tyro.cli(run, config=(tyro.conf.OmitArgPrefixes,))
 
-    def run(self, options: Options, say: Progress | None = None) -> dict[str, Any]:
+    def run(self, options: Several, say: Progress | None = None) -> dict[str, Any]:
         """Run what is not finished of every part, then write the page; its summary. A part that fails does not keep the others from
         running. Raises `VitokError` at the end if one did."""
         from vitok.study import app
 
         say, failed = say or Progress(), list[str]()
-        options = replace(options, seeds=self.seeds) if options.seeds == Options.seeds else options
+        options = options if options.seeds else replace(options, seeds=self.seeds)
         answers: list[dict[str, Any]] = []
         for number, part in enumerate(self.parts, start=1):
             say.line(f"[{say.clock()}] {self.name} {number} of {len(self.parts)}: {part.statement}")
             try:
-                found = [app.run(study, options, say, part.taken if part.only else None, self.name) for study in part.studies]
+                found = [app.run(study, options.of(study), say, part.taken if part.only else None, self.name) for study in part.studies]
                 answers.append(_answer(part, found))
             except VitokError as error:
                 failed.append(f"{part.statement}: {error}")
