@@ -116,10 +116,15 @@ def test_reference_marks_are_stars_where_the_axis_is_the_papers() -> None:
 
     figure = Figure()
     here, there = figure.subplots(1, 2)
-    for axis, floats in ((here, (2.0**8, 2.0**16)), (there, (2.0**6, 2.0**11))):
+    for axis, floats in ((here, (2.0**8, 2.0**16)), (there, (2.0**6, 2.0**13))):
         axis.set_gid("E:rPSNR")
         axis.set_xlim(floats)
         axis.set_ylim(20, 30)
-    paper.mark(figure, paper.reported("e_sweep"))
-    assert (len(here.collections), len(here.lines)) == (1, 0) and (len(there.collections), len(there.lines)) == (0, 1)
+    there.set_gid("")
+    paper.mark(figure, paper.reported("e_sweep"), {256})
+    assert (len(here.collections), len(here.lines)) == (1, 0) and here.texts[0].get_text() == "paper"
+    there.set_gid("E:rPSNR")
+    here.set_gid("")
+    paper.mark(figure, paper.reported("e_sweep"), {32})
+    assert (len(there.collections), len(there.lines)) == (0, 1), "of another size an E is another thing"
     assert "24.36" in there.texts[0].get_text() and "256 pixels" in there.texts[0].get_text()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 FLOATS = "E = L · c (floats of the latent)"
 ACROSS = 4  # panels in a row
+ROWS = 8  # photographs of a gallery
 Series = Callable[[Row], str]
 Draw = Callable[[list[Row], tuple[str, ...], dict[str, Any]], "Figure"]
 
@@ -125,12 +126,13 @@ def gallery(rows: list[Row], metrics: tuple[str, ...], fits: dict[str, Any]) -> 
     sheets = [np.asarray(Image.open(io.BytesIO(row["picture"])).convert("RGB")) for row in shown]
     height, width = sheets[0].shape[0] // 2, sheets[0].shape[1]
     count = round(width / height)
-    figure = Figure(figsize=(1.35 * (len(shown) + 1), 1.3 * count + 0.5), layout="constrained")
-    axes = figure.subplots(count, len(shown) + 1, squeeze=False)
-    for number in range(count):
+    numbers = np.unique(np.linspace(0, count - 1, min(count, ROWS)).round().astype(int)).tolist()
+    figure = Figure(figsize=(1.35 * (len(shown) + 1), 1.3 * len(numbers) + 0.5), layout="constrained")
+    axes = figure.subplots(len(numbers), len(shown) + 1, squeeze=False)
+    for line, number in zip(axes, numbers, strict=True):
         cut = slice(number * width // count, (number + 1) * width // count)
         pictures = [sheets[0][:height, cut], *(sheet[height:, cut] for sheet in sheets)]
-        for axis, picture in zip(axes[number], pictures, strict=True):
+        for axis, picture in zip(line, pictures, strict=True):
             axis.imshow(picture)
             axis.set_axis_off()
     told = [f"E = {row['E']:g}\n{row['rPSNR']:.1f} dB" if "rPSNR" in row else f"E = {row['E']:g}" for row in shown]

@@ -1,6 +1,8 @@
 """What the paper reports, from one file: reference marks beside what is measured here."""
 
+import re
 import tomllib
+from collections.abc import Collection
 from functools import lru_cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -26,6 +28,12 @@ class Reported(BaseModel):
     data: str
     E: int | None = None
     values: dict[str, float]
+
+    @property
+    def size(self) -> int | None:
+        """Of its images, pixels."""
+        found = re.search(r"(\d+) pixels", self.data)
+        return int(found[1]) if found else None
 
     @property
     def what(self) -> str:
@@ -62,14 +70,14 @@ def _printed(label: str, study: str) -> Row:
     raise VitokError(f"the paper prints nothing of {label!r}")
 
 
-def mark(figure: "Figure", values: tuple[Reported, ...]) -> None:
+def mark(figure: "Figure", values: tuple[Reported, ...], sizes: Collection[int | None]) -> None:
     """Reference marks on a study's figure. Its axes say by their gid what they show: "rPSNR" over anything, "E:rPSNR" over E,
-    "rFID:rPSNR" one over the other. A point that lies within the measured range is a star there; one that does not, since the setting is
-    another, is a line at its value with the setting behind it."""
+    "rFID:rPSNR" one over the other. A point of images of one of these `sizes`, within the range of the axis, is a star there; of another
+    setting it is a line at its value, with the setting behind it."""
     for axis in figure.axes:
         across, _, metric = (axis.get_gid() or "").rpartition(":")
         found = [one for one in values if metric in one.values]
-        points = [(_across(one, across), one.values[metric], one.what) for one in found]
+        points = [(_across(one, across) if one.size in sizes else None, one.values[metric], one.what) for one in found]
         inside = [point for point in points if point[0] is not None and _within(axis, point[0])]
         _stars(axis, inside)
         _lines(axis, [point for point in points if point not in inside])
@@ -88,8 +96,10 @@ def _stars(axis: "Axes", points: list[Any]) -> None:
     if points:
         axis.scatter(
             [x for x, _, _ in points], [y for _, y, _ in points], marker="*", s=130, color=MARK, edgecolors="white", linewidths=0.7,
-            zorder=6, label="the paper",
+            zorder=6,
         )  # fmt: skip
+    for x, y, _ in points:
+        axis.annotate("paper", (x, y), (7, 4), textcoords="offset points", fontsize=7, color=MARK)
 
 
 def _lines(axis: "Axes", points: list[Any]) -> None:

@@ -36,7 +36,7 @@ def write(
     verdicts = [claim(found.rows) for claim in study.claims if not (partial and claim.lacking(metrics))]
     pairs, advice, more = _fronts(study, found.rows)
     figure = study.figure([*found.rows, *found.beside], shown, fits)
-    paper.mark(figure, paper.reported(study.name))
+    paper.mark(figure, paper.reported(study.name), {row.get("size") for row in found.rows})
     pictures = _pictures(study.name, figure)
     if pairs:
         pictures["fronts.svg"] = _saved(fronts_figure(found.rows, pairs), "svg")
