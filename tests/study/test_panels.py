@@ -59,7 +59,10 @@ def test_one_metric_against_another() -> None:
     figure = panels.against(("rPSNR", "LPIPS"), ("rPSNR", "rFID"))(rows(), ("rPSNR", "LPIPS"), {})
     figure.canvas.draw()
     (axis,) = [axis for axis in figure.axes if axis.axison]
-    assert axis.get_gid() == "rPSNR:LPIPS" and marks(axis) == 12 and len(axis.texts) == 12, "a mark and a name each setting"
+    assert axis.get_gid() == "rPSNR:LPIPS" and marks(axis) == 12, "a mark a setting"
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    looks = {(tuple(part.get_facecolor()[0]), part.get_paths()[0].vertices.tobytes()) for part in axis.collections}  # pyright: ignore
+    assert len(set(names)) == 12 and len(looks) == 12, "no two look alike"
 
 
 def test_a_bar_a_setting_and_baselines_in_grey() -> None:

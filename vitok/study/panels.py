@@ -75,21 +75,25 @@ def over(column: str, label: str, by: Series = patch, joined: bool = False) -> D
 
 
 def against(*pairs: tuple[str, str]) -> Draw:
-    """One metric against another, a panel a pair of those that were measured: a mark a setting, the mean of its seeds, with its name."""
+    """One metric against another, a panel a pair of those that were measured: a mark a setting, the mean of its seeds, which are dots."""
 
     def draw(rows: list[Row], metrics: tuple[str, ...], fits: dict[str, Any]) -> "Figure":
         shown = [pair for pair in pairs if all(any(name in row for row in rows) for name in pair)] or [(metrics[0], metrics[-1])]
-        figure, axes = _panels(len(shown), width=5.6, height=4.6)
+        figure, axes = _panels(len(shown), width=4.6, height=4.2)
         for axis, (x, y) in zip(axes, shown, strict=False):
             axis.set_gid(f"{x}:{y}")
             for i, (name, group) in enumerate(_settings([row for row in rows if x in row and y in row]).items()):
-                point = float(np.mean([row[x] for row in group])), float(np.mean([row[y] for row in group]))
-                axis.plot([row[x] for row in group], [row[y] for row in group], ".", color=COLOURS[i % 5], alpha=0.4, markersize=5)
-                axis.scatter(*point, s=60, color=COLOURS[i % 5], marker=MARKERS[i % 5], edgecolors="white", zorder=3)
-                axis.annotate(_short(name, rows), point, (7, 4), textcoords="offset points", fontsize=8)
-            axis.margins(x=0.25, y=0.12)
+                colour, marker = COLOURS[i % 5], MARKERS[(i + i // 5) % 5]  # no two alike of 25
+                xs, ys = [row[x] for row in group], [row[y] for row in group]
+                axis.plot(xs, ys, ".", color=colour, alpha=0.5, markersize=4)
+                axis.scatter(
+                    float(np.mean(xs)), float(np.mean(ys)), s=64, color=colour, marker=marker, edgecolors="white", zorder=3,
+                    label=_short(name, rows),
+                )  # fmt: skip
+            axis.margins(x=0.12, y=0.12)
             axis.set_xlabel(labelled(METRICS[x]))
             axis.set_ylabel(labelled(METRICS[y]))
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
         return figure
 
     return draw
