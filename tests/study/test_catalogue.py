@@ -4,12 +4,12 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import STUDY
-from vitok import cli
 from vitok.errors import UsageError
 from vitok.study import catalogue, grid
 from vitok.study.asked import Several, check
@@ -29,21 +29,9 @@ NAMES = {
 
 
 @pytest.fixture
-def vitok(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):
-    """`vitok ...` in this process. Gives (exit code, stdout, stderr)."""
-
-    def invoke(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["vitok", *arguments])
-        monkeypatch.setenv("VITOK_STORAGE", str(tmp_path / "runs"))
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-        shown = capsys.readouterr()
-        return code, shown.out, shown.err
-
-    return invoke
+def vitok(monkeypatch: pytest.MonkeyPatch, call_vitok: Callable[..., tuple[int, str, str]], tmp_path: Path):
+    monkeypatch.setenv("VITOK_STORAGE", str(tmp_path / "runs"))
+    return call_vitok
 
 
 def test_every_figure_and_table_is_a_study() -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,6 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from tests.conftest import STUDY
-from vitok import cli
 from vitok.config import Generation
 from vitok.study import sampling
 from vitok.study.tracking import CELL
@@ -50,21 +50,10 @@ def run(swept: tuple[Path, subprocess.CompletedProcess[str]]) -> Path:
 
 
 @pytest.fixture
-def vitok(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], cluster: str, swept: tuple[Path, object]):
-    """`vitok ...` in this process, which is connected already. Gives (exit code, stdout, stderr)."""
+def vitok(monkeypatch: pytest.MonkeyPatch, call_vitok: Callable[..., tuple[int, str, str]], cluster: str, swept: tuple[Path, object]):
+    """`vitok ...` on that storage, in this process, which is connected already. Gives (exit code, stdout, stderr)."""
     monkeypatch.setattr("vitok.study.place.connect", lambda slots: {"CPU": 1.0})
-
-    def invoke(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["vitok", *arguments, "--storage", str(swept[0])])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-        shown = capsys.readouterr()
-        return code, shown.out, shown.err
-
-    return invoke
+    return lambda *arguments: call_vitok(*arguments, "--storage", str(swept[0]))
 
 
 def children(storage: Path) -> list:

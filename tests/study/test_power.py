@@ -210,13 +210,6 @@ def test_psnr_without_an_irreducible_error_has_no_limit() -> None:
     assert law.exponent == pytest.approx(1, rel=1e-5) and law.limit is None and law.limit_interval[1] is None
 
 
-def test_extrapolation_is_marked() -> None:
-    at = np.array([63.0, 64.0, 8192.0, 8193.0])
-    for found in (power_law(rows(), "rFID"), log_linear(rows(), "rFID")):
-        assert found.measured == (64, 8192) and found.extrapolated(at).tolist() == [True, False, False, True]
-    assert second_order(rows(), "rFID").parabolas[4].extrapolated(at).tolist() == [True, False, True, True]
-
-
 def test_the_kind_that_predicts_best_is_named() -> None:
     found = compare(rows(0.03, "rPSNR", sizes=10), "rPSNR")
     assert found.best == POWER and set(found.kinds) == {POWER, PARABOLAS, "a line in log E"}

@@ -58,8 +58,8 @@ def status(options: tyro.conf.OmitArgPrefixes[Told], folder: Folder = None) -> N
 
 
 def run(
-    options: tyro.conf.OmitArgPrefixes[Several], names: tyro.conf.Positional[tuple[str, ...]] = (), all: bool = False,  # noqa: A002
-    folder: Folder = None,
+    options: tyro.conf.OmitArgPrefixes[Several], names: tyro.conf.Positional[tuple[str, ...]] = (),
+    everything: Annotated[bool, tyro.conf.arg(name="all")] = False, folder: Folder = None,
 ) -> None:  # fmt: skip
     """Run studies one after the other, each distinct cell once; the same command continues.
 
@@ -72,16 +72,16 @@ def run(
     Args:
         options: As studies take them.
         names: Of studies.
-        all: Every study of the folder.
+        everything: Every study of the folder.
         folder: Where studies are. Default: ./studies, or the one beside this package.
     """
     from vitok.study import app, catalogue, collection
     from vitok.study.progress import Progress
 
     entries = catalogue.load(catalogue.folder(folder))
-    if all == bool(names):
+    if everything == bool(names):
         raise UsageError(f"name studies, or give --all; there are {', '.join(entry.name for entry in entries)}")
-    chosen = entries if all else catalogue.named(entries, names)
+    chosen = entries if everything else catalogue.named(entries, names)
     say, failed = Progress(), list[str]()
     for entry in chosen:
         try:

@@ -12,6 +12,7 @@ from vitok.errors import UsageError
 from vitok.metrics.networks import NETWORKS
 
 Statistic = Literal["psnr", "ssim", "lpips", "frechet", "infinity", "score", "kernel", "precision", "recall"]
+MARK = ":"  # between a metric's name and the length of a nested code that it was measured at
 SAMPLE = "sample"  # beside the values of single views: which sample of the corpus each shows
 PAIRED = ("psnr", "ssim", "lpips")
 
@@ -94,7 +95,7 @@ def of_letter(names: Iterable[str], letter: str) -> tuple[Metric, ...]:
 def catalogued(names: Iterable[str]) -> list[str]:
     """Those of these names that values of metrics have, in the catalogue's order: of the whole code, then of shorter ones ("rPSNR:32")."""
     order = list(METRICS)
-    parts = [(name, *name.partition(":")[::2]) for name in names]
+    parts = [(name, *name.partition(MARK)[::2]) for name in names]
     found = [(order.index(metric), int(kept or 0), name) for name, metric, kept in parts if metric in METRICS]
     return [name for *_, name in sorted(found)]
 

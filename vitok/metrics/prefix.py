@@ -6,6 +6,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from vitok.metrics.names import MARK
+
 T = TypeVar("T")
 
 
@@ -19,7 +21,7 @@ class Prefix:
 
     def names(self, values: dict[str, T]) -> dict[str, T]:
         """By metric -> by "rPSNR:32"."""
-        return {f"{metric}:{self.kept}": value for metric, value in values.items()}
+        return {f"{metric}{MARK}{self.kept}": value for metric, value in values.items()}
 
     def of_each(self, samples: Tensor) -> Tensor:
         """(B,) int64, as a tokenizer takes it."""

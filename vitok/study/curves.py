@@ -14,7 +14,7 @@ import numpy as np
 
 from vitok.errors import VitokError
 from vitok.metrics.names import METRICS
-from vitok.study.fit import RESAMPLES, Interval, outside
+from vitok.study.fit import RESAMPLES, Interval
 from vitok.study.study import Row
 from vitok.study.unseen import Errors, Unseen, left_out, unseen
 
@@ -44,10 +44,6 @@ class Parabola:
         if self.deviation is not None:
             band = quantile(self.cells) * self.deviation * np.sqrt(np.einsum("ni,ij,nj->n", design, np.array(self.inverse), design))
         return curve, curve - band, curve + band
-
-    def extrapolated(self, floats: np.ndarray) -> np.ndarray:
-        """Which of these E lie outside the measured ones, bool."""
-        return outside(self.measured, floats)
 
     def json(self) -> dict[str, Any]:
         a, b, c = self.coefficients

@@ -45,10 +45,6 @@ class Fit:
         low, high = np.percentile(draws, (2.5, 97.5), axis=0)
         return self.slope * x + self.intercept, low, high
 
-    def extrapolated(self, column: np.ndarray) -> np.ndarray:
-        """Which of these values lie outside the measured ones, bool."""
-        return outside(self.measured, column)
-
     def json(self) -> dict[str, Any]:
         skip = ("lines", "metric", "unseen")
         return {name: value for name, value in vars(self).items() if name not in skip} | self.unseen.json()
@@ -112,12 +108,6 @@ def log_linear(rows: list[Row], metric: str, along: str = "E") -> Fit:
         lines=tuple(zip(slopes.tolist(), intercepts.tolist(), strict=True)),
         unseen=unseen([left_out(found.x, y, 3, predict)], 3, along), notes=found.notes,
     )  # fmt: skip
-
-
-def outside(measured: Interval, column: np.ndarray) -> np.ndarray:
-    """Which values lie outside a range, bool; one that is off by rounding does not."""
-    low, high = measured
-    return (column < low * (1 - 1e-9)) | (column > high * (1 + 1e-9))
 
 
 def _covariance(a: np.ndarray, b: np.ndarray) -> np.ndarray:

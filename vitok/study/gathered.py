@@ -7,8 +7,7 @@ from typing import Any
 
 import vitok
 from vitok.errors import VitokError
-from vitok.metrics.names import SAMPLE
-from vitok.study.nested import MARK
+from vitok.metrics.names import MARK, SAMPLE
 from vitok.study.protocols import comparable
 from vitok.study.study import Row
 from vitok.study.tracking import BESIDE, CELLS, LACKING, Tracker

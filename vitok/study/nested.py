@@ -1,8 +1,7 @@
 """A nested tokenizer (A.4) is measured at several lengths of its code: a row each."""
 
+from vitok.metrics.names import MARK
 from vitok.study.study import Row
-
-MARK = ":"  # between a metric's name and the length of the code that it was measured at
 
 
 def of_lengths(row: Row) -> list[Row]:

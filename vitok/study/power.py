@@ -12,7 +12,7 @@ import numpy as np
 from vitok.errors import VitokError
 from vitok.metrics.names import METRICS
 from vitok.study.curves import logged
-from vitok.study.fit import Interval, interval, outside, points, resamples
+from vitok.study.fit import Interval, interval, points, resamples
 from vitok.study.study import Row
 from vitok.study.unseen import Unseen, left_out, steps, unseen
 
@@ -59,10 +59,6 @@ class PowerLaw:
         irreducible, scale, exponent = np.array(self.draws).T[..., None]
         low, high = np.percentile(_metric(self.metric, irreducible + scale * column**-exponent), (2.5, 97.5), axis=0)
         return _metric(self.metric, self.irreducible + self.scale * column**-self.exponent), low, high
-
-    def extrapolated(self, column: np.ndarray) -> np.ndarray:
-        """Which of these values lie outside the measured ones, bool."""
-        return outside(self.measured, column)
 
     def json(self) -> dict[str, Any]:
         skip = ("draws", "metric", "unseen")
