@@ -5,6 +5,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from vitok import variants
+from vitok.config import Tower
 from vitok.errors import UsageError
 from vitok.overrides import flat, tree
 
@@ -21,6 +22,30 @@ def test_names_are_parsed_both_ways(encoder: str, decoder: str, stride: int, pat
     assert variants.settings(name).items() <= flat(config.model_dump()).items()
     assert set(flat(config.model_dump())) - set(variants.settings(name)) == {"channels", "size", "frames"}
     assert tree(flat(config.model_dump())) == config.model_dump()
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 3))
+def test_towers_of_no_size_are_written_out(eighths: int, blocks: int, heads: int) -> None:
+    assume(eighths > 2 and eighths != 4)
+    tower = Tower(width=8 * eighths * heads, blocks=blocks, heads=heads)
+    assume(tower not in [*variants.SIZES.values(), *variants.DITS.values()])
+    written = f"({tower.width}x{blocks}x{heads})"
+    config = variants.tokenizer(f"S-{written}/16+L64", channels=16)
+    assert (config.decoder, variants.name(config)) == (tower, f"S-{written}/16+L64")
+    assert (variants.dit(f"DiT-{written}"), variants.dit_name(tower)) == (tower, f"DiT-{written}")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("S-(100x2x3)/16", r"\(100x2x3\): .*width 100 must divide by its 3 heads"),
+        ("S-(0x1x1)/16", "width = 0"),
+        ("S-(64x1)/16", "ENCODER-"),
+    ],
+)
+def test_towers_that_cannot_be(name: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        variants.tokenizer(name, channels=16)
 
 
 @given(st.integers(1, 600), st.integers(1, 600))

@@ -37,7 +37,7 @@ DITS = {
 
 GRAMMAR = (
     "ENCODER-DECODER/PATCH or ENCODER-DECODER/STRIDExPATCH, as in S-B/16 or S-B/4x8; behind it +L64 for 64 latent tokens, +M32 for a code "
-    f"that is masked down to 32, or both, as in S-B/16+L64+M32; sizes: {', '.join(SIZES)}"
+    f"that is masked down to 32, or both, as in S-B/16+L64+M32; sizes: {', '.join(SIZES)}, or (WIDTHxBLOCKSxHEADS), as in S-(384x44x6)/16"
 )
 
 # The convolutional trunks that LPIPS reads: (output channels, kernel, stride, padding) of a convolution with
@@ -64,10 +64,11 @@ def discriminator_channels(size: int, base: int) -> list[int]:
 
 def settings(variant: str) -> dict[str, Any]:
     """All that a variant's name fixes of a `config.Tokenizer`, by dotted key. Raises `UsageError`, with the grammar, for a bad name."""
-    match = re.fullmatch(r"([A-Za-z]+)-([A-Za-z]+)/(?:(\d+)x)?(\d+)(?:\+L([1-9]\d*))?(?:\+M([1-9]\d*))?", variant)
-    if not match or match[1] not in SIZES or match[2] not in SIZES:
+    match = re.fullmatch(r"([^-/]+)-([^-/]+)/(?:(\d+)x)?(\d+)(?:\+L([1-9]\d*))?(?:\+M([1-9]\d*))?", variant)
+    encoder, decoder = (_tower(match[number], SIZES) for number in (1, 2)) if match else (None, None)
+    if not match or not encoder or not decoder:
         raise UsageError(f"unknown variant {variant!r}: a name is {GRAMMAR}")
-    towers = {"encoder": SIZES[match[1]], "decoder": SIZES[match[2]]}
+    towers = {"encoder": encoder, "decoder": decoder}
     return {f"{part}.{key}": value for part, tower in towers.items() for key, value in tower.model_dump().items()} | {
         "patch": int(match[4]), "stride": int(match[3] or 1), "latent_tokens": int(match[5] or 0), "shortest": int(match[6] or 0),
     }  # fmt: skip
@@ -83,11 +84,24 @@ def tokenizer(variant: str, *, channels: int, size: int = 256, frames: int = 1) 
 
 
 def dit(variant: str) -> Tower:
-    """ "DiT-L" -> its tower. Raises `UsageError` for a name that there is not."""
+    """ "DiT-L", "DiT-(768x24x12)" -> its tower. Raises `UsageError` for a name that there is not."""
     kind, _, size = variant.partition("-")
-    if kind != "DiT" or size not in DITS:
-        raise UsageError(f"unknown generator {variant!r}: there are {', '.join(f'DiT-{name}' for name in DITS)}")
-    return DITS[size]
+    tower = _tower(size, DITS)
+    if kind != "DiT" or not tower:
+        known = ", ".join(f"DiT-{name}" for name in DITS)
+        raise UsageError(f"unknown generator {variant!r}: there are {known}, and DiT-(WIDTHxBLOCKSxHEADS)")
+    return tower
+
+
+def _tower(text: str, known: dict[str, Tower]) -> Tower | None:
+    """A size's, or one that is written out. Raises `UsageError` for numbers that no tower can have."""
+    numbers = re.fullmatch(r"\((\d+)x(\d+)x(\d+)\)", text)
+    if not numbers:
+        return known.get(text)
+    try:
+        return Tower(width=int(numbers[1]), blocks=int(numbers[2]), heads=int(numbers[3]))
+    except ValidationError as error:
+        raise UsageError(f"{text}: {describe(error)}") from None
 
 
 def generator(variant: str) -> tuple[Tower, str]:
@@ -100,19 +114,18 @@ def generator(variant: str) -> tuple[Tower, str]:
 
 
 def dit_name(tower: Tower) -> str:
-    """The other way; a tower that is in no table is written out as width x blocks x heads."""
-    names = {tower: size for size, tower in DITS.items()}
-    return f"DiT-{names.get(tower, f'({tower.width}x{tower.blocks}x{tower.heads})')}"
+    """The other way."""
+    return f"DiT-{_written(tower, DITS)}"
+
+
+def _written(tower: Tower, known: dict[str, Tower]) -> str:
+    """A size; a tower that is none of these is written out."""
+    return next((size for size, other in known.items() if other == tower), f"({tower.width}x{tower.blocks}x{tower.heads})")
 
 
 def name(config: Tokenizer) -> str:
-    """The variant's name of a config; a tower that is in no table is written out as width x blocks x heads."""
-    names = {tower: size for size, tower in SIZES.items()}
-
-    def of(tower: Tower) -> str:
-        return names.get(tower, f"({tower.width}x{tower.blocks}x{tower.heads})")
-
+    """The variant's name of a config."""
     stride = f"{config.stride}x" if config.stride > 1 else ""
     latent = f"+L{config.latent_tokens}" if config.latent_tokens else ""
     nested = f"+M{config.shortest}" if config.shortest else ""
-    return f"{of(config.encoder)}-{of(config.decoder)}/{stride}{config.patch}{latent}{nested}"
+    return f"{_written(config.encoder, SIZES)}-{_written(config.decoder, SIZES)}/{stride}{config.patch}{latent}{nested}"

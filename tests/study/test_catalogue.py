@@ -21,7 +21,8 @@ FOLDER = STUDY.parent
 ENTRIES = catalogue.load(FOLDER)
 STUDIES = [entry.holds for entry in ENTRIES if isinstance(entry.holds, Study)]
 ENTRY = {study.name: study for study in STUDIES}
-NAMES = {
+OWN = {"decoder_shape"}  # questions that the paper did not ask
+NAMES = OWN | {
     "adaptive_tokens", "decoder_scaling", "e_sweep", "e_sweep_512", "encoder_scaling", "gan_finetuning", "generation_e_sweep",
     "image_generation", "image_reconstruction", "latent_tokens", "loss_tradeoff", "model_sizes", "reconstruction_gallery", "video_e_sweep",
     "video_generation", "video_reconstruction",
@@ -41,7 +42,7 @@ def test_every_figure_and_table_is_a_study() -> None:
     for entry in ENTRIES:
         lines = entry.path.read_text().splitlines()
         assert len(lines) <= 70, f"{entry.name} is read in a minute"
-        assert "python studies/" in entry.doc and (not isinstance(entry.holds, Study) or entry.holds.paper)
+        assert "python studies/" in entry.doc and (not isinstance(entry.holds, Study) or bool(entry.holds.paper) == (entry.name not in OWN))
 
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda study: study.name)
