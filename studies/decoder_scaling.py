@@ -8,9 +8,9 @@ are those of encoder_scaling, looked at the other way: decoders are compared at 
     python studies/decoder_scaling.py --scale paper       as encoder_scaling
 """
 
-from vitok.study import Study, claims, panels, scales
+from encoder_scaling import study as encoders
 
-PAIR, C = "tokenizer.tokenizer.variant", "tokenizer.tokenizer.channels"
+from vitok.study import Study, claims, panels
 
 study = Study(
     name="decoder_scaling",
@@ -18,11 +18,7 @@ study = Study(
     question="Does a larger decoder help?",
     hypothesis="At an equal encoder a larger decoder improves reconstruction, and not generation.",
     paper="Scaling the decoder improves reconstruction, less than twice the E does, and has little effect on generation (Finding 3).",
-    scales={
-        "laptop": scales.laptop_generation({PAIR: ("N-N/4", "T-N/4", "N-T/4", "T-T/4", "N-M/4", "T-M/4", "M-M/4"), C: (4,)}).with_parents(),
-        "single-gpu": scales.single_gpu_generation({PAIR: ("S-S/16", "B-S/16", "S-B/16", "B-B/16", "S-L/16")}).with_parents(),
-        "paper": scales.paper_generation({PAIR: ("S-S/16", "B-S/16", "S-B/16", "B-B/16", "S-L/16", "B-L/16", "L-L/16")}).with_parents(),
-    },
+    scales=encoders.scales,
     measures=("rPSNR", "LPIPS", "rFID", "rFD-EffLite0", "gFID", "gFD-EffLite0"),
     figure=panels.over("decoder_params_m", "parameters of the decoder (M)", by=panels.encoder, joined=True),
     claims=(

@@ -5,7 +5,7 @@ seed alone are one setting, the mean of theirs: the luckiest seed is no better c
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,13 +47,14 @@ def setting(row: Row) -> str:
     return row["setting"] if "setting" in row else _name(row)
 
 
-def settings(rows: list[Row], cost: str, metric: str, key: Callable[[Row], str] = setting) -> list[Setting]:
-    """The settings of the cells that have both, cheapest first. Raises `VitokError` if no cell has both."""
+def settings(rows: list[Row], cost: str, metric: str) -> list[Setting]:
+    """The settings of the cells that have both, cheapest first. `cost`: of which less is better ("gmacs", "E", "device_hours"), or another
+    metric. Raises `VitokError` if no cell has both."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
         full = row | {column: row.get(column, np.nan) for column in (cost, metric)}
         if np.isfinite([full[cost], full[metric]]).all():
-            groups.setdefault(key(row), []).append(full)
+            groups.setdefault(setting(row), []).append(full)
     if not groups:
         raise VitokError(f"no cell has both {cost} and {metric}: there is nothing to choose from")
     found = list[Setting]()
@@ -63,15 +64,8 @@ def settings(rows: list[Row], cost: str, metric: str, key: Callable[[Row], str] 
     return sorted(found, key=lambda one: (-better(cost) * one.cost, -better(metric) * one.value))
 
 
-def front(rows: list[Row], cost: str, metric: str, key: Callable[[Row], str] = setting) -> list[Setting]:
-    """The Pareto-optimal settings of a metric against a cost, of which less is better ("gmacs", "E", "train_seconds", "device_hours"),
-    or against another metric; cheapest first, so each is better than those before. Raises `VitokError` like `settings`.
-    """
-    return undominated(settings(rows, cost, metric, key), metric)
-
-
 def undominated(ordered: Sequence[Setting], metric: str) -> list[Setting]:
-    """Of settings in the order of `settings`; equals stand side by side."""
+    """The Pareto-optimal ones of settings in the order of `settings`: each is better than those before; equals stand side by side."""
     found = list[Setting]()
     for one in ordered:
         last = found[-1] if found else None
@@ -80,11 +74,11 @@ def undominated(ordered: Sequence[Setting], metric: str) -> list[Setting]:
     return found
 
 
-def advice(rows: list[Row], cost: str, metric: str, key: Callable[[Row], str] = setting) -> list[str]:
+def advice(rows: list[Row], cost: str, metric: str) -> list[str]:
     """Sentences: what to take for which budget, then what is not worth it and what beats it, `NAMED` settings at most. Settings whose
     costs are within 5 % count as of one cost, of which the best is named. Raises `VitokError` like `settings`.
     """
-    found = settings(rows, cost, metric, key)
+    found = settings(rows, cost, metric)
     best = undominated(found, metric)
     worth = best if cost in METRICS else list(dict(zip(steps(np.array([one.cost for one in best])), best, strict=True)).values())
     said = [_take(worth, i, cost, metric) for i in range(len(worth))]
