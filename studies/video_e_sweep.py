@@ -33,7 +33,7 @@ study = Study(
     },
     corpus=MOTION,
     measures=("rPSNR", "rSSIM", "LPIPS", "rFID", "rFVD"),
-    figure=panels.over("E", panels.FLOATS, by=panels.frames),
+    figure=panels.over("compression", "compression (values of pixels for each float)", by=panels.frames, joined=True),
     claims=(
         claims.needs_floats("rPSNR", between="frames", at_most=8.0, source="Finding 5, Figure 10"),
         claims.needs_floats("LPIPS", between="frames", at_most=8.0, source="Finding 5, Figure 10"),

@@ -36,6 +36,12 @@ class Reported(BaseModel):
         return int(found[1]) if found else None
 
     @property
+    def compression(self) -> float | None:
+        """T * H * W * 3 / E, of clips of "N frames" or of images."""
+        clips = re.search(r"(\d+) frames", self.what)
+        return 3 * (int(clips[1]) if clips else 1) * self.size**2 / self.E if self.size and self.E else None
+
+    @property
     def what(self) -> str:
         return ", ".join(filter(None, (self.of, self.data)))
 
@@ -71,9 +77,9 @@ def _printed(label: str, study: str) -> Row:
 
 
 def mark(figure: "Figure", values: tuple[Reported, ...], sizes: Collection[int | None]) -> None:
-    """Reference marks on a study's figure. Its axes say by their gid what they show: "rPSNR" over anything, "E:rPSNR" over E,
-    "rFID:rPSNR" one over the other. A point of images of one of these `sizes`, within the range of the axis, is a star there; of another
-    setting it is a line at its value, with the setting behind it."""
+    """Reference marks on a study's figure. Its axes say by their gid what they show: "rPSNR" over anything, "E:rPSNR" over E
+    ("compression" likewise), "rFID:rPSNR" one over the other. A point of images of one of these `sizes`, within the range of the axis,
+    is a star there; of another setting it is a line at its value, with the setting behind it."""
     for axis in figure.axes:
         across, _, metric = (axis.get_gid() or "").rpartition(":")
         found = [one for one in values if metric in one.values]
@@ -84,7 +90,7 @@ def mark(figure: "Figure", values: tuple[Reported, ...], sizes: Collection[int |
 
 
 def _across(one: Reported, across: str) -> float | None:
-    return one.E if across == "E" else one.values.get(across)
+    return {"E": one.E, "compression": one.compression}.get(across, one.values.get(across))
 
 
 def _within(axis: "Axes", x: float) -> bool:
