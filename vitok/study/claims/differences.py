@@ -129,6 +129,7 @@ def worded(name: str) -> str:
 _WORDS = {
     "encoder_params_m": "encoder size", "decoder_params_m": "decoder size", "params_m": "size of the model", "gmacs": "compute",
     "loss.lpips": "LPIPS weight", "loss.reconstruction": "loss", "gan.weight": "GAN weight", "gan.lr": "discriminator lr",
+    "frames": "number of frames", "size": "image size",
 }  # fmt: skip
 
 

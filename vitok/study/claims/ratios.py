@@ -35,7 +35,7 @@ def needs_floats(
 
     def words(metric: str) -> str:
         times = f"{bound:g} times" if ratio is not None else f"at most {bound:g} times"
-        return f"with the larger {worded(between)}, the same {metric} takes {times} the floats E"
+        return f"the same {metric} takes {times} the floats E at the larger {worded(between)}"
 
     def judge(rows: list[Row], metric: str) -> Judgement:
         usable, notes = quantities(rows, metric)
@@ -51,12 +51,12 @@ def needs_floats(
 
         narrower = SIZES if found.images is None else f"{SIZES} or {IMAGES}"
         scatter = found.deviation is not None and found.proportional == logged(metric)
-        apart = _apart(found.values[~second], found.values[second], metric, f"{worded(between)} {low:g} and {high:g}")
+        apart = _apart(found.values[~second], found.values[second], metric, f"{between} = {low:g} and {high:g}")
         settled = settle(known, decide, scatter, narrower)
         value = float(np.exp2(fit.shift / fit.slope))
         over = f"{len(x)} settings" + (f" and {found.images.shape[1]} held-out images" if found.images is not None else "")
         evidence = (
-            f"{worded(between)} {high:g} takes {value:.3g} times the E of {worded(between)} {low:g} for the same {metric} "
+            f"{between} = {high:g} takes {value:.3g} times the E of {between} = {low:g} for the same {metric} "
             f"(95 % interval {settled.interval[0]:.3g} to {settled.interval[1]:.3g} over {over}), by lines of "
             f"{fit.slope:+.3g} of {quantity(metric)} for each doubling of E"
         )
@@ -84,7 +84,7 @@ def _ends(rows: list[Row], between: str, small: float | None, large: float | Non
     low, high = (small if small is not None else min(values, default=None)), (large if large is not None else max(values, default=None))
     others = [value for value in values if value not in (low, high)]
     if low is None or high is None or low == high or not {low, high} <= set(values) or (others and None in (small, large)):
-        raise VitokError(f"two values of {worded(between)} are to be compared, there are {', '.join(map(str, values)) or 'none'}")
+        raise VitokError(f"two values of {between} are to be compared, there are {', '.join(map(str, values)) or 'none'}")
     return low, high
 
 
