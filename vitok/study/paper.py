@@ -109,12 +109,16 @@ def _stars(axis: "Axes", points: list[Any]) -> None:
 
 
 def _lines(axis: "Axes", points: list[Any]) -> None:
-    """At most three, nearest to what is measured; the axis keeps its range unless the line lies close by."""
+    """At most three, nearest to what is measured; the axis keeps its range unless the line lies close by. Their words lie on
+    white, under the cells."""
+    from matplotlib.patheffects import withStroke
+
     low, high = sorted(axis.get_ylim())
     span = high - low
     near = [point for point in points if low - 0.25 * span <= point[1] <= high + 0.25 * span]
     for _, y, what in sorted(near, key=lambda point: abs(point[1] - (low + high) / 2))[:3]:
         axis.axhline(y, color=MARK, linewidth=0.9, linestyle=(0, (1, 2)), zorder=1.5)
         axis.annotate(
-            f"paper: {y:g} ({what})", (0.99, y), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=6, color=MARK
-        )
+            f"paper: {y:g} ({what})", (0.99, y), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=6, color=MARK,
+            zorder=2.5, path_effects=[withStroke(linewidth=2, foreground="white")],
+        )  # fmt: skip
