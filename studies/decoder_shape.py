@@ -3,7 +3,7 @@
 Three shapes of decoder that cost the same multiply-adds (within 5 %), behind one encoder and one code. If depth is what matters, the
 narrow one wins; if the width of a token's description is, the flat one; if only compute counts, all are alike.
 
-    python studies/decoder_shape.py --seeds 0 1 2            laptop: 9 cells, about 10 minutes on two cores, no GPU
+    python studies/decoder_shape.py --seeds 0 1 2            laptop: 9 cells, about 6 minutes on two cores, no GPU
     python studies/decoder_shape.py --scale single-gpu       3 cells, 1.5 hours on one H100
     python studies/decoder_shape.py --scale paper            3 cells, 30 hours of trials on 8 H100s each
 """
