@@ -34,7 +34,7 @@ study = Study(
         "single-gpu": scales.second(scales.single_gpu(), "single-gpu", *tunings(2e-5, 0.05)).with_parents(),
         "paper": scales.second(scales.paper(), "paper", *tunings(2e-5, 0.05)).with_parents(),
     },
-    figure=panels.bars,
+    figure=panels.dots,
     claims=(
         claims.ranked_first(("rFID", "rFD-EffLite0"), BEST, among={"stage": 2}, name="the middle rate", source="A.3, Figure 13"),
         claims.better(("rFID", "rFD-EffLite0"), BEST, {"gan.weight": 0}, name_of="a GAN", name_than="none", source="A.3, Figure 13"),

@@ -23,7 +23,7 @@ study = Study(
         "single-gpu": scales.single_gpu_generation({SIZE: (128, 256)}),
         "paper": scales.paper_generation({SIZE: (256, 512)}, variant="DiT-XL", steps=4_000_000),
     },
-    figure=panels.bars,
+    figure=panels.dots,
 )
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ study = Study(
         .on(accumulation=8, recompute=1.0)
         .beside("sd-vae", "sdxl-vae", "consistency-decoder", "jpeg", "webp", "avif"),
     },
-    figure=panels.bars,
+    figure=panels.dots,
     claims=(
         claims.scaling_helps("rPSNR", at_least=0.1, matched_on=("encoder_params_m", "stage", "size"), source="Table 2"),
         claims.scaling_helps("rSSIM", at_least=0.005, matched_on=("encoder_params_m", "stage", "size"), source="Table 2"),

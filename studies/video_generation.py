@@ -21,7 +21,7 @@ study = Study(
         "single-gpu": scales.single_gpu_video_generation(),
         "paper": scales.paper_video_generation(),
     },
-    figure=panels.bars,
+    figure=panels.dots,
     corpus=MOTION,
 )
 

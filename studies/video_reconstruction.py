@@ -24,7 +24,7 @@ study = Study(
         "single-gpu": scales.second(scales.single_gpu_video(), "single-gpu").with_parents().beside("jpeg", "webp", "avif"),
         "paper": scales.second(scales.paper_video().set({"tokenizer.size": 128}), "paper").with_parents().beside("jpeg", "webp", "avif"),
     },
-    figure=panels.bars,
+    figure=panels.dots,
     corpus=MOTION,
 )
 

@@ -18,7 +18,7 @@ from vitok.study.fit import log_linear
 from vitok.study.generation_figures import generation_over_floats
 from vitok.study.naming import named
 from vitok.study.optimum import has_optimum, no_slope
-from vitok.study.panels import bars
+from vitok.study.panels import dots
 from vitok.study.study import Row
 from vitok.study.tracking import Tracker
 
@@ -269,10 +269,10 @@ def test_cells_of_several_sizes_stand_side_by_side(tmp_path: Path) -> None:
     for row in pair:
         row["protocols"] = {"gFID": replace(protocol, size=row["size"]).json()}
         del row["gIS"]
-    study = Study("sizes", "Question?", "Hypothesis.", bars)
+    study = Study("sizes", "Question?", "Hypothesis.", dots)
     summary = report.write(study, cast(Tracker, Runs(pair)), "key", tmp_path)
     assert [row["size"] for row in summary["results"]] == [512, 256] and not summary["problems"]
-    names = [label.get_text() for label in bars(named(pair), ("gFID",), {}).axes[0].get_yticklabels()]
+    names = [label.get_text() for label in dots(named(pair), ("gFID",), {}).axes[0].get_yticklabels()]
     assert len(set(names)) == 2
     pair[0]["protocols"] = {"gFID": replace(protocol, count=5000).json()}
     with pytest.raises(VitokError, match=r"sizes: nothing is left to report: gFID is left out.*count 50000 and 5000"):

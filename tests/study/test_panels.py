@@ -65,13 +65,15 @@ def test_one_metric_against_another() -> None:
     assert len(set(names)) == 12 and len(looks) == 12, "no two look alike"
 
 
-def test_a_bar_a_setting_and_baselines_in_grey() -> None:
+def test_a_line_a_setting_and_baselines_in_grey() -> None:
     table = [row for row in rows() if row["c"] == 4] + [{"subject": "JPEG", "label": "JPEG", "setting": "JPEG", "rPSNR": 30.0}]
-    figure = panels.bars(table, ("rPSNR", "LPIPS"), {})
+    figure = panels.dots(table, ("rPSNR", "LPIPS"), {})
     figure.canvas.draw()
     names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert names == ["T-M/8 c=4", "T-M/8+L16 c=4", "T-M/8+M4 c=4", "JPEG"]
-    colours = [bar.get_facecolor() for bar in figure.axes[0].patches]
+    marks = [(*map(float, np.asarray(mark.get_offsets())[0]), tuple(mark.get_facecolor()[0])) for mark in figure.axes[0].collections]  # pyright: ignore
+    assert [place for _, place, _ in marks] == [0, 1, 2, 3] and marks[3][0] == 30.0
+    colours = [colour for _, _, colour in marks]
     assert len(set(colours)) == 2 and colours[0] == colours[2] != colours[3]
 
 

@@ -1,4 +1,4 @@
-"""Figures of studies: cells over a column, one metric against another, bars, galleries. Axes say by their gid what they show, so that the
+"""Figures of studies: cells over a column, one metric against another, dots, galleries. Axes say by their gid what they show, so that the
 paper's numbers can be marked on them (see paper.py)."""
 
 import io
@@ -99,26 +99,29 @@ def against(*pairs: tuple[str, str]) -> Draw:
     return draw
 
 
-def bars(rows: list[Row], metrics: tuple[str, ...], fits: dict[str, Any]) -> "Figure":
-    """Each metric a panel, a bar a setting with a dot for each seed: for studies of few cells, and baselines beside them."""
+def dots(rows: list[Row], metrics: tuple[str, ...], fits: dict[str, Any]) -> "Figure":
+    """Each metric a panel, a line a setting: its mean, and a small dot for each seed. For studies of few cells, and baselines beside them.
+    Axes do not begin at zero: a decibel in thirty would not be seen."""
     groups = _settings(rows)
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(2.8 + 2.9 * len(metrics), 1.1 + 0.42 * len(groups)), layout="constrained")
     axes = list(figure.subplots(1, len(metrics), squeeze=False, sharey=True)[0])
-    places = range(len(groups))
     for axis, metric in zip(axes, metrics, strict=True):
-        values = [[row[metric] for row in group if metric in row] for group in groups.values()]
-        colours = ["#9a9a9a" if "subject" in group[0] else COLOURS[0] for group in groups.values()]
-        heights = [float(np.mean(each)) if each else float("nan") for each in values]
-        drawn = axis.barh(places, heights, color=colours, height=0.62)
-        axis.bar_label(drawn, labels=["" if np.isnan(h) else f"{h:.4g}" for h in heights], padding=4, fontsize=8)
-        for place, each in zip(places, values, strict=True):
-            axis.plot(each, [place] * len(each), ".", color="#222222", markersize=4) if len(each) > 1 else None
-        axis.margins(x=0.22)
+        for place, group in enumerate(groups.values()):
+            values = [row[metric] for row in group if metric in row]
+            axis.axhline(place, color="#dddddd", linewidth=0.8, zorder=1)
+            if values:
+                mean, colour = float(np.mean(values)), "#7a7a7a" if "subject" in group[0] else COLOURS[0]
+                axis.plot(values, [place] * len(values), ".", color="#222222", markersize=4, zorder=2)
+                axis.scatter(mean, place, s=52, color=colour, edgecolors="white", zorder=3)
+                axis.annotate(f"{mean:.4g}", (mean, place), (0, 5), textcoords="offset points", ha="center", fontsize=7)
+        axis.margins(x=0.2)
+        axis.spines[["top", "right", "left"]].set_visible(False)
+        axis.tick_params(axis="y", length=0)
         axis.set_xlabel(labelled(METRICS[metric]))
-    axes[0].set_yticks(places, list(groups), fontsize=8)
-    axes[0].invert_yaxis()
+    axes[0].set_yticks(range(len(groups)), list(groups), fontsize=8)
+    axes[0].set_ylim(len(groups) - 0.5, -0.7)
     return figure
 
 

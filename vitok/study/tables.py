@@ -8,7 +8,7 @@ def show(title: str, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> No
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(width=max(Console().width, 160))  # a wrapped line can be read, a number cut to "0.0…" cannot
+    console = Console(width=1000)  # as wide as the table is: a wrapped line can be read, a number cut to "0.0…" cannot
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     shown = [name for name in columns if any(row.get(name) is not None for row in rows)]
     for name in shown:
