@@ -17,12 +17,15 @@ STUDY = Path(__file__).parent.parent / "studies" / "e_sweep.py"
 
 @pytest.fixture(autouse=True)
 def _as_it_was() -> Iterator[None]:
-    """MLflow exports the store that a test has used to every process that a later one starts; ZeRO 3 leaves its own `linear` in torch."""
+    """MLflow exports the store that a test has used to every process that a later one starts; ZeRO 3 leaves its own `linear` in torch; a
+    run in this process sets its threads, of which the last bits of initial weights depend."""
+    import torch
     import torch.nn.functional as F
 
-    linear = F.linear
+    linear, threads = F.linear, torch.get_num_threads()
     yield
     F.linear = linear
+    torch.set_num_threads(threads)
     os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 
