@@ -115,6 +115,16 @@ def test_correlation_knows_the_direction(metric: str, toward: int) -> None:
     assert finite(claims.correlates(metric, source="")(turned)).verdict == "not supported"
 
 
+def test_a_correlation_of_some_cells_is_theirs_alone() -> None:
+    line = [{"E": 2**e, "kind": "latent", "value": 2.0 * e} for e in range(6, 11)]
+    wild = [{"E": 2**e, "kind": "simple", "value": 9.0 * (-1) ** e} for e in range(6, 11)]
+    latent, both = study(line, "rPSNR"), study([*line, *wild], "rPSNR")
+    claim = claims.correlates("rPSNR", at_least=0.99, of={"kind": "latent"}, name_of="latent tokens", source="")
+    judged = finite(claim(both))
+    assert judged.verdict == "supported" and judged.claim == "rPSNR with latent tokens grows linearly with log E"
+    assert finite(claim(latent)).evidence == judged.evidence
+
+
 def test_seeds_help_a_correlation_only_where_they_scatter() -> None:
     line = [{"E": 2**e, "value": 1.0 * e} for e in range(6, 12)]
     judged = finite(claims.correlates("rPSNR", at_least=0.83, source="")(study(line, "rPSNR", deviation=0.9)))

@@ -5,22 +5,26 @@ import numpy as np
 from vitok.errors import VitokError
 from vitok.metrics.names import METRICS
 from vitok.study.claims.claim import Claim, Judgement, Metrics, amount, preferred, reaches, sentences, sign
-from vitok.study.claims.differences import worded
+from vitok.study.claims.differences import Selection, chosen, told, worded
 from vitok.study.claims.seeds import settled_by_cells
 from vitok.study.curves import quantities, quantity
 from vitok.study.fit import Fit, log_linear
 from vitok.study.study import Row
 
 
-def correlates(metrics: Metrics, *, source: str, along: str = "E", at_least: float = 0.9) -> Claim:
+def correlates(
+    metrics: Metrics, *, source: str, along: str = "E", at_least: float = 0.9, of: Selection | None = None, name_of: str = ""
+) -> Claim:
     """Pearson's r between a metric (its logarithm for distances) and log2 of a column reaches a bound; r counts as positive where the
-    metric improves. Its interval is the bootstrap's over cells."""
+    metric improves. Its interval is the bootstrap's over cells. `of`: the cells that it is about, all without."""
 
     def words(metric: str) -> str:
         grows = "grows" if METRICS[metric].higher else "falls"
-        return f"{quantity(metric)} {grows} linearly with log {worded(along)}"
+        whose = f" with {name_of or told(of)}" if of else ""
+        return f"{quantity(metric)}{whose} {grows} linearly with log {worded(along)}"
 
     def judge(rows: list[Row], metric: str) -> Judgement:
+        rows = [row for row, taken in zip(rows, chosen(rows, of or {}), strict=True) if taken]
         usable, notes = quantities(rows, metric)
         toward, fit = sign(metric), _fit(usable, metric, along)
         r, bounds = toward * fit.pearson_r, _bounds(fit, toward)
