@@ -3,6 +3,7 @@
 Each finding is judged by the study that tests it, from training on seeds other than the one that settings were chosen on (0). A finding
 that does not show at this scale is reported as such.
 
+    python studies/findings.py plan                  what it will cost; nothing is started
     python studies/findings.py                       laptop: within 60 minutes on two cores, no GPU
     python studies/findings.py --scale paper --corpus imagenet:path --videos ucf101:path
 """

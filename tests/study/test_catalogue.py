@@ -127,6 +127,23 @@ def test_the_findings_are_five_and_take_other_seeds() -> None:
     assert Several(seeds=(0,)).of(ENTRY["e_sweep"]).seeds == (0,), "unless they are asked for"
 
 
+def test_what_findings_cost_is_known_before(tmp_path: Path) -> None:
+    def told(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(FOLDER / "findings.py"), *arguments, "--storage", str(tmp_path)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+    found = json.loads(told("plan", "--scale", "laptop", "--json").stdout)
+    assert [len(part["studies"]) for part in found["parts"]] == [1, 1, 2, 1, 1]
+    assert sum(part["new"] for part in found["parts"]) == found["distinct"] < sum(part["cells"] for part in found["parts"])
+    assert found["trial_hours"] == pytest.approx(sum(part["hours"] for part in found["parts"]))
+    assert found["trial_hours"] > found["hours_by_the_clock"] > 0
+    shown = told("plan", "--scale", "laptop", "--seeds", "0")
+    assert f"{found['distinct'] // 2} distinct cells: about" in shown.stdout, shown.stderr
+    refused = told("plan", "--scale", "desk")
+    assert refused.returncode == 2 and refused.stderr.count("\n") == 1 and "'desk'" in refused.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_images_and_videos_have_corpora_of_their_own() -> None:
     several = Several(scale="paper", corpus="images", videos="clips")
     assert [several.of(ENTRY[name]).corpus for name in ("e_sweep", "video_e_sweep")] == ["images", "clips"]

@@ -1,52 +1,32 @@
 """The command line of a study file: run (the default), plan, status, report."""
 
 import json
-import sys
 from collections.abc import Callable
 from typing import Any
 
-import tyro
-
 from vitok.data.sample import MOTION, PHOTOS
-from vitok.errors import VitokError, exit_on_error
+from vitok.errors import VitokError
 from vitok.study import place
 from vitok.study.asked import Asked, Options, Readable, ask, parsed
+from vitok.study.commands import Command, serve
 from vitok.study.plan import Plan, duration, plan
 from vitok.study.progress import Progress
 from vitok.study.study import Study
 
 
 def main(study: Study[Any], doc: str) -> None:
-    commands = {
-        "run": lambda options: show_report(run(study, options)),
-        "plan": lambda options: _plan(study, options),
-        "status": lambda options: _status(study, options),
-        "report": lambda options: _report(study, options),
-    }
-    helps = {
-        "run": "Run what is not finished, then write the report. Stop it at any moment; the same command continues.",
-        "plan": "Show every cell, its cost and the hours, before anything starts.",
-        "status": "Which cells are finished, running or open.",
-        "report": "Rebuild tables, fits, verdicts and figures from MLflow.",
-    }
-    arguments = sys.argv[1:]
-    if not arguments or (arguments[0] not in commands and arguments[0] not in ("-h", "--help")):
-        arguments = ["run", *arguments]
-
-    def command(name: str) -> Any:
-        kind = Options if name == "run" else Readable
-
-        def call(options: kind) -> None:  # pyright: ignore[reportInvalidTypeForm]
-            exit_on_error(lambda: commands[name](options))
-
-        call.__doc__ = helps[name]
-        return call
-
-    tyro.extras.subcommand_cli_from_dict(
-        {name: command(name) for name in commands},
-        description=doc + "\n\nWithout a subcommand: run. `SUBCOMMAND --help` shows its options.",
-        args=arguments, config=(tyro.conf.OmitArgPrefixes,), sort_subcommands=False,
-    )  # fmt: skip
+    running = "Run what is not finished, then write the report. Stop it at any moment; the same command continues."
+    serve(
+        (
+            Command("run", running, Options, lambda options: show_report(run(study, options))),
+            Command(
+                "plan", "Show every cell, its cost and the hours, before anything starts.", Readable, lambda options: _plan(study, options)
+            ),
+            Command("status", "Which cells are finished, running or open.", Readable, lambda options: _status(study, options)),
+            Command("report", "Rebuild tables, fits, verdicts and figures from MLflow.", Readable, lambda options: _report(study, options)),
+        ),
+        doc,
+    )
 
 
 def run(

@@ -8,7 +8,7 @@ from typing import Any
 
 from vitok.errors import VitokError
 from vitok.study import place
-from vitok.study.asked import Asked, Several
+from vitok.study.asked import Asked, Several, Told, ask
 from vitok.study.progress import Progress
 from vitok.study.study import Study
 
@@ -36,15 +36,40 @@ class Collection:
 
     def main(self, doc: str | None = None) -> None:
         """The command line of the file that holds it."""
-        import tyro
+        from vitok.study.commands import Command, serve
 
-        from vitok.errors import exit_on_error
+        running = "Run what is not finished of all parts, then write the page. Stop it at any moment; the same command continues."
+        serve(
+            (
+                Command("run", running, Several, lambda options: show(self.run(options))),
+                Command("plan", "Show what each part costs, before anything starts.", Told, lambda options: show_plan(self, options)),
+            ),
+            doc or self.question,
+        )
 
-        def run(options: Several) -> None:
-            exit_on_error(lambda: show(self.run(options)))
+    def plan(self, options: Several) -> dict[str, Any]:
+        """What each part takes that no part before it has. Raises `UsageError`."""
+        from vitok.study.plan import plan
 
-        run.__doc__ = doc or self.question
-        tyro.cli(run, config=(tyro.conf.OmitArgPrefixes,))
+        options, seen = self._seeded(options), set[str]()
+        rows: list[dict[str, Any]] = []
+        clock: float | None = 0.0
+        for part in self.parts:
+            cells, fresh = set[str](), dict[str, float]()
+            for study in part.studies:
+                asked = ask(study, options.of(study))
+                asked = part.taken(asked) if part.only else asked
+                planned = plan(asked.planned, asked.scale, asked.choice.scale, asked.choice.reason, asked.corpora.uri)
+                new = {row["cell"]: row["hours"] for row in planned.rows if row["cell"] not in seen}
+                cells, fresh, seen = cells | {row["cell"] for row in planned.rows}, fresh | new, seen | new.keys()
+                clock = clock + sum(new.values()) / planned.at_once if clock is not None and planned.at_once else None
+            names = [study.name for study in part.studies]
+            rows.append({"part": part.statement, "studies": names, "cells": len(cells), "new": len(fresh), "hours": sum(fresh.values())})
+        hours = sum(row["hours"] for row in rows)
+        return {"collection": self.name, "parts": rows, "distinct": len(seen), "trial_hours": hours, "hours_by_the_clock": clock}
+
+    def _seeded(self, options: Several) -> Several:
+        return options if options.seeds else replace(options, seeds=self.seeds)
 
     def run(self, options: Several, say: Progress | None = None) -> dict[str, Any]:
         """Run what is not finished of every part, then write the page; its summary. A part that fails does not keep the others from
@@ -52,7 +77,7 @@ class Collection:
         from vitok.study import app
 
         say, failed = say or Progress(), list[str]()
-        options = options if options.seeds else replace(options, seeds=self.seeds)
+        options = self._seeded(options)
         answers: list[dict[str, Any]] = []
         for number, part in enumerate(self.parts, start=1):
             say.line(f"[{say.clock()}] {self.name} {number} of {len(self.parts)}: {part.statement}")
@@ -96,3 +121,17 @@ def show(summary: dict[str, Any]) -> None:
         for claim in answer["claims"]:
             print(f"    {claim['verdict']}: {claim['claim']}. {claim['evidence']}.")
     print(f"report: {summary['report']}")
+
+
+def show_plan(collection: Collection, options: Told) -> None:
+    from vitok.study.plan import duration
+    from vitok.study.tables import show
+
+    found = collection.plan(options)
+    if options.json:
+        print(json.dumps(found, indent=2))
+        return
+    rows = [row | {"studies": ", ".join(row["studies"]), "time": duration(row["hours"])} for row in found["parts"]]
+    show(collection.name, ("part", "studies", "cells", "new", "time"), rows)
+    clock = "" if found["hours_by_the_clock"] is None else f", {duration(found['hours_by_the_clock'])} by the clock"
+    print(f"{found['distinct']} distinct cells: about {duration(found['trial_hours'])} of trials{clock}")
