@@ -147,10 +147,21 @@ def test_what_findings_cost_is_known_before(tmp_path: Path) -> None:
 def test_images_and_videos_have_corpora_of_their_own() -> None:
     several = Several(scale="paper", corpus="images", videos="clips")
     assert [several.of(ENTRY[name]).corpus for name in ("e_sweep", "video_e_sweep")] == ["images", "clips"]
-    small = Study(
-        name="mine", question="", hypothesis="", figure=ENTRY["e_sweep"].figure, scales={"laptop": ENTRY["e_sweep"].scales["laptop"]}
-    )
-    assert several.of(small).scale == "laptop"
+
+
+def test_a_scale_that_there_is_not_is_refused_and_one_that_a_study_lacks_is_said(vitok, tmp_path: Path) -> None:
+    for command in (("list",), ("status",), ("run", "e_sweep")):
+        code, _, err = vitok("studies", *command, "--scale", "desk")
+        assert code == 2 and err.count("\n") == 1 and "unknown scale 'desk'; there are laptop, single-gpu, paper" in err
+    folder = tmp_path / "studies"
+    folder.mkdir()
+    own = (FOLDER / "e_sweep.py").read_text()
+    for name in ("mine", "other"):
+        (folder / f"{name}.py").write_text(own.replace('name="e_sweep"', f'name="{name}"').replace('"paper": scales', f'"{name}": scales'))
+    code, out, err = vitok("studies", "list", "--scale", "mine", "--json", "--folder", str(folder))
+    assert code == 0 and [row["cells"] for row in json.loads(out)["studies"]] == [15, 0], err
+    code, _, err = vitok("studies", "run", "other", "--scale", "mine", "--folder", str(folder))
+    assert code == 2 and "unknown scale 'mine'; this study has laptop, single-gpu, other" in err
 
 
 def test_python_m_studies_takes_names() -> None:

@@ -77,11 +77,13 @@ def run(
     """
     from vitok.study import app, catalogue, collection
     from vitok.study.progress import Progress
+    from vitok.study.study import Study
 
     entries = catalogue.load(catalogue.folder(folder))
     if everything == bool(names):
         raise UsageError(f"name studies, or give --all; there are {', '.join(entry.name for entry in entries)}")
     chosen = entries if everything else catalogue.named(entries, names)
+    options.check(entry.holds for entry in entries if isinstance(entry.holds, Study))
     say, failed = Progress(), list[str]()
     for entry in chosen:
         try:
@@ -112,14 +114,16 @@ def new(name: tyro.conf.Positional[str], folder: Folder = None) -> None:
 
 
 def _asked(options: Told, folder: Path | None) -> list[tuple[Any, Any]]:
-    """Studies of the folder with what is asked of each; None of one that trains nothing."""
+    """Studies of the folder with what is asked of each; None of one that trains nothing at this scale."""
     from vitok.study import catalogue
     from vitok.study.asked import ask
     from vitok.study.study import Study
 
     entries = catalogue.load(catalogue.folder(folder))
     studies = [(entry, entry.holds) for entry in entries if isinstance(entry.holds, Study)]
-    return [(entry, ask(study, options.of(study)) if study.scales else None) for entry, study in studies]
+    options.check(study for _, study in studies)
+    there = [(entry, study, study.scales and (not options.scale or options.scale in study.scales)) for entry, study in studies]
+    return [(entry, ask(study, options.of(study)) if trains else None) for entry, study, trains in there]
 
 
 def _rows(options: Told, folder: Path | None) -> tuple[list[dict[str, Any]], dict[str, Any]]:

@@ -1,7 +1,7 @@
 """What a command asks of a study, checked: a scale with its changes, a corpus, cells."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -45,10 +45,15 @@ class Several(Options):
     """The corpus of studies of videos; --corpus is that of the others. Default: sample-motion."""
 
     def of(self, study: Study[Any]) -> Options:
-        """What is asked of one of the studies. A scale that it does not have is the laptop's, which all have."""
-        scale = "laptop" if self.scale and study.scales and self.scale not in study.scales else self.scale
+        """What is asked of one of the studies."""
         corpus = self.videos if study.corpus == MOTION else self.corpus
-        return Options(scale, corpus, self.storage, self.seeds, self.changes, self.any_version)
+        return Options(self.scale, corpus, self.storage, self.seeds, self.changes, self.any_version)
+
+    def check(self, studies: Iterable[Study[Any]]) -> None:
+        """Raises `UsageError` for a scale that none of these has."""
+        there = dict.fromkeys(name for study in studies for name in study.scales)
+        if self.scale and there and self.scale not in there:
+            raise UsageError(f"unknown scale {self.scale!r}; there are {', '.join(there)}")
 
 
 @dataclass(frozen=True)

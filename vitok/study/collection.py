@@ -51,7 +51,7 @@ class Collection:
         """What each part takes that no part before it has. Raises `UsageError`."""
         from vitok.study.plan import plan
 
-        options, seen = self._seeded(options), set[str]()
+        options, seen = self._checked(options), set[str]()
         rows: list[dict[str, Any]] = []
         clock: float | None = 0.0
         for part in self.parts:
@@ -68,7 +68,8 @@ class Collection:
         hours = sum(row["hours"] for row in rows)
         return {"collection": self.name, "parts": rows, "distinct": len(seen), "trial_hours": hours, "hours_by_the_clock": clock}
 
-    def _seeded(self, options: Several) -> Several:
+    def _checked(self, options: Several) -> Several:
+        options.check(study for part in self.parts for study in part.studies)
         return options if options.seeds else replace(options, seeds=self.seeds)
 
     def run(self, options: Several, say: Progress | None = None) -> dict[str, Any]:
@@ -77,7 +78,7 @@ class Collection:
         from vitok.study import app
 
         say, failed = say or Progress(), list[str]()
-        options = self._seeded(options)
+        options = self._checked(options)
         answers: list[dict[str, Any]] = []
         for number, part in enumerate(self.parts, start=1):
             say.line(f"[{say.clock()}] {self.name} {number} of {len(self.parts)}: {part.statement}")
