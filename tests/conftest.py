@@ -1,4 +1,4 @@
-"""One Ray cluster for the whole session; tiny corpora of real JPEGs."""
+"""One Ray cluster for each process of the session; tiny corpora of real JPEGs."""
 
 import os
 import shutil
@@ -7,25 +7,23 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 os.environ.pop("VITOK_STORAGE", None)
 os.environ.pop("RAY_ADDRESS", None)
 
 STUDY = Path(__file__).parent.parent / "studies" / "e_sweep.py"
+LINEAR, THREADS = torch.nn.functional.linear, torch.get_num_threads()
 
 
 @pytest.fixture(autouse=True)
 def _as_it_was() -> Iterator[None]:
     """MLflow exports the store that a test has used to every process that a later one starts; ZeRO 3 leaves its own `linear` in torch; a
-    run in this process sets its threads, of which the last bits of initial weights depend."""
-    import torch
-    import torch.nn.functional as F
-
-    linear, threads = F.linear, torch.get_num_threads()
+    run in this process sets its threads, on which the last bits of initial weights depend. Of whatever scope the fixture that did it."""
     yield
-    F.linear = linear
-    torch.set_num_threads(threads)
+    torch.nn.functional.linear = LINEAR
+    torch.set_num_threads(THREADS)
     os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 
