@@ -1,6 +1,6 @@
 """Should a decoder be deep, or wide? (A question the paper does not ask: its decoders grow in both at once.)
 
-Three shapes of decoder that cost the same multiply-adds (within 5 %), behind one encoder and one code. If depth is what matters, the
+Three shapes of decoder that cost the same multiply-adds (within 6 %), behind one encoder and one code. If depth is what matters, the
 narrow one wins; if the width of a token's description is, the flat one; if only compute counts, all are alike.
 
     python studies/decoder_shape.py --seeds 0 1 2            laptop: 9 cells, about 6 minutes on two cores, no GPU
