@@ -2,7 +2,7 @@
 
 import tyro
 
-from vitok.cli import data, latents, studies, train, weights
+from vitok.cli import cluster, data, latents, studies, train, weights
 from vitok.cli.dit import dit
 from vitok.cli.doctor import doctor
 from vitok.cli.evaluate import evaluate
@@ -32,6 +32,9 @@ def main() -> None:
     catalogue.command(name="status")(studies.status)
     catalogue.command(name="run")(studies.run)
     catalogue.command(name="new")(studies.new)
+    clusters = tyro.extras.SubcommandApp()
+    clusters.command(name="validate")(cluster.validate)
+    clusters.command(name="estimate")(cluster.estimate)
     app = tyro.extras.SubcommandApp()
     app.command(catalogue, name="studies", help="Every figure and table of the paper, as a question with an answer; and your own.")
     app.command(info)
@@ -41,5 +44,6 @@ def main() -> None:
     app.command(sample)
     app.command(name="eval")(evaluate)
     app.command(doctor)
+    app.command(clusters, name="cluster", help="Files that describe clusters: whether they are right, and what they cost.")
     app.command(training, name="train", help="Single runs, with the recipes of the studies.")
     exit_on_error(lambda: app.cli(prog="vitok", description="Scaling studies of visual tokenizers."))

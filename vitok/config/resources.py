@@ -8,6 +8,9 @@ from vitok.config.model import Frozen
 from vitok.config.training import Recipe, Training
 from vitok.errors import UsageError
 
+TRIAL_SLOT = "trial_slot"  # a custom resource: what a trial holds that only drives a group of workers
+DECODE = "decode"  # likewise: what nodes offer, as often as CPUs, that are there to decode
+
 
 class Resources(Frozen):
     """What one run has, and how it is kept safe and watched. None of it changes a result beyond the rounding of sums."""

@@ -1,0 +1,1 @@
+"""Files that describe clusters: whether they are right, and what they cost. No cloud is asked anything."""
