@@ -16,6 +16,7 @@ FILES = [
     "aws.yaml", "gcp.yaml", "kuberay/raycluster.yaml", "kuberay/rayjob.yaml", "mlflow/kubernetes.yaml", "mlflow/compose.yaml",
     "runtime_env.yaml", "policies/aws-head.json", "policies/gcp-head.yaml",
 ]  # fmt: skip
+SLOW = ("aws.yaml", "gcp.yaml")  # Ray's own validation, each time
 ODD: tuple[Any, ...] = (None, 3, "text", [], {}, [None], {"a": None})
 
 
@@ -33,7 +34,8 @@ def test_no_odd_value_is_a_traceback(name: str) -> None:
     for number, path in enumerate(places(whole)):
         if len(path) == 1:
             continue
-        for odd in (ODD[number % len(ODD)], ODD[(number + 3) % len(ODD)], ...):
+        odds = (ODD[number % len(ODD)], ODD[(number + 3) % len(ODD)], ...)
+        for odd in odds[number % 3 :][:1] if name in SLOW else odds:
             documents = copy.deepcopy(whole)
             part: Any = documents
             for step in path[:-1]:
