@@ -10,7 +10,7 @@ export RAY_AUTH_MODE=token
 
 # The only node, so that it offers all: Ray counts CPUs and GPUs itself. A `trial_slot` for each trial of several workers at once.
 # 30 % of the memory for the object store, bounded by what /dev/shm holds: beyond that Ray would move it to disk.
-memory=$(awk '/MemTotal/ {print int($2 * 1024 * 0.3)}' /proc/meminfo)
+memory=$(awk '/MemTotal/ {printf "%.0f", $2 * 1024 * 0.3}' /proc/meminfo)
 shm=$(df --output=avail -B1 /dev/shm | tail -n 1)
 ray start --head --node-ip-address=127.0.0.1 --port=6379 --dashboard-host=127.0.0.1 \
     --object-store-memory="$((memory < shm ? memory : shm))" --resources='{"trial_slot": 16}' --disable-usage-stats
