@@ -86,7 +86,7 @@ BROKEN = [  # (file, what stands there, what stands there instead, what is said)
     ("slurm.sbatch", "#SBATCH --signal=B:TERM@120\n", "", "#SBATCH --signal: no notice before the end"),
     ("slurm.sbatch", "umask 077\n", "", "umask: other users of the machine could read the token"),
     ("slurm.sbatch", 'for _ in $(seq 60); do', 'for _ in $(seq 60) do', "bash: "),
-    ("one-machine.sh", "--node-ip-address=127.0.0.1", "--node-ip-address=10.0.0.1", "Ray listens on the network, with nobody to join"),
+    ("one-machine.sh", "--dashboard-host=127.0.0.1", "--dashboard-host=::", "the dashboard must listen on this machine alone"),
     ("one-machine.sh", "export RAY_AUTH_MODE=token", "export RAY_AUTH_TOKEN=abc", "RAY_AUTH_TOKEN is a secret in plain text"),
     ("policies/aws-head.json", '"ec2:RunInstances",\n      "Resource": "arn:aws:ec2:*:<account>:instance/*"',
      '"ec2:*",\n      "Resource": "*"', "ec2:* allows more than is named"),

@@ -45,8 +45,6 @@ def _head(start: dict[str, str], alone: bool) -> list[Problem]:
     if start.get("dashboard-host") not in named.LOOPBACK:
         says = start.get("dashboard-host", "not said")
         found.append(Problem(where, f"the dashboard must listen on this machine alone: --dashboard-host=127.0.0.1, it is {says}"))
-    if alone and start.get("node-ip-address") not in named.LOOPBACK:
-        found.append(Problem(where, "Ray listens on the network, with nobody to join: --node-ip-address=127.0.0.1"))
     if not alone and start.get("num-cpus") != "0":
         says = start.get("num-cpus", "Ray counts them itself")
         found.append(Problem(where, f"the head must offer 0 CPUs, so that no training runs beside Ray's own: --num-cpus=0, it is: {says}"))
