@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha1
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -100,16 +101,20 @@ def flaky(behind: str) -> Iterator[Store]:
 
 
 @contextmanager
-def process(command: list[str], environment: dict[str, str]) -> Iterator[str]:
-    """The address of a server program. PORT in its command becomes a free port."""
+def process(command: list[str], environment: dict[str, str], patience: float = 60) -> Iterator[str]:
+    """The address of a server program, once it answers. PORT in its command becomes a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     quiet = subprocess.DEVNULL
     server = subprocess.Popen(
-        [port if word == "PORT" else word for word in command], stdout=quiet, stderr=quiet, env=os.environ | environment
+        [port if word == "PORT" else word for word in command],
+        stdout=quiet,
+        stderr=quiet,
+        env=os.environ | environment,
+        start_new_session=True,
     )
-    address, ends = f"http://127.0.0.1:{port}", time.monotonic() + 60
+    address, ends = f"http://127.0.0.1:{port}", time.monotonic() + patience
     try:
         while True:
             try:
@@ -122,8 +127,24 @@ def process(command: list[str], environment: dict[str, str]) -> Iterator[str]:
                 time.sleep(0.2)
         yield address
     finally:
-        server.terminate()
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGTERM)  # with the workers of one that has several
         server.wait(timeout=30)
+
+
+KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1"}
+
+
+@contextmanager
+def s3(*buckets: str) -> Iterator[str]:
+    """The address of a store with these buckets."""
+    import boto3
+
+    with process([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "PORT"], KEYS) as address:
+        client = boto3.client("s3", endpoint_url=address, region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test")
+        for bucket in buckets:
+            client.create_bucket(Bucket=bucket)
+        yield address
 
 
 class Hub(BaseHTTPRequestHandler):

@@ -52,7 +52,7 @@ def run(swept: tuple[Path, subprocess.CompletedProcess[str]]) -> Path:
 @pytest.fixture
 def vitok(monkeypatch: pytest.MonkeyPatch, call_vitok: Callable[..., tuple[int, str, str]], cluster: str, swept: tuple[Path, object]):
     """`vitok ...` on that storage, in this process, which is connected already. Gives (exit code, stdout, stderr)."""
-    monkeypatch.setattr("vitok.study.place.connect", lambda slots: {"CPU": 1.0})
+    monkeypatch.setattr("vitok.study.place.connect", lambda slots, storage: {"CPU": 1.0})
     return lambda *arguments: call_vitok(*arguments, "--storage", str(swept[0]))
 
 

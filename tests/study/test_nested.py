@@ -91,7 +91,7 @@ def test_one_length_outside_of_training(
     there = {f"{PROTOCOL}{name}": one.json() for name, one in outcome.evaluation.protocols.items() if name != "rPSNR:4"}
     run_id = tracker.child(None, "another", "another", {FOLDER: str(folder), CORPUS: corpora.fingerprint, STUDY: "train"}, {})
     tracker.finish(run_id, {}, 8, {}, there)
-    monkeypatch.setattr("vitok.study.place.connect", lambda slots: {"CPU": 2.0})  # this process is connected already
+    monkeypatch.setattr("vitok.study.place.connect", lambda slots, storage: {"CPU": 2.0})  # this process is connected already
     arguments = ["--tokens", "4", "--corpus", corpora.uri, "--metrics", ",".join(NAMES), "--storage", str(storage), "--json"]
     monkeypatch.setattr(sys, "argv", ["vitok", "eval", str(folder), *arguments])
     cli.main()

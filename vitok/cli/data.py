@@ -56,7 +56,7 @@ def ingest(
         min_side, max_side, min_seconds, max_seconds, validation, shard_mb, group_rows or (4 if video else 32),
         part_samples or (64 if video else 1000), max_rejected,
     )  # fmt: skip
-    place.connect(slots=0)
+    place.connect(0)
     with place.results_apart(), _progress() as progress:
         manifest = ingestion.ingest(corpus, target, options, progress)
     if as_json:

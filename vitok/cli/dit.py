@@ -1,6 +1,5 @@
 """`vitok train dit`: one generator, outside of a study."""
 
-from pathlib import Path
 from typing import Annotated
 
 import tyro
@@ -11,7 +10,7 @@ from vitok.errors import UsageError
 
 def dit(
     *, tokenizer: str, dit: str | None = None, corpus: str = "sample-photos", latents: str = "", workers: int | None = None,
-    scale: str | None = None, steps: int | None = None, seed: int = 0, name: str = "", storage: Path | None = None, changes: Changes = (),
+    scale: str | None = None, steps: int | None = None, seed: int = 0, name: str = "", storage: str | None = None, changes: Changes = (),
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> None:  # fmt: skip
     """Train a class-conditional DiT on the latents of a tokenizer. Stop it at any moment; the same command goes on.
@@ -49,7 +48,7 @@ def dit(
     tower = variants.dit(dit) if dit else None
     known = {"laptop": scales.laptop_generation({}), "single-gpu": scales.single_gpu_generation({}), "paper": scales.paper_generation({})}
     kept, say = place.storage(storage), Progress()
-    offered = place.connect(slots=0) if place.in_cluster() else None
+    offered = place.connect(0, kept) if place.in_cluster() else None
     choice = place.choose(known, scale, offered)
     tracker = Tracker(address(kept), kept, single.STUDY_NAME)
     start = starts.find(tokenizer, tracker, "--tokenizer")
@@ -69,7 +68,7 @@ def dit(
     say.line(f"scale {choice.scale}: {choice.reason}")
     say.line(asked.about())
     with place.core_silent():
-        offered = offered if offered is not None else place.connect(slots=0)
+        offered = offered if offered is not None else place.connect(0, kept)
     with place.results_apart():
         found = single.run(asked, offered, say)
     tell(found, as_json)

@@ -5,13 +5,24 @@ from typing import Annotated
 
 import tyro
 
+from vitok.errors import UsageError, VitokError
 
-def doctor(*, as_json: Annotated[bool, tyro.conf.arg(name="json")] = False) -> None:
+
+def doctor(*, cluster: bool = False, storage: str | None = None, as_json: Annotated[bool, tyro.conf.arg(name="json")] = False) -> None:
     """What this machine has: devices, the metrics that it can measure, the baselines that it can run, and how to get the others.
 
+    vitok doctor --cluster --storage s3://bucket/runs     every node: versions, and whether it reaches the storage; exit code 1 if not
+
     Args:
+        cluster: Look at the nodes of the cluster that RAY_ADDRESS names instead.
+        storage: What they must reach. Default: VITOK_STORAGE, or ./runs.
         as_json: Print JSON for programs.
     """
+    if cluster:
+        _cluster(storage, as_json)
+        return
+    if storage:
+        raise UsageError("--storage is looked at with --cluster: from every node")
     import importlib.util
 
     import torch
@@ -54,3 +65,32 @@ def _by_network(metrics: list[dict[str, str]]) -> list[tuple[str, str, list[dict
         if not metric["metric"].startswith("g"):
             found.setdefault(metric["network"], []).append(metric)
     return [(network, group[0]["how"], group) for network, group in found.items()]
+
+
+def _cluster(asked: str | None, as_json: bool) -> None:
+    """Raises `VitokError` where something is wrong."""
+    from vitok.study import nodes, place, tables
+
+    if not place.in_cluster():
+        raise UsageError(
+            "--cluster: RAY_ADDRESS names no cluster; set it to HOST:PORT of the head, or ask with `ray job submit -- vitok doctor`"
+        )
+    storage = place.storage(asked)
+    with place.core_silent():
+        place.connect(0)
+    found, wrong = nodes.survey(storage)
+    wrong += [text] if (text := nodes.untracked()) else []
+    if as_json:
+        print(json.dumps({"nodes": [node.json() for node in found], "problems": wrong}, indent=2))
+    else:
+        rows = [
+            {
+                "node": node.name, **{name: node.resources.get(name, 0) for name in ("CPU", "GPU", "trial_slot", "decode")},
+                "store GB": round(node.resources.get("object_store_memory", 0) / 1e9, 2), "Python": node.python, "Ray": node.ray,
+                "vitok": node.vitok, "storage": "no" if node.storage else "yes" if node.code else None,
+            }
+            for node in found
+        ]  # fmt: skip
+        tables.show("Nodes", tuple(rows[0]), rows)
+    if wrong:
+        raise VitokError("; ".join(wrong))

@@ -16,7 +16,7 @@ def evaluate(
     part: Literal["train", "validation", "all"] | None = None, metrics: str = "", samples: int = 0, size: int | None = None,
     frames: int | None = None, crops: int | None = None, tokens: int | None = None, baseline: str = "", path: str = "",
     codec: Literal["", "jpeg", "webp", "avif"] = "", bits: int = 0, like: str = "", generated: str = "", reference: Path | None = None,
-    export: Path | None = None, cfg: str = "", steps: int | None = None, batch: int = 32, actors: int = 0, storage: Path | None = None,
+    export: Path | None = None, cfg: str = "", steps: int | None = None, batch: int = 32, actors: int = 0, storage: str | None = None,
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> None:  # fmt: skip
     """Measure a tokenizer, a generator, a baseline, a codec, or samples of another program. The same command goes on where it was stopped.
@@ -149,16 +149,19 @@ def evaluate(
     )  # fmt: skip
     say.line(f"{label}: {', '.join(metric.name for metric in found.metrics)} on {corpora.uri} {part}, {side} pixels")
     with place.core_silent():
-        offered = place.connect(slots=0)
+        offered = place.connect(0, kept)
     with place.results_apart():
         result = evaluation.run(asked, offered, say)
     print(json.dumps(plain(result), indent=2)) if as_json else _show(result)
 
 
-def _draws(checkpoint: str, storage: Path | None) -> bool:
+def _draws(checkpoint: str, storage: str | None) -> bool:
     """Whether it is a generator."""
-    if (folder := Path(checkpoint).expanduser()).exists() or not re.fullmatch(r"[0-9a-f]{32}", checkpoint):
-        return (folder / "dit.safetensors").is_file()
+    from vitok.data import mirror
+
+    folder = mirror.here(checkpoint)
+    if folder.exists() or not re.fullmatch(r"[0-9a-f]{32}", checkpoint):
+        return mirror.exists(folder / "dit.safetensors")
     from vitok.study import place
     from vitok.study.start import is_generator
     from vitok.study.tracking import Tracker, address

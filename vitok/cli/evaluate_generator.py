@@ -63,7 +63,7 @@ def evaluate_generator(run: str, options: Options, batch: int, actors: int, kept
     names = ", ".join(metric.name for metric in found.metrics)
     say.line(f"{generator.name}: {names} of {asked[0].samples} samples against {corpora.uri} {options.part}, {cfg.size} pixels")
     with place.core_silent():
-        offered = place.connect(slots=0)
+        offered = place.connect(0, kept)
     results: list[dict[str, Any]] = []
     with place.results_apart():
         for one in asked:

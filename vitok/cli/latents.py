@@ -1,7 +1,6 @@
 """`vitok latents`: what generators are trained on, encoded once."""
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import tyro
@@ -9,7 +8,7 @@ import tyro
 
 def build(
     *, tokenizer: str, corpus: str = "sample-photos", crops: int = 1, views: int = 0, smallest_crop: float = 0.35, flip: bool = True,
-    fps: float = 8.0, storage: Path | None = None, as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
+    fps: float = 8.0, storage: str | None = None, as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> None:  # fmt: skip
     """Encode the training split of a corpus, once: sharded Parquet of the latents' means and log-variances (fp16), and labels.
 
@@ -52,7 +51,7 @@ def build(
     corpora, cfg = open_corpora(corpus), start.recipe.tokenizer
     encoder = starts.read_tokenizer(start.weights, start.recipe)
     with place.core_silent():
-        offered = place.connect(slots=0)
+        offered = place.connect(0, kept)
     with place.results_apart():
         (made,) = generation.build(corpora, wanted, cfg.size, cfg.frames, [encoder], kept / generation.LATENTS, offered, say)
     if as_json:

@@ -12,7 +12,7 @@ from vitok.errors import UsageError
 def sample(
     run: tyro.conf.Positional[str], /, *, classes: tuple[str, ...] = (), count: int = 64, cfg: float | None = None,
     steps: int | None = None, spacing: Literal["leading", "trailing"] | None = None, seed: int = 0, out: Path = Path("samples.png"),
-    batch: int | None = None, actors: int = 0, storage: Path | None = None,
+    batch: int | None = None, actors: int = 0, storage: str | None = None,
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> None:  # fmt: skip
     """Draw samples of a generator. Stop it at any moment; the same command goes on.
@@ -65,7 +65,7 @@ def sample(
     assert isinstance(recipe, Generation)
     say.line(f"{generator.name}: {count} samples, {recipe.sampling.steps} steps, CFG {recipe.sampling.cfg:g}")
     with place.core_silent():
-        offered = place.connect(slots=0)
+        offered = place.connect(0, kept)
     most, gpus = generation.workers(offered)
     if actors > most:
         raise UsageError(f"--actors {actors}: there is room for {most}, one on each {'GPU' if gpus else 'CPU'}")

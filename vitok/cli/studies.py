@@ -42,6 +42,7 @@ def status(options: tyro.conf.OmitArgPrefixes[Told], folder: Folder = None) -> N
         options: As studies take them.
         folder: Where studies are. Default: ./studies, or the one beside this package.
     """
+    from vitok.data import mirror
     from vitok.study import place
     from vitok.study.tables import show
 
@@ -49,7 +50,7 @@ def status(options: tyro.conf.OmitArgPrefixes[Told], folder: Folder = None) -> N
     states = _states(storage)
     for entry, asked in _asked(options, folder):
         count = Counter(states.get(cell.digest, "open") for cell in asked.cells) if asked else {}
-        claims = storage / entry.name / "report" / "claims.json"
+        claims = mirror.fetch(storage / entry.name / "report" / "claims.json")
         verdicts = Counter(claim["verdict"] for claim in json.loads(claims.read_text())) if claims.is_file() else {}
         told = ", ".join(f"{number} {verdict}" for verdict, number in verdicts.items())
         rows.append({"name": entry.name, **count, "claims of the last report": told or None})

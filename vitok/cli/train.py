@@ -1,7 +1,6 @@
 """`vitok train tokenizer`: one run, outside of a study."""
 
 import json
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
@@ -14,7 +13,7 @@ Changes = Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(na
 def tokenizer(
     *, variant: str | None = None, channels: int | None = None, size: int | None = None, frames: int | None = None,
     corpus: str = "sample-photos", stage: Literal[1, 2] = 1, init: str = "", workers: int | None = None, scale: str | None = None,
-    steps: int | None = None, seed: int = 0, name: str = "", storage: Path | None = None, changes: Changes = (),
+    steps: int | None = None, seed: int = 0, name: str = "", storage: str | None = None, changes: Changes = (),
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> None:  # fmt: skip
     """Train one tokenizer. Stop it at any moment; the same command goes on from its last checkpoint.
@@ -53,7 +52,7 @@ def tokenizer(
     check_name(name)
     known = {"laptop": scales.laptop({}), "single-gpu": scales.single_gpu({}), "paper": scales.paper({})}
     kept, say = place.storage(storage), Progress()
-    offered = place.connect(slots=0) if place.in_cluster() else None
+    offered = place.connect(0, kept) if place.in_cluster() else None
     choice = place.choose(known, scale, offered)
     tracker = Tracker(address(kept), kept, single.STUDY_NAME)
     start = starts.find(init, tracker) if init else None
@@ -79,7 +78,7 @@ def tokenizer(
     say.line(f"scale {choice.scale}: {choice.reason}")
     say.line(asked.about())
     with place.results_apart():
-        found = single.run(asked, offered if offered is not None else place.connect(slots=0), say)
+        found = single.run(asked, offered if offered is not None else place.connect(0, kept), say)
     tell(found, as_json)
 
 

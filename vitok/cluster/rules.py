@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 from vitok.cluster.pools import Pool, shown
 from vitok.cluster.problem import Problem, joined
-from vitok.config.resources import DECODE, TRIAL_SLOT
-from vitok.study.scales import paper
+from vitok.config.resources import DECODE, TRIAL_SLOT, WORKER_CPUS
 
 
 def rules(pools: Sequence[Pool]) -> list[Problem]:
@@ -34,7 +33,7 @@ def _worker(pool: Pool) -> list[Problem]:
     found: list[Problem] = []
     if not pool.maximum or pool.maximum < max(1, pool.minimum):
         found.append(Problem(pool.where, "its number of nodes has no upper bound of 1 or more: name one (max_workers, maxReplicas)"))
-    per_gpu = paper().resources.cpus_per_worker
+    per_gpu = WORKER_CPUS
     if pool.gpus and pool.cpus is not None and pool.cpus <= pool.gpus * per_gpu:
         found.append(
             Problem(

@@ -9,6 +9,7 @@ from vitok.config.training import Recipe, Training
 from vitok.errors import UsageError
 
 TRIAL_SLOT = "trial_slot"  # a custom resource: what a trial holds that only drives a group of workers
+WORKER_CPUS = 4  # beside each GPU, at the larger scales
 DECODE = "decode"  # likewise: what nodes offer, as often as CPUs, that are there to decode
 
 
@@ -19,6 +20,9 @@ class Resources(Frozen):
     gpus_per_worker: int = Field(default=0, ge=0, le=1)
     cpus_per_worker: int = Field(default=1, gt=0, description="also the threads that torch may use without a GPU")
     data_cpus: int = Field(default=0, ge=0, description="CPUs left to Ray Data for decoding, for each of several runs at once")
+    decode: Literal["anywhere", "cpu-nodes"] = Field(
+        default="anywhere", description="cpu-nodes: decoding goes to the nodes that offer the custom resource `decode`, and nowhere else"
+    )
     zero: int = Field(default=0, ge=0, le=3, description="DeepSpeed ZeRO stage")
     offload: bool = Field(default=False, description="optimizer state in the memory of the CPU (needs zero >= 1)")
     accumulation: int = Field(default=1, gt=0, description="micro-batches that a worker's share of the batch is cut into")
@@ -47,12 +51,15 @@ class Resources(Frozen):
 
     def need(self, recipe: Training) -> dict[str, int]:
         """What a cluster must offer to one run: the workers' share, and a CPU to decode with where that goes on beside training."""
-        cpus = self.workers * self.cpus_per_worker + int(recipe.decodes)
-        return {"CPU": cpus, "GPU": self.workers * self.gpus_per_worker}
+        apart = self.decode == "cpu-nodes"
+        cpus = self.workers * self.cpus_per_worker + int(recipe.decodes and not apart)
+        return {"CPU": cpus, "GPU": self.workers * self.gpus_per_worker} | ({DECODE: 1} if apart else {})
 
     def want(self, recipe: Training) -> dict[str, int]:
         """What one of several at once should have, so that none waits for another's data."""
         need = self.need(recipe)
+        if DECODE in need:
+            return need | {DECODE: max(1, self.data_cpus) if recipe.decodes else 0}
         return need | {"CPU": max(need["CPU"], self.workers * self.cpus_per_worker + self.data_cpus)}
 
 

@@ -64,6 +64,11 @@ def size(uri: str) -> int:
     return _stat(uri)[0]
 
 
+def changed(uri: str) -> int:
+    """When a file was last written, in ns. Raises `UsageError`."""
+    return int(_stat(uri)[1])
+
+
 def stamp(uri: str) -> str:
     """Another text when a file has been written again. Raises `UsageError`."""
     return "{} {}".format(*_stat(uri))
@@ -137,11 +142,11 @@ def _replace(path: Path, fill: Callable[[BinaryIO], Any]) -> None:
 
 
 def remove(uri: str) -> None:
-    """A folder and all in it."""
+    """A folder and all in it; of a store, or a file."""
     if is_remote(uri):
         system, path = _system(uri)
         with contextlib.suppress(FileNotFoundError):  # gs:// has deleted all within, and then misses the folder, which is only a name
-            system.delete_dir(path)
+            system.delete_file(path) if exists(uri) == "file" else system.delete_dir(path)
     else:
         import shutil
 
@@ -211,6 +216,11 @@ def _walk(root: str, prefix: str, found: list[tuple[str, int]]) -> None:
                     found.append((prefix + entry.name, entry.stat().st_size))
     except OSError as error:
         raise UsageError(f"corpus folder {root!r} cannot be read: {error.strerror}") from None
+
+
+def filesystem(uri: str) -> tuple[Any, str]:
+    """(pyarrow's filesystem of a store, the path in it)"""
+    return _system(uri)
 
 
 def _system(uri: str) -> tuple[Any, str]:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 IMAGES, CLIPS = 128, 16  # about so many are decoded by one task, half a second's work and a second's: between tasks a worker waits 16 ms
 Part = Literal["train", "validation", "all"]
 PARTS: tuple[Part, Part] = ("train", "validation")
+FULL = 0.8  # of the object stores: what decoded samples may fill
 FORGIVEN = 10  # unusable samples that stop no run, however small the corpus
 
 
@@ -169,6 +170,7 @@ def prepare(corpora: Corpora, data: Data, size: int, frames: int = 1) -> Source:
     Rejected(data.max_rejected).add(source.rejected, count, count + len(source.rejected))
     if not data.pool:
         return source
+    _must_fit(data.pool * math.prod(training.shape) + source.views * math.prod(held_out.shape), data.pool)
     crops, views = _runs(data.pool, 512), _runs(source.views, 64)
     pool = tasks.dataset(lambda n: columns(training.training(crops[n], 0), training), len(crops))
     validation = tasks.dataset(lambda n: columns(held_out.views(views[n]), held_out), len(views))
@@ -179,6 +181,16 @@ def prepare(corpora: Corpora, data: Data, size: int, frames: int = 1) -> Source:
         raise source._dead(rejected)
     Rejected(data.max_rejected, source.rejected).add(rejected, data.pool, count)
     return Source(corpora.uri, corpora.fingerprint, data, size, frames, training, held_out, pool, validation, source.rejected | rejected)
+
+
+def _must_fit(need: int, pool: int) -> None:
+    """Raises `VitokError` where decoded samples would fill the object stores: they would be written to disk and read again, without end."""
+    room = ray.cluster_resources().get("object_store_memory", 0)
+    if need > FULL * room:
+        raise VitokError(
+            f"data.pool = {pool} samples and the held-out views take {need / 1e9:.3g} GB decoded, of {room / 1e9:.3g} GB of Ray's object "
+            "stores: lower data.pool (0: decode as training goes), or give Ray more (object_store_memory)"
+        )
 
 
 def reader(corpora: Corpora, part: Part, data: Data, size: int, frames: int) -> Reader:

@@ -21,6 +21,7 @@ from ray.data import DataContext, Dataset, Datasource
 from ray.data.block import Block, BlockAccessor, BlockMetadata
 from ray.data.datasource import ReadTask
 
+from vitok.config.resources import DECODE
 from vitok.host import keep_freed_memory
 
 Columns = dict[str, np.ndarray]
@@ -31,6 +32,7 @@ FETCHED = 2  # blocks brought to this node before they are asked for
 # Bytes that a decoding process keeps when freed, for the next image: to give them back and ask anew is 50 page faults an image, 3 %
 # of the time of its decode.
 KEPT, LARGEST = 128 << 20, 32 << 20
+_apart = False  # whether decoding is for nodes of its own
 
 
 class _Blocks(Datasource):
@@ -52,6 +54,12 @@ class _Read:
     def __call__(self) -> Iterable[Block]:
         keep_freed_memory(KEPT, LARGEST)
         yield BlockAccessor.batch_to_block(_made(self.make)(self.number))
+
+
+def decode_on(nodes: str) -> None:
+    """Where the tasks of this process run from now on: "anywhere", or on the "cpu-nodes", those that offer the resource `decode`."""
+    global _apart
+    _apart = nodes == "cpu-nodes"
 
 
 def dataset(make: Make, count: int, cpus: float = 1) -> Dataset:
@@ -119,7 +127,8 @@ def _plan(reference: Any, numbers: range, cpus: float = 1) -> Dataset:
     context.enable_progress_bars = False
     context.op_resource_reservation_enabled = False
     context.target_max_block_size = None  # a block is what a task made, never cut
-    return ray.data.read_datasource(_Blocks(reference, numbers), override_num_blocks=len(numbers), num_cpus=cpus)
+    there: dict[str, float] | None = {DECODE: cpus} if _apart else None
+    return ray.data.read_datasource(_Blocks(reference, numbers), override_num_blocks=len(numbers), num_cpus=cpus, resources=there)
 
 
 @lru_cache(maxsize=16)

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from vitok.data import mirror
+
 STATE = "state"
 
 
@@ -18,10 +20,11 @@ def keep(path: Path, state: dict[str, Any], arrays: dict[str, np.ndarray]) -> No
     partial = path.with_name(path.name + ".partial")
     partial.write_bytes(buffer.getvalue())
     partial.replace(path)
+    mirror.keep(path)
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
-    if not path.is_file():
+    if not mirror.fetch(path).is_file():
         return None
     with np.load(path, allow_pickle=False) as file:
         arrays = dict(file)

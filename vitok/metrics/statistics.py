@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from vitok.data import mirror
 from vitok.errors import UsageError
 from vitok.metrics.moments import Gaussian
 from vitok.metrics.networks import NETWORKS
@@ -47,7 +48,7 @@ class Statistics:
     folder: Path
 
     def find(self, reference: Reference, network: str) -> Gaussian | None:
-        path = self._path(reference, network)
+        path = mirror.fetch(self._path(reference, network))
         return load(path, network, reference)[0] if path.is_file() else None
 
     def keep(self, reference: Reference, network: str, gaussian: Gaussian) -> None:
@@ -55,7 +56,7 @@ class Statistics:
 
     def find_rows(self, reference: Reference, network: str, wanted: np.ndarray) -> Rows | None:
         """The features of single samples that KID, precision and recall compare with, if all of these are there."""
-        path = self._path(reference, network).with_suffix(".rows.npz")
+        path = mirror.fetch(self._path(reference, network).with_suffix(".rows.npz"))
         if not path.is_file():
             return None
         with np.load(path, allow_pickle=False) as file:
@@ -86,6 +87,7 @@ def _write(path: Path, content: bytes) -> None:
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.partial")
     partial.write_bytes(content)
     partial.replace(path)
+    mirror.keep(path)
 
 
 def load(path: Path, network: str, wanted: Reference) -> tuple[Gaussian, Reference]:

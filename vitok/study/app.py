@@ -43,7 +43,7 @@ def run(
     offered: dict[str, float] | None = None
     if place.in_cluster():
         with place.core_silent():
-            offered = place.connect(slots=0)
+            offered = place.connect(0, storage)
     asked = ask(study, options, offered)
     asked = taking(asked) if taking else asked
     say.line(f"{study.name} at scale {asked.choice.scale}: {asked.choice.reason}")
@@ -72,7 +72,7 @@ def run(
                 say.line(f"warning: {warning}")
         if offered is None:
             with place.core_silent():
-                offered = place.connect(slots=64)
+                offered = place.connect(64, storage)
         with place.results_apart():
             run(sweep, offered, say)
             beside.measure(sweep, offered, say)

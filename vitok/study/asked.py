@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
@@ -22,7 +21,7 @@ class Options:
     """laptop, single-gpu or paper. Without it: what the connected cluster or this machine can carry."""
     corpus: str | None = None
     """sample-photos and sample-motion (embedded), a folder, a store's address. Default: the study's, an embedded one."""
-    storage: Path | None = None
+    storage: str | None = None
     """Where everything is kept. Default: VITOK_STORAGE, or ./runs."""
     seeds: tuple[int, ...] = ()
     """One run of every cell for each of these seeds. Default: 0; of the findings 1 and 2."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from vitok.data import mirror
 from vitok.errors import VitokError
 from vitok.study import place
 from vitok.study.asked import Asked, Several, Told, ask
@@ -89,7 +90,7 @@ class Collection:
                 failed.append(f"{part.statement}: {error}")
         summary = {"collection": self.name, "question": self.question, "answers": answers}
         if answers:
-            summary["report"] = str(_write(self, place.storage(options.storage) / self.name, summary))
+            summary["report"] = mirror.told(_write(self, place.storage(options.storage) / self.name, summary))
         if failed:
             raise VitokError(f"{len(failed)} of {len(self.parts)} studies did not come to an end: " + "; ".join(failed))
         return summary
@@ -109,7 +110,7 @@ def _write(collection: Collection, folder: Path, summary: dict[str, Any]) -> Pat
     from vitok.study.page import environment
     from vitok.study.report import keep
 
-    reports = [Path(one["report"]) for answer in summary["answers"] for one in answer["summaries"]]
+    reports = [mirror.here(one["report"]) for answer in summary["answers"] for one in answer["summaries"]]
     pictures = {str(path): base64.b64encode((path.parent / f"{path.parent.parent.name}.svg").read_bytes()).decode() for path in reports}
     page = environment().get_template("collection.html").render(collection=collection, answers=summary["answers"], pictures=pictures)
     keep(folder, {"index.html": page.encode(), f"{collection.name}.json": json.dumps(summary, indent=2).encode()})

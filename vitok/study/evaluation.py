@@ -10,6 +10,7 @@ import numpy as np
 
 from vitok.baselines.subject import Subject
 from vitok.config import Data
+from vitok.data import mirror
 from vitok.data.corpora import Corpora
 from vitok.data.reader import Reader
 from vitok.data.stream import Part
@@ -85,7 +86,7 @@ class Asked:
 def run(asked: Asked, offered: dict[str, float], say: Progress) -> dict[str, Any]:
     """Measure, or go on, or only tell what was measured before. Needs a connected Ray. Raises `VitokError`."""
     with place.alone(asked.folder, "evaluation"):
-        result = asked.folder / "result.json"
+        result = mirror.fetch(asked.folder / "result.json")
         if result.is_file() and not asked.export:
             say.line("measured already; nothing to do")
             return json.loads(result.read_text())
@@ -102,8 +103,9 @@ def run(asked: Asked, offered: dict[str, float], say: Progress) -> dict[str, Any
         partial = result.with_suffix(".partial")
         partial.write_text(json.dumps(summary, indent=2))
         partial.replace(result)
+        mirror.keep(asked.folder)
         for counted in asked.folder.glob("*.npz"):  # it was needed until here
-            counted.unlink()
+            mirror.drop(counted)
         return summary
 
 
@@ -184,7 +186,7 @@ def _summary(asked: Asked, evaluation: Evaluation, extras: dict[str, float]) -> 
     }
     return {
         "name": asked.label, **asked.about, **extras, "images": evaluation.images, "outside": evaluation.outside,
-        "rejected": len(evaluation.rejected), "metrics": values, "folder": str(asked.folder),
+        "rejected": len(evaluation.rejected), "metrics": values, "folder": mirror.told(asked.folder),
     }  # fmt: skip
 
 
@@ -193,7 +195,7 @@ def _record(asked: Asked, evaluation: Evaluation, summary: dict[str, Any], say: 
     from vitok.study.figures import side_by_side
 
     tags = {f"{PROTOCOL}{name}": protocol.json() for name, protocol in evaluation.protocols.items()}
-    tags |= {STUDY: STUDY_NAME, CORPUS: asked.corpora.fingerprint, FOLDER: str(asked.folder)}
+    tags |= {STUDY: STUDY_NAME, CORPUS: asked.corpora.fingerprint, FOLDER: mirror.told(asked.folder)}
     values = evaluation.metrics | {"images": float(evaluation.images), "outside": evaluation.outside}
     artifacts = {"per_image.json": evaluation.each()}
     if len(evaluation.originals) and not asked.drawn:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from vitok.config import Generation, Latents, Resources, Training
-from vitok.data import latent_build, latents
+from vitok.data import latent_build, latents, mirror
 from vitok.data.corpora import Corpora
 from vitok.data.latent_encode import Encoder
 from vitok.data.latent_stream import LatentSource
@@ -95,7 +95,7 @@ def build(
 ) -> list[latents.LatentSet]:  # fmt: skip
     """All sets in one pass over the corpus. Their size is told before. What another process builds there is waited for."""
     with place.in_turn(folder, lambda: say.line(f"another process builds latents in {folder}: waiting for it")):
-        return _build(corpora, views, size, frames, encoders, str(folder), offered, say)
+        return _build(corpora, views, size, frames, encoders, mirror.told(folder), offered, say)
 
 
 def _build(

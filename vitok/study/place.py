@@ -6,11 +6,13 @@ import shutil
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
+from vitok.data import mirror
 from vitok.errors import UsageError, VitokError
+from vitok.study.lease import leased
 from vitok.study.study import Scale
 
 
@@ -54,9 +56,10 @@ def local_gpus() -> int:
     return count if visible is None else min(count, len([part for part in visible.split(",") if part.strip() not in ("", "-1")]))
 
 
-def storage(asked: Path | None) -> Path:
-    """The folder for everything that is kept: `--storage`, `VITOK_STORAGE` or ./runs; made and tried. An absolute path."""
-    path = Path(asked or os.environ.get("VITOK_STORAGE") or "runs").expanduser().absolute()
+def storage(asked: str | Path | None) -> Path:
+    """Where everything is kept: `--storage`, `VITOK_STORAGE` or ./runs; made and tried. An absolute path, which stands for a store where
+    an address is given (see `data.mirror`)."""
+    path = mirror.here(str(asked or os.environ.get("VITOK_STORAGE") or "runs"))
     if "runtime_resources" in path.parts:
         raise UsageError(f"storage {path} is inside the copy of the code that Ray deletes with the job; set VITOK_STORAGE or --storage")
     try:
@@ -66,6 +69,7 @@ def storage(asked: Path | None) -> Path:
         probe.unlink()
     except OSError as error:
         raise VitokError(f"storage {path} cannot be written: {error.strerror}; give another with --storage or VITOK_STORAGE") from None
+    mirror.identity(path)
     return path
 
 
@@ -74,9 +78,13 @@ def in_cluster() -> bool:
     return bool(os.environ.get("RAY_ADDRESS"))
 
 
-def connect(slots: int) -> dict[str, float]:
-    """Connect to the cluster that is meant, or start Ray on this machine alone, once in a process. Its resources."""
+def connect(slots: int, storage: Path | None = None) -> dict[str, float]:
+    """Connect to the cluster that is meant, or start Ray on this machine alone, once in a process. Its resources.
+
+    Raises `VitokError` where there is none, or its nodes do not go together or do not reach the storage."""
     import ray
+
+    from vitok.study import nodes
 
     # The state API, which Ray's own clean-up of placement groups needs, lives in the dashboard: never turn it off.
     options = {"logging_level": "ERROR", "log_to_driver": False}
@@ -86,12 +94,13 @@ def connect(slots: int) -> dict[str, float]:
         elif in_cluster():
             _answers(os.environ["RAY_ADDRESS"])
             ray.init(address=os.environ["RAY_ADDRESS"], **options)
+            if storage:
+                nodes.check(storage)
         else:
             ray.init(address="local", include_dashboard=True, resources={"trial_slot": slots}, **options)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise VitokError(f"Ray could not be reached or started: {first}") from None
-    return {name: float(amount) for name, amount in ray.cluster_resources().items()}
+        raise VitokError(f"Ray could not be reached or started: {' '.join(str(error).split())[:500]}") from None
+    return nodes.offer().total
 
 
 def _answers(address: str) -> None:
@@ -124,9 +133,28 @@ def core_silent() -> Iterator[None]:
 
 @contextmanager
 def results_apart() -> Iterator[None]:
-    """Ray prints what it has to say of nodes and workers that die to stdout, which is for results: to stderr with it."""
-    with redirect_stdout(sys.stderr):
-        yield
+    """Ray prints what it has to say of nodes and workers that die to stdout, which is for results: to stderr with it. What ran out raises
+    `VitokError`."""
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    except Exception as error:
+        if text := _exhausted(error):
+            raise VitokError(text) from None
+        raise
+
+
+def _exhausted(error: Exception) -> str:
+    from ray.exceptions import ObjectStoreFullError, OutOfDiskError, OutOfMemoryError, RayTaskError
+
+    cause: BaseException = error.cause if isinstance(error, RayTaskError) else error
+    if isinstance(cause, OutOfDiskError):
+        return "a node's disk is full, to which Ray moves what its object store cannot hold: make room there, or give Ray another folder"
+    if isinstance(cause, ObjectStoreFullError):
+        return "Ray's object store is full: give the nodes more (ray start --object-store-memory), or lower data.pool"
+    if isinstance(cause, OutOfMemoryError):
+        return "a node's memory was used up, and Ray ended the process that used most: raise resources.cpus_per_worker, for fewer at once"
+    return ""
 
 
 def require(need: dict[str, int], offered: dict[str, float]) -> None:
@@ -153,7 +181,8 @@ def alone(folder: Path, what: str) -> Iterator[None]:
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
-        yield
+        with leased(folder, what) if mirror.there(folder) else nullcontext():
+            yield
 
 
 @contextmanager
@@ -171,7 +200,8 @@ def in_turn(folder: Path, busy: Callable[[], None]) -> Iterator[None]:
 
 def copied(source: Path, target: Path) -> None:
     """A file that stays where another may be removed; whole when it is there."""
-    if not target.exists():
+    if not mirror.exists(target):
         partial = target.with_name(target.name + ".partial")
         shutil.copyfile(source, partial)
         partial.replace(target)
+        mirror.keep(target)

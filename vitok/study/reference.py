@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from vitok.data import mirror
 from vitok.metrics import pool
 from vitok.metrics.evaluate import Known, enough, keep_statistics, known_rows, known_statistics, references
 from vitok.metrics.rows import Rows
@@ -30,5 +31,5 @@ def looked_at(
     keep_statistics(found, store)
     for name, each in rows.items():
         store.keep_rows(reference, name, each)
-    kept.unlink(missing_ok=True)
+    mirror.drop(kept)
     return found, rows

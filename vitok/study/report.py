@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from vitok.data import mirror
 from vitok.errors import VitokError
 from vitok.metrics.names import METRICS
 from vitok.study import front, page, paper
@@ -53,7 +54,7 @@ def write(
         "claims": [verdict.json() for verdict in verdicts], "advice": advice, "problems": [*found.problems, *problems, *more],
         "results": [_told(row, names) for row in found.rows], "others": [_told(row, names) for row in found.others],
         "beside": [_told(row, names) for row in found.beside], "paper": paper.table(paper.reported(study.name)),
-        "report": str(folder / "index.html"),
+        "report": mirror.told(folder / "index.html"),
     }  # fmt: skip
     keep(folder, files | {"index.html": page.written(study, found, metrics, summary, pictures).encode()})
     return summary
@@ -69,7 +70,7 @@ def computed(study: Study[Any], folder: Path) -> dict[str, Any]:
     summary = {
         "study": study.name, "question": study.question, "scale": "", "cells_finished": len(rows), "cells_planned": len(rows),
         "columns": names, "fits": {}, "comparisons": [], "claims": [verdict.json() for verdict in verdicts], "advice": [], "problems": [],
-        "results": rows, "others": [], "beside": [], "paper": paper.table(reported), "report": str(folder / "index.html"),
+        "results": rows, "others": [], "beside": [], "paper": paper.table(reported), "report": mirror.told(folder / "index.html"),
     }  # fmt: skip
     gathered = Gathered({}, rows, [], [], len(rows), [])
     keep(folder, pictures | {"index.html": page.written(study, gathered, (), summary, pictures).encode()})
@@ -137,3 +138,4 @@ def keep(folder: Path, files: dict[str, bytes]) -> None:
         partial = folder / f"{name}.partial"
         partial.write_bytes(content)
         partial.replace(folder / name)
+        mirror.keep(folder / name)

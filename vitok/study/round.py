@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vitok.config import Resources
+from vitok.data import mirror
 from vitok.overrides import flat
 from vitok.study.grid import Cell
 from vitok.study.place import copied
@@ -57,7 +58,7 @@ class Round:
             folder.mkdir(parents=True, exist_ok=True)
             copied(one.start, folder / "start.safetensors")
         params = one.cell.described | flat(one.recipe.model_dump(mode="json"))
-        return self.tracker.child(self.parent, one.cell.digest, one.cell.label, self.tags | {FOLDER: str(folder)}, params)
+        return self.tracker.child(self.parent, one.cell.digest, one.cell.label, self.tags | {FOLDER: mirror.told(folder)}, params)
 
     def _schedule(
         self, ready: Sequence[Ready], children: dict[str, str], sources: dict[str, Any], resources: Resources, networks: dict[str, Any],
@@ -75,7 +76,7 @@ class Round:
         specs = [
             {
                 "digest": one.cell.digest, "recipe": one.recipe.model_dump(mode="json"), "run_id": children[one.cell.digest],
-                "folder": str(self.cell_folder(one.cell.digest)), "samples": one.samples,
+                "folder": mirror.told(self.cell_folder(one.cell.digest)), "samples": one.samples,
             }
             for one in ready
         ]  # fmt: skip
@@ -85,7 +86,7 @@ class Round:
             tune.with_resources(
                 tune.with_parameters(
                     trial, sources=sources, weights=networks, recorder=self.recorder, resources=resources,
-                    statistics=str(self.storage / STATISTICS),
+                    statistics=mirror.told(self.storage / STATISTICS), identity=mirror.identity(self.storage),
                 ),
                 single if resources.workers == 1 else group,
             ),

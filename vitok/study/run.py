@@ -1,7 +1,7 @@
 """Cells -> finished runs: Ray Tune schedules, MLflow remembers. Running again is always a resume."""
 
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,11 @@ from typing import Any
 import vitok
 from vitok import accounting
 from vitok.config import Generation, Recipe, Resources, Training
+from vitok.data import mirror
 from vitok.data.corpora import Corpora
 from vitok.errors import UsageError, VitokError
 from vitok.metrics.protocol import commit
-from vitok.study import grid, place
+from vitok.study import grid, nodes, place
 from vitok.study.grid import Cell
 from vitok.study.progress import Progress
 from vitok.study.recorder import Recorder
@@ -63,8 +64,12 @@ def run(sweep: Sweep, offered: dict[str, float], say: Progress) -> None:
         done = sweep.tracker.finished((cell.digest for cell in sweep.cells), sweep.any_version)
         pending = [cell for cell in sweep.cells if cell.digest not in done]
         _possible(sweep, pending, offered)
+        from vitok.data.tasks import decode_on
+
+        decode_on(sweep.scale.resources.decode)
         parent = sweep.tracker.sweep(sweep.key, sweep.tags(), [cell.digest for cell in sweep.cells])
         recorder = start_recorder(sweep.tracker, sweep.storage, sweep.study.name)
+        held.callback(_end, recorder)  # of several studies in one process each would stay to the end, with 280 MB
         where = Round(sweep.tracker, sweep.storage, sweep.folder, parent, sweep.tags(), recorder, say)
         errors: dict[str, dict[str, Any]] = {}
         for level in missing(pending, sweep.corpora.fingerprint, sweep.tracker):
@@ -170,7 +175,7 @@ def _with_parents(
     for cell in cells:
         parent = parents[cell.digest]
         if parent is None or parent.digest in there:
-            begun.append((cell, there[parent.digest] if parent else None))
+            begun.append((cell, mirror.fetch(there[parent.digest]) if parent else None))
         else:
             failed[cell.digest] = {"error": f"its tokenizer failed: {errors.get(parent.digest, {}).get('error', 'its process died')}"}
     return failed, begun
@@ -186,6 +191,16 @@ def start_recorder(tracker: Tracker, storage: Path, study: str) -> Any:
     return actor.remote(tracker.uri, str(storage), study)
 
 
+def _end(recorder: Any) -> None:
+    """Once all that it was told is stored."""
+    import ray
+    from ray.exceptions import RayError
+
+    with suppress(RayError):  # that of a timeout, too
+        ray.get(recorder.flush.remote(), timeout=60)
+    ray.kill(recorder)
+
+
 def enough(corpora: Corpora, resources: Resources) -> None:
     """Raises `UsageError` where a worker would have no sample of its own."""
     if corpora.counts[0] < resources.workers:
@@ -196,6 +211,7 @@ def concurrency(resources: Resources, recipe: Training, offered: dict[str, float
     """How many trials the cluster holds at once, each with the CPUs that it leaves to Ray Data. Raises if not even one."""
     slots = {"trial_slot": 1} if resources.workers > 1 else {}
     place.require(resources.need(recipe) | slots, offered)
+    nodes.must_fit(resources)
     return max(1, min(int(offered[name] // amount) for name, amount in (resources.want(recipe) | slots).items() if amount))
 
 

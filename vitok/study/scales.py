@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from vitok.config import Data, Gan, Generation, Latents, Loss, Optimizer, Recipe, Resources, Sampling
+from vitok.config.resources import WORKER_CPUS
 from vitok.overrides import override
 from vitok.study.study import Arm, Grid, Scale
 from vitok.variants import dit, tokenizer
@@ -40,7 +41,7 @@ def single_gpu(*grids: Grid) -> Scale:
     """One GPU (the estimate of hours is an H100's), hours: the paper's S-B at half its resolution and a tenth of its steps."""
     base = Recipe(tokenizer=tokenizer("S-B/16", channels=16, size=128), batch_size=256, steps=10_000)
     resources = Resources(
-        gpus_per_worker=1, cpus_per_worker=4, data_cpus=8, compile=True, metrics=PAPER, device_gb=80, tflops=989, utilisation=0.12
+        gpus_per_worker=1, cpus_per_worker=WORKER_CPUS, data_cpus=8, compile=True, metrics=PAPER, device_gb=80, tflops=989, utilisation=0.12
     )
     return Scale(_arms(base, grids), resources)
 
@@ -51,8 +52,8 @@ def paper(*grids: Grid) -> Scale:
     S-B/8 need more than 80 GB."""
     base = Recipe(tokenizer=tokenizer("S-B/16", channels=16, size=256))
     resources = Resources(
-        workers=8, gpus_per_worker=1, cpus_per_worker=4, data_cpus=64, zero=1, accumulation=2, compile=True, metrics=PAPER, device_gb=80,
-        tflops=989, utilisation=0.12,
+        workers=8, gpus_per_worker=1, cpus_per_worker=WORKER_CPUS, data_cpus=64, zero=1, accumulation=2, compile=True, metrics=PAPER,
+        device_gb=80, tflops=989, utilisation=0.12,
     )  # fmt: skip
     return Scale(_arms(base, grids), resources)
 

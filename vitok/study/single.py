@@ -7,11 +7,12 @@ from typing import Any
 
 from vitok import accounting, memory
 from vitok.config import Generation, Recipe, Resources, Training
+from vitok.data import mirror
 from vitok.data.corpora import Corpora
 from vitok.errors import VitokError
 from vitok.metrics.generators import WEIGHTS
 from vitok.overrides import flat
-from vitok.study import place
+from vitok.study import nodes, place
 from vitok.study.grid import classes, describe, label
 from vitok.study.panel import Panel
 from vitok.study.plan import duration
@@ -72,7 +73,7 @@ def run(asked: Single, offered: dict[str, float], say: Progress) -> dict[str, An
     """Train, or go on, or only tell what a finished run came to. Needs a connected Ray. Raises `VitokError`."""
     with place.alone(asked.folder, "run"):
         done = asked.tracker.finished([asked.digest])
-        if asked.digest in done and asked.weights.is_file():
+        if asked.digest in done and mirror.exists(asked.weights):
             say.line("finished already; nothing to run")
             return _summary(asked, done[asked.digest].info.run_id, dict(done[asked.digest].data.metrics))
         return _train(asked, offered, say)
@@ -90,17 +91,31 @@ def _train(asked: Single, offered: dict[str, float], say: Progress) -> dict[str,
     elsewhere = place.in_cluster() and need["GPU"] > 0  # this process may well be on a node without one
     alone = asked.resources.workers == 1 and not elsewhere  # in this process, which takes no CPU from the cluster
     place.require({"GPU": need["GPU"]} if alone else need, offered)
+    from vitok.data.tasks import decode_on
+
+    decode_on(asked.resources.decode)
+    if not alone:
+        nodes.must_fit(asked.resources)
     if asked.start:
         place.copied(asked.start.weights, asked.folder / "start.safetensors")
     source, measured, networks = _source(asked, offered, say)
     resources = asked.resources.model_copy(update={"metrics": measured})
     warn_rejected(frozenset(map(str, source.rejected)), say)
-    described = tags(asked.scale, asked.corpora, asked.changes) | {STUDY: STUDY_NAME, FOLDER: str(asked.folder)}
+    described = tags(asked.scale, asked.corpora, asked.changes) | {STUDY: STUDY_NAME, FOLDER: mirror.told(asked.folder)}
     params = describe(recipe, classes(asked.corpora)) | flat(recipe.model_dump(mode="json"))
     run_id = tracker.child(None, asked.digest, asked.label, described, params)
     recorder = start_recorder(tracker, asked.storage, STUDY_NAME)
     sink = RecorderSink(recorder, run_id)
-    job = launch.Job(recipe, resources, source, networks, str(asked.folder), str(asked.storage / STATISTICS), sink)
+    job = launch.Job(
+        recipe,
+        resources,
+        source,
+        networks,
+        mirror.told(asked.folder),
+        mirror.told(asked.storage / STATISTICS),
+        sink,
+        mirror.identity(asked.storage),
+    )
     with Panel(say).following(recorder, run_id, asked.label, recipe):
         try:
             outcome = launch.run(job, elsewhere)
@@ -135,6 +150,6 @@ def _summary(asked: Single, run_id: str, values: dict[str, float]) -> dict[str, 
 
     values = {key.removeprefix("final/"): value for key, value in values.items()}
     return {
-        "run": run_id, "name": asked.label, "folder": str(asked.folder), "weights": str(asked.weights),
+        "run": run_id, "name": asked.label, "folder": mirror.told(asked.folder), "weights": mirror.told(asked.weights),
         "steps": asked.recipe.steps, **{name: values[name] for name in catalogued(values)}, "images": int(values["images"]),
     }  # fmt: skip

@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from vitok.config import Generation, Recipe, recipe_of
+from vitok.data import mirror
 from vitok.data.latent_encode import Encoder
 from vitok.errors import UsageError
 from vitok.metrics.generators import WEIGHTS, Generator
@@ -39,6 +40,7 @@ def find(name: str, tracker: Tracker, option: str = "--init") -> Start:
 def find_generator(name: str, tracker: Tracker, option: str) -> Generator:
     """A finished generator, likewise. Raises `UsageError`."""
     folder = located(name, tracker, option)
+    mirror.fetch(folder)
     recipe = _recipe(folder, name, option) if (folder / TOKENIZER).is_file() else None
     if isinstance(recipe, Recipe):
         raise UsageError(f"{option} {name}: this is a tokenizer, a generator is meant (`vitok train dit --tokenizer {name}`)")
@@ -50,13 +52,13 @@ def find_generator(name: str, tracker: Tracker, option: str) -> Generator:
 
 def is_generator(name: str, tracker: Tracker, option: str) -> bool:
     """Whether a run's folder holds a generator."""
-    return (located(name, tracker, option) / WEIGHTS).is_file()
+    return mirror.exists(located(name, tracker, option) / WEIGHTS)
 
 
 def located(name: str, tracker: Tracker, option: str) -> Path:
     """The folder of a run that is named by its id in MLflow or by its place; a file of weights as it is."""
-    path = Path(name).expanduser()
-    return Path(_folder(name, tracker, option)) if re.fullmatch(r"[0-9a-f]{32}", name) and not path.exists() else path
+    path = mirror.here(name) if "://" in name else Path(name).expanduser()
+    return mirror.here(_folder(name, tracker, option)) if re.fullmatch(r"[0-9a-f]{32}", name) and not path.exists() else path
 
 
 def read_tokenizer(weights: Path, recipe: Recipe) -> Encoder:
@@ -66,7 +68,7 @@ def read_tokenizer(weights: Path, recipe: Recipe) -> Encoder:
 
 
 def _must_be_there(weights: Path, name: str, option: str) -> None:
-    if not weights.is_file():
+    if not mirror.fetch(weights).is_file():
         there = weights.parent.exists()
         hint = "the run is not finished, or elsewhere" if there else "give the id of a run in MLflow, or the folder of a finished run"
         raise UsageError(f"{option} {name}: there is no {weights}; {hint}")
@@ -74,7 +76,7 @@ def _must_be_there(weights: Path, name: str, option: str) -> None:
 
 def _recipe(folder: Path, name: str, option: str) -> Recipe | Generation:
     try:
-        return recipe_of(json.loads((folder / "recipe.json").read_text()))
+        return recipe_of(json.loads(mirror.fetch(folder / "recipe.json").read_text()))
     except (OSError, ValueError) as error:  # pydantic's errors are of the second kind
         reason = describe(error) if isinstance(error, ValidationError) else error
         raise UsageError(f"{option} {name}: the recipe beside the weights cannot be read: {reason}") from None

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import vitok
-from vitok.errors import VitokError
+from vitok.data import mirror
+from vitok.errors import UsageError, VitokError
 from vitok.study.naming import named
 from vitok.study.nested import of_lengths
 from vitok.study.recorder import PROTOCOL
@@ -39,8 +40,13 @@ FOLDER = "vitok.folder"  # where a run's weights lie
 
 
 def address(storage: Path) -> str:
-    """`MLFLOW_TRACKING_URI`, or a database beside the storage."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{storage / 'mlflow.db'}"
+    """`MLFLOW_TRACKING_URI`, or a database beside the storage. Raises `UsageError` where that is a store, which cannot hold one."""
+    given = os.environ.get("MLFLOW_TRACKING_URI")
+    if not given and mirror.there(storage):
+        raise UsageError(
+            f"storage {mirror.told(storage)} cannot hold MLflow's database: set MLFLOW_TRACKING_URI to the address of a server"
+        )
+    return given or f"sqlite:///{storage / 'mlflow.db'}"
 
 
 class Tracker:
@@ -115,8 +121,8 @@ class Tracker:
         found: dict[str, Path] = {}
         for cell in wanted:
             runs = runs_of.get(cell, [])
-            paths = [Path(run.data.tags[FOLDER]) / TOKENIZER for run in runs if FOLDER in run.data.tags]
-            if there := [path for path in paths if path.is_file()]:
+            paths = [mirror.here(run.data.tags[FOLDER]) / TOKENIZER for run in runs if FOLDER in run.data.tags]
+            if there := [path for path in paths if mirror.exists(path)]:
                 found[cell] = there[0]
         return found
 
@@ -168,7 +174,7 @@ class Tracker:
     def add_metrics(self, folder: Path, corpus: str, values: dict[str, float], tags: dict[str, str]) -> list[str]:
         """Give the run whose weights lie in `folder` the metrics that it lacks, if they are of its own corpus. Their names."""
         experiments = [one.experiment_id for one in self.client.search_experiments()]
-        runs = self.client.search_runs(experiments, f"tags.`{FOLDER}` = '{folder}' AND attributes.status = 'FINISHED'")
+        runs = self.client.search_runs(experiments, f"tags.`{FOLDER}` = '{mirror.told(folder)}' AND attributes.status = 'FINISHED'")
         runs = [run for run in runs if run.data.tags.get(CORPUS) == corpus and run.data.tags.get(STUDY) != "eval"]
         if not runs:
             return []

@@ -1,7 +1,6 @@
 """What runs in a trial's process. It imports neither MLflow nor Tune: they are seconds of every first trial's start."""
 
 import gc
-import shutil
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 
 from vitok.config import Generation, Resources, Training, recipe_of
+from vitok.data import mirror
 from vitok.errors import VitokError
 from vitok.study.recorder import PROTOCOL, RecorderSink
 
@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 
 
 def trial(
-    config: dict[str, Any], *, sources: dict[str, Any], weights: dict[str, Any], recorder: Any, resources: Resources, statistics: str
+    config: dict[str, Any],
+    *,
+    sources: dict[str, Any],
+    weights: dict[str, Any],
+    recorder: Any,
+    resources: Resources,
+    statistics: str,
+    identity: str,
 ) -> dict[str, Any]:
     """One cell, in a process of Tune's. What it returns is the trial's result."""
     began, spec = time.perf_counter(), config["cell"]
@@ -25,16 +32,16 @@ def trial(
     from vitok.train import launch
 
     gc.enable()
-    recipe, folder = recipe_of(spec["recipe"]), Path(spec["folder"])
+    recipe, folder = recipe_of(spec["recipe"]), mirror.here(spec["folder"])
     sink = RecorderSink(recorder, spec["run_id"])
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        outcome = launch.run(launch.Job(recipe, resources, sources[spec["samples"]], weights, str(folder), statistics, sink))
+        outcome = launch.run(launch.Job(recipe, resources, sources[spec["samples"]], weights, spec["folder"], statistics, sink, identity))
     except VitokError as error:  # it would fail again: no retry
         ray.get(recorder.fail.remote(spec["run_id"], str(error)))
         return {"error": str(error)}
     values = finish(outcome, recipe, folder, recorder, spec["run_id"], began)
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # the cell is finished: its weights are there
+    mirror.drop(folder / "checkpoints")  # the cell is finished: its weights are there
     return {**values, "rejected": sorted(map(str, outcome.rejected))}
 
 
@@ -49,9 +56,10 @@ def finish(outcome: "Outcome", recipe: Training, folder: Path, recorder: Any, ru
     artifacts = _pictures(outcome, recipe)
     for name, content in artifacts.items():
         (folder / name).write_bytes(content)  # for who looks there
+        mirror.keep(folder / name)
     if evaluation.per_image:
         artifacts["per_image.json"] = evaluation.each()
-    artifacts |= {name: (folder / name).read_bytes() for name in ("recipe.json", "deepspeed.json")}
+    artifacts |= {name: mirror.fetch(folder / name).read_bytes() for name in ("recipe.json", "deepspeed.json")}
     if outcome.rejected:
         artifacts["rejected.txt"] = "\n".join(sorted(map(str, outcome.rejected))).encode()
     tags = {f"{PROTOCOL}{name}": protocol.json() for name, protocol in evaluation.protocols.items()}

@@ -1,16 +1,12 @@
 """Checkpoints that are complete or do not exist, written while training goes on.
 
-`folder`/step_00000400/ is a folder that was renamed when every rank's file in it was on the disk (see `saved`). A step is
-held up only while its tensors are copied to the CPU's memory; a thread of each rank writes them, that of rank 0 completes.
+What a file holds is told in `saved`, where they stand in `shelf`. A step is held up only while its tensors are copied to the CPU's
+memory; a thread of each rank writes them, that of rank 0 completes.
 """
 
-import json
-import shutil
 import threading
-import time
 import uuid
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +15,14 @@ import torch.distributed as dist
 from torch import Tensor
 
 from vitok.config import Resources, Training
+from vitok.data import mirror
 from vitok.errors import VitokError
 from vitok.overrides import flat
 from vitok.train.engine import Engine, Place
 from vitok.train.saved import Saved, damage, load, write
+from vitok.train.shelf import shelf
 
-PATIENCE = 600.0  # seconds that rank 0 waits for the files of the others
 CLOSING = 30.0  # seconds for what is being written when a run ends early; ranks may be gone then
-PARTIAL, DAMAGED = ".partial", ".damaged"
 
 
 class Checkpoints:
@@ -41,24 +37,19 @@ class Checkpoints:
         self.writer: threading.Thread | None = None
         self.error: Exception | None = None  # of the writer, other than a disk's
         self.memory: dict[str, Tensor] = {}  # what is being written, reused from one checkpoint to the next
-        folder.mkdir(parents=True, exist_ok=True)
+        self.shelf = shelf(folder, place.rank)
         if place.rank == 0:
-            for partial in folder.glob("*" + PARTIAL):
-                shutil.rmtree(partial, ignore_errors=True)
+            self.shelf.clear()
         self.attempt = shared(uuid.uuid4().hex[:8], place)  # a process that was taken for dead writes elsewhere
-
-    def steps(self) -> list[int]:
-        """Steps of the checkpoints there are, oldest first."""
-        return sorted(int(path.name[5:]) for path in self.folder.glob("step_*") if not path.suffix)
 
     def newest(self) -> Saved | None:
         """The newest whole checkpoint. A damaged one is put aside, loudly, and the one before is taken.
 
         Raises `VitokError` if it was written with another recipe, or if all are damaged."""
         self.finish()
-        steps = self.steps()
+        steps = shared(self.shelf.steps(), self.place)
         for step in reversed(steps):
-            path = self.path(step)
+            path = self.shelf.opened(step)
             try:
                 saved, problem = load(path), None
                 names = sorted(saved.state["files"])[self.place.rank :: self.place.world]
@@ -70,10 +61,9 @@ class Checkpoints:
                 self._same_recipe(saved)
                 return saved
             if self.place.rank == 0:
-                path.replace(path.with_name(f"{path.name}-{self.attempt}{DAMAGED}"))
-                self.say(f"checkpoint of step {step} is damaged ({problem}): put aside as {path.name}-{self.attempt}{DAMAGED}")
+                self.say(f"checkpoint of step {step} is damaged ({problem}): put aside as {self.shelf.aside(step, self.attempt)}")
         if steps:
-            raise VitokError(f"all checkpoints in {self.folder} are damaged; delete the folder to begin again")
+            raise VitokError(f"all checkpoints in {mirror.told(self.folder)} are damaged; delete the folder to begin again")
         return None
 
     def save(self, engines: list[Engine], step: int, state: dict[str, Any]) -> None:
@@ -112,31 +102,23 @@ class Checkpoints:
         if self.writer:
             self.writer.join(timeout=CLOSING)
 
-    def path(self, step: int) -> Path:
-        return self.folder / f"step_{step:08d}"
-
     def _write(self, step: int, state: dict[str, Any]) -> None:
-        partial = self.folder / f"{self.path(step).name}-{self.attempt}{PARTIAL}"
-        own = partial / f"rank_{self.place.rank:05d}"
+        shelf, attempt = self.shelf, self.attempt
         try:
-            partial.mkdir(exist_ok=True)
-            sha256 = write(own.with_suffix(".safetensors"), self.memory)
-            _put(own.with_suffix(".json"), {"sha256": sha256, "bytes": own.with_suffix(".safetensors").stat().st_size})
+            own = shelf.begin(step, attempt)
+            sha256 = write(own, self.memory)
+            shelf.hand_in(step, attempt, {"sha256": sha256, "bytes": own.stat().st_size})
             if self.place.rank == 0:
-                files = {f"rank_{rank:05d}.safetensors": self._entry(partial, rank) for rank in range(self.place.world)}
+                files = dict(shelf.entry(step, attempt, rank) for rank in range(self.place.world))
                 self.before()
-                _put(partial / "state.json", state | {"files": files})
-                if self.path(step).exists():  # done before by a run that was then set back
-                    shutil.rmtree(self.path(step))
-                partial.replace(self.path(step))
+                shelf.complete(step, attempt, state | {"files": files})
                 self._retire(state["best"] and state["best"][0])
         except OSError as error:
             if self.place.rank:
-                with suppress(OSError):  # on a full disk the empty file says enough
-                    own.with_suffix(".failed").write_text(str(error))
+                shelf.give_up(step, attempt, str(error))
                 return
-            shutil.rmtree(partial, ignore_errors=True)
-            good = self.steps()
+            shelf.discard(step, attempt)
+            good = shelf.steps()
             self.say(
                 f"checkpoint of step {step} could not be written: {error}. Training goes on; "
                 + (f"the last good one is of step {good[-1]}" if good else "there is none yet")
@@ -144,24 +126,12 @@ class Checkpoints:
         except Exception as error:  # a thread would end without a word
             self.error = error
 
-    def _entry(self, partial: Path, rank: int) -> dict[str, Any]:
-        """What a rank says of its file, when it is on the disk."""
-        ends, done = time.monotonic() + PATIENCE, partial / f"rank_{rank:05d}.json"
-        while not done.exists():
-            failed = done.with_suffix(".failed")
-            if failed.exists():
-                raise OSError(f"rank {rank}: {failed.read_text()}")
-            if time.monotonic() > ends:
-                raise OSError(f"rank {rank} has not written its part in {PATIENCE:.0f} s")
-            time.sleep(0.02)
-        return json.loads(done.read_text())
-
     def _retire(self, best: int | None) -> None:
         """Remove what is not among the newest, the best, or those kept for good."""
         every = self.resources.keep_every
-        for step in self.steps()[: -self.resources.keep]:
+        for step in self.shelf.steps()[: -self.resources.keep]:
             if step != best and not (every and step % every == 0):
-                shutil.rmtree(self.path(step), ignore_errors=True)
+                self.shelf.retire(step)
 
     def _same_recipe(self, saved: Saved) -> None:
         theirs, ours = flat(saved.state["recipe"]), flat(self.recipe.model_dump(mode="json"))
@@ -183,10 +153,3 @@ def gathered(value: Any, place: Place) -> list[Any]:
 def shared(value: Any, place: Place) -> Any:
     """Rank 0's value. No rank goes on before rank 0 has come here."""
     return gathered(value, place)[0]
-
-
-def _put(path: Path, value: Any) -> None:
-    """A file that is whole when it is there."""
-    partial = path.with_name(path.name + ".new")
-    partial.write_text(json.dumps(value))
-    partial.replace(path)

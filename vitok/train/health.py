@@ -7,6 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
+from vitok.data import mirror
 from vitok.data.sample import Rejection
 
 SPIKE = 6.0  # standard deviations above the running mean
@@ -74,4 +75,5 @@ def keep_batch(folder: Path, batch: Batch, step: int, position: int, rank: int) 
     path = folder / "bad_batches" / f"step_{step:08d}-batch_{position:08d}-rank_{rank:05d}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(path, **batch.arrays())  # pyright: ignore[reportArgumentType]
+    mirror.keep(path)
     return path

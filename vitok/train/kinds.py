@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from vitok.config import Generation, Recipe, Resources, Training
+from vitok.data import mirror
 from vitok.data.latent_stream import LatentSource
 from vitok.data.latents import LatentSet
 from vitok.data.stream import Source
@@ -32,8 +33,8 @@ Kind = Stage1 | Stage2 | DiTTask
 
 @dataclass(frozen=True)
 class Job:
-    """One run. `folder` must be reachable, under the same path, from every node that runs a worker. Where the recipe says
-    what weights it starts from, they are there as start.safetensors."""
+    """One run. `folder` is a path that every node which runs a worker has, or the address of one in a store (`mirror.told`). Where the
+    recipe says what weights it starts from, they are there as start.safetensors."""
 
     recipe: Training
     resources: Resources
@@ -42,12 +43,13 @@ class Job:
     folder: str
     statistics: str  # folder of those of reference sets, shared by all runs
     sink: Sink
+    identity: str = ""  # of the storage; empty: whether this node sees the same is not asked
 
 
 def maker(job: Job, place: Place) -> Callable[[Saved | None], Kind]:
     """Gives the task, from its beginning or from a checkpoint, as often as it is asked to. The networks that look at results are loaded
     once."""
-    folder, statistics, metrics = Path(job.folder), Statistics(Path(job.statistics)), named(job.resources.metrics)
+    folder, statistics, metrics = mirror.here(job.folder), Statistics(mirror.here(job.statistics)), named(job.resources.metrics)
     recipe, source = job.recipe, job.source
     start = start_weights(folder, recipe.start) if recipe.start else None
     if isinstance(recipe, Generation):
@@ -74,7 +76,7 @@ def reference_of(latents: LatentSet) -> Reference:
 
 def start_weights(folder: Path, wanted: str) -> dict[str, Tensor]:
     """Weights that a run begins from. Raises `VitokError` if they are not those that its recipe names."""
-    path = folder / "start.safetensors"
+    path = mirror.fetch(folder / "start.safetensors")
     if not path.is_file():
         raise VitokError(f"{path} is missing: the weights that this run starts from")
     state = load_file(path)

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vitok.config import Training, check
+from vitok.data import files, mirror, tasks
 from vitok.data.sample import Rejection
 from vitok.errors import UsageError, VitokError
 from vitok.host import compute_here
@@ -24,6 +25,7 @@ from vitok.train.kinds import Job, Kind, maker
 from vitok.train.loop import Position, Run, Trained, train
 from vitok.train.notice import Notice
 from vitok.train.saved import Saved
+from vitok.train.shelf import shelf
 from vitok.train.watch import Watch
 
 STUCK = 10  # starts of a worker group at one checkpoint; spot nodes may well go several times in a row
@@ -60,10 +62,13 @@ def work(job: Job, place: Place, group: bool = False) -> Outcome:
     recipe, resources = job.recipe, job.resources
     if resources.gpus_per_worker and not torch.cuda.is_available():
         raise UsageError("resources.gpus_per_worker = 1, but torch finds no usable GPU here: set it to 0")
+    tasks.decode_on(resources.decode)
+    if job.identity:
+        mirror.expect(mirror.here(job.statistics).parent, job.identity)
     if place.device.type == "cpu":
         compute_here(resources.cpus_per_worker)
     connect(place)
-    folder, clock = Path(job.folder), Clock()
+    folder, clock = mirror.here(job.folder), Clock()
     sink = job.sink if place.rank == 0 else _Silent()
     checkpoints = Checkpoints(folder / "checkpoints", place, recipe, resources, sink.flush, lambda text: sink.say(clock.step, text))
     watch, notice = Watch(folder, place, clock, resources.hang_minutes), Notice(resources.spot, group)
@@ -133,7 +138,7 @@ def _group(job: Job) -> Outcome:
 
     resources = job.resources
     for left in ("refusal.txt", "starts.json"):
-        Path(job.folder, left).unlink(missing_ok=True)
+        mirror.drop(mirror.here(job.folder) / left)
 
     def worker() -> Outcome | VitokError:
         context = get_context()
@@ -148,7 +153,7 @@ def _group(job: Job) -> Outcome:
             resources_per_worker={"CPU": resources.cpus_per_worker, "GPU": resources.gpus_per_worker},
         ),
         # Workers that die with their node are started again, as often as they get on: see `_count_start`.
-        run_config=RunConfig(name="group", storage_path=job.folder, failure_config=FailureConfig(max_failures=-1)),
+        run_config=RunConfig(name="group", **_records(mirror.here(job.folder)), failure_config=FailureConfig(max_failures=-1)),
     )  # fmt: skip
     outcome: Any = trainer.fit().return_value
     if isinstance(outcome, VitokError):
@@ -156,12 +161,22 @@ def _group(job: Job) -> Outcome:
     return outcome
 
 
+def _records(folder: Path) -> dict[str, Any]:
+    """Where Ray Train keeps its own."""
+    uri = mirror.there(folder)
+    if not uri:
+        return {"storage_path": str(folder)}
+    system, path = files.filesystem(uri)
+    return {"storage_path": path, "storage_filesystem": system}
+
+
 def attempt(job: Job, place: Place) -> Outcome | VitokError:
     """What a worker of a group does. The group is started again whatever ended it: what would end it again is raised once, kept,
     and from then on only passed on."""
-    folder = Path(job.folder)
+    folder = mirror.here(job.folder)
+    folder.mkdir(parents=True, exist_ok=True)
     refusal = folder / "refusal.txt"
-    if refusal.exists():
+    if mirror.fetch(refusal).exists():
         return VitokError(refusal.read_text())
     try:
         if place.rank == 0:
@@ -169,16 +184,18 @@ def attempt(job: Job, place: Place) -> Outcome | VitokError:
         return work(job, place, group=True)
     except VitokError as error:
         refusal.write_text(str(error))
+        mirror.keep(refusal)
         raise
 
 
 def _count_start(folder: Path) -> None:
     """Raises `VitokError` when the group has ended too often without a new checkpoint."""
-    path = folder / "starts.json"
-    at = max((p.name for p in (folder / "checkpoints").glob("step_*") if not p.suffix), default="the start")
+    path = mirror.fetch(folder / "starts.json")
+    at = next((f"step {step}" for step in reversed(shelf(folder / "checkpoints", 0).steps())), "the start")
     starts = json.loads(path.read_text()) if path.exists() else {}
     starts = {at: starts.get(at, 0) + 1}
     path.write_text(json.dumps(starts))
+    mirror.keep(path)
     if starts[at] > STUCK:
         raise VitokError(
             f"the workers were started {STUCK} times at {at} and ended each time before the next checkpoint: see Ray's logs of this run"
@@ -189,8 +206,11 @@ def _export(folder: Path, task: Kind, state: dict[str, Tensor], recipe: Training
     """The weights, with the recipe beside them: what a finished run leaves behind."""
     (folder / "recipe.json").write_text(recipe.model_dump_json(indent=2))
     (folder / "deepspeed.json").write_text(json.dumps({engine.name: engine.config for engine in task.engines}, indent=2))
-    for name, content in task.beside().items():
+    beside = task.beside()
+    for name, content in beside.items():
         (folder / name).write_text(json.dumps(content, indent=2))
     partial = folder / f"{task.file}.partial"
     save_file(state, partial)
     partial.replace(folder / task.file)
+    for name in ("recipe.json", "deepspeed.json", *beside, task.file):
+        mirror.keep(folder / name)

@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 
 from vitok.config import Optimizer, Resources, Training
+from vitok.data import mirror
 from vitok.data.sample import Rejection
 from vitok.data.stream import Rejected
 from vitok.errors import VitokError
@@ -161,7 +162,7 @@ def train(task: Task, run: Run, checkpoints: Checkpoints, at: Position) -> Train
         skipped, trouble = at.health.judge(values["loss"], norms)
         if skipped:
             path = keep_batch(run.folder, batch, step, step + at.shift, place.rank)
-            trouble += f"; batch {step + at.shift} of seed {recipe.seed} is kept as {path}"
+            trouble += f"; batch {step + at.shift} of seed {recipe.seed} is kept as {mirror.told(path)}"
         else:
             at.window.append(values)
         if trouble:

@@ -15,6 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from vitok.data import mirror
+from vitok.errors import VitokError
 from vitok.train.clock import Clock
 from vitok.train.engine import Place
 
@@ -29,19 +31,19 @@ class Watch:
         self.news = folder / "hang.txt"
         self._ended = threading.Event()
         self.folder.mkdir(parents=True, exist_ok=True)
-        for old in self.folder.glob("*.json") if place.rank == 0 else ():
+        for old in mirror.fetch(self.folder).glob("*.json") if place.rank == 0 else ():
             if int(old.stem) >= place.world:
-                old.unlink(missing_ok=True)
+                mirror.drop(old)
         self._beat()
         self.thread = threading.Thread(target=self._run, name="watch", daemon=True)
         self.thread.start()
 
     def earlier(self) -> str | None:
         """What ended the attempt before this one, once."""
-        if not self.news.exists():
+        if self.place.rank or not mirror.fetch(self.news).exists():
             return None
         text = self.news.read_text()
-        self.news.replace(self.news.with_name("hang-told.txt"))
+        mirror.drop(self.news)
         return text
 
     def close(self) -> None:
@@ -53,7 +55,7 @@ class Watch:
             self._beat()
             if self.clock.phase != "start" and time.time() - self.clock.since > self.limit:
                 try:
-                    beats = [json.loads(path.read_text()) for path in sorted(self.folder.glob("*.json"))]
+                    beats = [json.loads(path.read_text()) for path in sorted(mirror.fetch(self.folder).glob("*.json"))]
                     text = blame(beats, self.limit, time.time())
                     print(f"rank {self.place.rank}: {text}", file=sys.stderr, flush=True)
                     faulthandler.dump_traceback(all_threads=True)
@@ -72,9 +74,10 @@ class Watch:
 def _put(path: Path, text: str, rank: int) -> None:
     """A file that is whole when it is there. A full disk stops no run, and keeps no hung one alive."""
     partial = path.with_name(f"{path.stem}-{rank}.new")
-    with suppress(OSError):
+    with suppress(OSError, VitokError):
         partial.write_text(text)
         partial.replace(path)
+        mirror.keep(path)
 
 
 def blame(beats: list[dict[str, Any]], limit: float, now: float) -> str:
