@@ -188,7 +188,7 @@ def _must_fit(need: int, pool: int) -> None:
     room = ray.cluster_resources().get("object_store_memory", 0)
     if need > FULL * room:
         raise VitokError(
-            f"data.pool = {pool} samples and the held-out views take {need / 1e9:.3g} GB decoded, of {room / 1e9:.3g} GB of Ray's object "
+            f"data.pool = {pool} samples and the held-out views take {need / 1e9:,.1f} GB decoded, of {room / 1e9:,.1f} GB of Ray's object "
             "stores: lower data.pool (0: decode as training goes), or give Ray more (object_store_memory)"
         )
 

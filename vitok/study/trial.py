@@ -24,7 +24,7 @@ def trial(
     recorder: Any,
     resources: Resources,
     statistics: str,
-    identity: str,
+    identity: str = "",
 ) -> dict[str, Any]:
     """One cell, in a process of Tune's. What it returns is the trial's result."""
     began, spec = time.perf_counter(), config["cell"]
