@@ -89,7 +89,9 @@ def test_samples_that_would_fill_the_stores_are_refused_at_once(photos: Path) ->
 
     recipe = tiny()
     data = recipe.data.model_copy(update={"pool": 10_000_000})
-    with pytest.raises(VitokError, match=r"data.pool = 10000000 samples and the held-out views take [\d,.]+ GB decoded, of .* lower data.pool"):
+    with pytest.raises(
+        VitokError, match=r"data.pool = 10000000 samples and the held-out views take [\d,.]+ GB decoded, of .* lower data.pool"
+    ):
         prepare(open_corpora(str(photos)), data, 256)
 
 
