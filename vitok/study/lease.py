@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from vitok.data import files, mirror
 from vitok.data.sample import RejectedError
@@ -84,7 +85,7 @@ def leased(folder: Path, what: str) -> Iterator[None]:
                 files.remove(uri)
 
 
-def _read(uri: str) -> dict[str, object] | None:
+def _read(uri: str) -> dict[str, Any] | None:
     if files.exists(uri) != "file":
         return None
     try:
@@ -93,7 +94,7 @@ def _read(uri: str) -> dict[str, object] | None:
         return None
 
 
-def _busy(lease: dict[str, object], folder: Path, what: str) -> VitokError:
+def _busy(lease: dict[str, Any], folder: Path, what: str) -> VitokError:
     return VitokError(
         f"process {lease['process']} on {lease['host']} is already running this {what} in {mirror.told(folder)}: wait for it, or stop it"
     )
