@@ -58,6 +58,28 @@ def cluster() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def store() -> Iterator[str]:
+    """The address of an S3 server with a bucket `runs`."""
+    from tests.data.stores import s3
+
+    with s3("runs") as address:
+        yield address
+
+
+@pytest.fixture
+def stored(store: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """What stands for a folder of that bucket on this machine, in a cache of its own."""
+    from tests.data.stores import KEYS
+    from vitok.data import files, mirror
+
+    for name, value in {**KEYS, "AWS_ENDPOINT_URL": store, "XDG_CACHE_HOME": str(tmp_path / "cache")}.items():
+        monkeypatch.setenv(name, value)
+    files._connected.cache_clear()
+    yield mirror.here(f"s3://runs/{tmp_path.name}")
+    files._connected.cache_clear()
+
+
+@pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of twelve small JPEGs cut from real photographs."""
     from PIL import Image

@@ -1,9 +1,12 @@
 """What a cluster may grow to, by the file that it was made of."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+import vitok
 from vitok.cluster import growth
 from vitok.config import Resources
 from vitok.errors import VitokError
@@ -58,6 +61,26 @@ def test_a_file_that_does_not_tell(content: str | None, said: str, monkeypatch: 
     monkeypatch.setenv("VITOK_CLUSTER", "pools.yaml")
     with pytest.raises(VitokError, match=said):
         nodes.offer()
+
+
+def test_the_doctor_looks_at_every_node(
+    call_vitok: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    code, out, err = call_vitok("doctor", "--cluster", "--json", "--storage", str(tmp_path / "runs"))
+    found = json.loads(out)
+    assert code == 0 and found["problems"] == [] and err == ""
+    (node,) = found["nodes"]
+    assert node["resources"]["CPU"] == 6 and node["storage"] == "" and node["vitok"] == vitok.__version__ and node["code"] == nodes.source()
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["storage-id"]  # nothing else is left
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///x.db")
+    code, _, err = call_vitok("doctor", "--cluster", "--storage", str(tmp_path / "runs"))
+    assert code == 1 and "sqlite:///x.db) is a file, which the nodes of a cluster cannot share" in err
+    monkeypatch.delenv("RAY_ADDRESS")
+    code, _, err = call_vitok("doctor", "--cluster")
+    assert code == 2 and "RAY_ADDRESS names no cluster" in err
+    code, _, err = call_vitok("doctor", "--storage", "x")
+    assert code == 2 and "looked at with --cluster" in err
 
 
 def test_decoding_on_nodes_of_its_own_is_another_need() -> None:

@@ -1,12 +1,10 @@
 """Checkpoints in an object store: what holds on a disk holds there, for a machine that has never seen the run, too."""
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.data.stores import KEYS, s3
 from tests.recipes import RESOURCES, tiny
 from tests.train.conftest import Curve, Run
 from tests.train.test_resume import same
@@ -18,21 +16,10 @@ pytestmark = pytest.mark.usefixtures("cluster")
 OFTEN = override(RESOURCES, {"checkpoint_every": 2, "keep": 9})
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with s3("runs") as address:
-        yield address
-
-
 @pytest.fixture
-def folder(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
-    for name, value in {**KEYS, "AWS_ENDPOINT_URL": server, "XDG_CACHE_HOME": str(tmp_path / "cache")}.items():
-        monkeypatch.setenv(name, value)
-    files._connected.cache_clear()
-    made = mirror.here(f"s3://runs/{tmp_path.name}/run")
-    made.mkdir(parents=True)
-    yield made
-    files._connected.cache_clear()
+def folder(stored: Path) -> Path:
+    stored.mkdir(parents=True)
+    return stored
 
 
 def moved(folder: Path) -> None:

@@ -69,6 +69,7 @@ def _by_network(metrics: list[dict[str, str]]) -> list[tuple[str, str, list[dict
 
 def _cluster(asked: str | None, as_json: bool) -> None:
     """Raises `VitokError` where something is wrong."""
+    from vitok.config.resources import DECODE, TRIAL_SLOT
     from vitok.study import nodes, place, tables
 
     if not place.in_cluster():
@@ -85,7 +86,7 @@ def _cluster(asked: str | None, as_json: bool) -> None:
     else:
         rows = [
             {
-                "node": node.name, **{name: node.resources.get(name, 0) for name in ("CPU", "GPU", "trial_slot", "decode")},
+                "node": node.name, **{name: node.resources.get(name, 0) for name in ("CPU", "GPU", TRIAL_SLOT, DECODE)},
                 "store GB": round(node.resources.get("object_store_memory", 0) / 1e9, 2), "Python": node.python, "Ray": node.ray,
                 "vitok": node.vitok, "storage": "no" if node.storage else "yes" if node.code else None,
             }

@@ -39,7 +39,7 @@ def listing(root: str) -> list[tuple[str, int]]:
     if is_remote(root):
         from pyarrow import fs
 
-        system, path = _system(root)
+        system, path = filesystem(root)
         found = _asked(root, "listed", lambda: system.get_file_info(fs.FileSelector(path, recursive=True, allow_not_found=True)))
         start = len(path.rstrip("/")) + 1
         return sorted((info.path[start:], info.size) for info in found if info.type == fs.FileType.File)
@@ -54,7 +54,7 @@ def exists(uri: str) -> str | None:
         return "folder" if Path(uri).is_dir() else "file" if Path(uri).is_file() else None
     from pyarrow import fs
 
-    system, path = _system(uri)
+    system, path = filesystem(uri)
     kind = _asked(uri, "read", lambda: system.get_file_info(path)).type
     return {fs.FileType.File: "file", fs.FileType.Directory: "folder"}.get(kind)
 
@@ -82,7 +82,7 @@ def _stat(uri: str) -> tuple[int, int | str]:
         except OSError as error:
             raise UsageError(f"{uri!r} cannot be read: {_short(error)}") from None
         return found.st_size, found.st_mtime_ns
-    system, path = _system(uri)
+    system, path = filesystem(uri)
     info = _asked(uri, "read", lambda: system.get_file_info(path))
     if info.size is None:
         raise UsageError(f"{uri!r} is not there")
@@ -107,7 +107,7 @@ def open_file(uri: str) -> Any:
     """A seekable binary file for reading. Raises OSError."""
     if not is_remote(uri):
         return Path(uri).open("rb")
-    system, path = _system(uri)
+    system, path = filesystem(uri)
     return system.open_input_file(path)
 
 
@@ -128,7 +128,7 @@ def write(uri: str, data: bytes | Callable[[BinaryIO], None]) -> None:
 
 
 def _upload(uri: str, fill: Callable[[BinaryIO], Any]) -> None:
-    system, path = _system(uri)
+    system, path = filesystem(uri)
     with system.open_output_stream(path) as file:
         fill(file)
 
@@ -144,7 +144,7 @@ def _replace(path: Path, fill: Callable[[BinaryIO], Any]) -> None:
 def remove(uri: str) -> None:
     """A folder and all in it; of a store, or a file."""
     if is_remote(uri):
-        system, path = _system(uri)
+        system, path = filesystem(uri)
         with contextlib.suppress(FileNotFoundError):  # gs:// has deleted all within, and then misses the folder, which is only a name
             system.delete_file(path) if exists(uri) == "file" else system.delete_dir(path)
     else:
@@ -220,10 +220,6 @@ def _walk(root: str, prefix: str, found: list[tuple[str, int]]) -> None:
 
 def filesystem(uri: str) -> tuple[Any, str]:
     """(pyarrow's filesystem of a store, the path in it)"""
-    return _system(uri)
-
-
-def _system(uri: str) -> tuple[Any, str]:
     scheme, _, path = uri.partition("://")
     return _connected(scheme), path
 

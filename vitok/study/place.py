@@ -10,6 +10,7 @@ from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
+from vitok.config.resources import TRIAL_SLOT
 from vitok.data import mirror
 from vitok.errors import UsageError, VitokError
 from vitok.study.lease import leased
@@ -97,7 +98,7 @@ def connect(slots: int, storage: Path | None = None) -> dict[str, float]:
             if storage:
                 nodes.check(storage)
         else:
-            ray.init(address="local", include_dashboard=True, resources={"trial_slot": slots}, **options)
+            ray.init(address="local", include_dashboard=True, resources={TRIAL_SLOT: slots}, **options)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise VitokError(f"Ray could not be reached or started: {' '.join(str(error).split())[:500]}") from None
     return nodes.offer().total
@@ -161,7 +162,7 @@ def require(need: dict[str, int], offered: dict[str, float]) -> None:
     """Raises `VitokError` for what a cluster does not have."""
     for name, amount in need.items():
         if amount > offered.get(name, 0):
-            hint = {"trial_slot": """; start a node with --resources='{"trial_slot": 4}'""", "CPU": _CPUS}.get(name, "")
+            hint = {TRIAL_SLOT: """; start a node with --resources='{"trial_slot": 4}'""", "CPU": _CPUS}.get(name, "")
             raise VitokError(f"one run needs {amount} {name}, the cluster offers {offered.get(name, 0):g}{hint}")
 
 

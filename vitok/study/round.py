@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vitok.config import Resources
+from vitok.config.resources import TRIAL_SLOT
 from vitok.data import mirror
 from vitok.overrides import flat
 from vitok.study.grid import Cell
@@ -81,7 +82,7 @@ class Round:
             for one in ready
         ]  # fmt: skip
         single: dict[str, float] = {"CPU": resources.cpus_per_worker, "GPU": resources.gpus_per_worker}
-        group: dict[str, float] = {"CPU": 0, "trial_slot": 1}  # a trial that only drives a worker group must not hold what its workers need
+        group: dict[str, float] = {"CPU": 0, TRIAL_SLOT: 1}  # a trial that only drives a worker group must not hold what its workers need
         tuner = tune.Tuner(
             tune.with_resources(
                 tune.with_parameters(

@@ -1,7 +1,7 @@
 """Cells -> finished runs: Ray Tune schedules, MLflow remembers. Running again is always a resume."""
 
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import vitok
 from vitok import accounting
 from vitok.config import Generation, Recipe, Resources, Training
+from vitok.config.resources import TRIAL_SLOT
 from vitok.data import mirror
 from vitok.data.corpora import Corpora
 from vitok.errors import UsageError, VitokError
@@ -69,7 +70,7 @@ def run(sweep: Sweep, offered: dict[str, float], say: Progress) -> None:
         decode_on(sweep.scale.resources.decode)
         parent = sweep.tracker.sweep(sweep.key, sweep.tags(), [cell.digest for cell in sweep.cells])
         recorder = start_recorder(sweep.tracker, sweep.storage, sweep.study.name)
-        held.callback(_end, recorder)  # of several studies in one process each would stay to the end, with 280 MB
+        held.callback(_end, recorder, say)  # of several studies in one process each would stay to the end, with 280 MB
         where = Round(sweep.tracker, sweep.storage, sweep.folder, parent, sweep.tags(), recorder, say)
         errors: dict[str, dict[str, Any]] = {}
         for level in missing(pending, sweep.corpora.fingerprint, sweep.tracker):
@@ -191,13 +192,15 @@ def start_recorder(tracker: Tracker, storage: Path, study: str) -> Any:
     return actor.remote(tracker.uri, str(storage), study)
 
 
-def _end(recorder: Any) -> None:
+def _end(recorder: Any, say: Progress) -> None:
     """Once all that it was told is stored."""
     import ray
     from ray.exceptions import RayError
 
-    with suppress(RayError):  # that of a timeout, too
+    try:
         ray.get(recorder.flush.remote(), timeout=60)
+    except RayError as error:  # that of a timeout, too
+        say.line(f"warning: the last news of these runs are not in MLflow: {str(error).strip().splitlines()[-1]}")
     ray.kill(recorder)
 
 
@@ -209,7 +212,7 @@ def enough(corpora: Corpora, resources: Resources) -> None:
 
 def concurrency(resources: Resources, recipe: Training, offered: dict[str, float]) -> int:
     """How many trials the cluster holds at once, each with the CPUs that it leaves to Ray Data. Raises if not even one."""
-    slots = {"trial_slot": 1} if resources.workers > 1 else {}
+    slots = {TRIAL_SLOT: 1} if resources.workers > 1 else {}
     place.require(resources.need(recipe) | slots, offered)
     nodes.must_fit(resources)
     return max(1, min(int(offered[name] // amount) for name, amount in (resources.want(recipe) | slots).items() if amount))
