@@ -167,9 +167,10 @@ class Tracker:
         """The last step that a cell's curves have a point for; -1 if none."""
         return max((point.step for point in self.client.get_metric_history(run_id, "train/loss")), default=-1)
 
-    def log(self, run_id: str, values: dict[str, float], step: int) -> None:
-        now = int(time.time() * 1000)
-        self.client.log_batch(run_id, metrics=[Metric(key, value, now, step) for key, value in values.items()])
+    def log(self, run_id: str, values: dict[str, float], step: int, when: float | None = None) -> None:
+        """Points of a step, now or at a time (seconds)."""
+        at = int((when or time.time()) * 1000)
+        self.client.log_batch(run_id, metrics=[Metric(key, value, at, step) for key, value in values.items()])
 
     def add_metrics(self, folder: Path, corpus: str, values: dict[str, float], tags: dict[str, str]) -> list[str]:
         """Give the run whose weights lie in `folder` the metrics that it lacks, if they are of its own corpus. Their names."""
