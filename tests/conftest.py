@@ -2,10 +2,14 @@
 
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 import torch
 
@@ -55,6 +59,19 @@ def cluster() -> Iterator[str]:
     )
     yield context.address_info["gcs_address"]
     ray.shutdown()
+
+
+def kill(driver: subprocess.Popen[Any]) -> None:
+    """A driver and what trains for it, at once (SIGKILL): left alone, workers go on until Ray has noticed that their driver is gone."""
+    here = psutil.process_iter(["cmdline", "ppid"])
+    raylets = {one.pid for one in psutil.Process().children(recursive=True) if one.name() == "raylet"}
+    training = [
+        one for one in here if one.info["ppid"] in raylets and "".join(one.info["cmdline"] or ()).startswith(("ray::Impl", "ray::RayTrain"))
+    ]
+    for one in (*training, driver):
+        with suppress(psutil.NoSuchProcess):
+            one.kill()
+    driver.wait()
 
 
 @pytest.fixture(scope="session")

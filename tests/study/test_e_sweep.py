@@ -4,7 +4,6 @@ import csv
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from tests.conftest import STUDY
+from tests.conftest import STUDY, kill
 from vitok.study.tracking import CELL
 
 SMALL = {
@@ -42,8 +41,7 @@ def killed(cluster: str, broken: Path, tmp_path_factory: pytest.TempPathFactory)
     ends = time.monotonic() + 120
     while time.monotonic() < ends and not list(storage.glob("cells/*/checkpoints/step_*[0-9]")):
         time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    kill(process)
     return storage, {run.info.run_id for run in children(storage)}
 
 

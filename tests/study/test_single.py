@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ import pytest
 from mlflow import MlflowClient
 from rich.console import Console
 
+from tests.conftest import kill
 from tests.recipes import RESOURCES, tiny
 from vitok import cli
 from vitok.data.corpora import open_corpora
@@ -49,8 +49,7 @@ def trained(cluster: str, photos: Path, tmp_path_factory: pytest.TempPathFactory
     ends = time.monotonic() + 120
     while time.monotonic() < ends and not list(storage.glob("train/*/checkpoints/step_*[0-9]")):
         time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    kill(process)
     result = call(arguments, cluster)
     assert result.returncode == 0, result.stderr
     return storage, json.loads(result.stdout), result.stderr
