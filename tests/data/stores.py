@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from hashlib import sha1
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 FAILED = "/failed-so-far"
@@ -138,13 +139,17 @@ KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGIO
 @contextmanager
 def s3(*buckets: str) -> Iterator[str]:
     """The address of a store with these buckets."""
+    with process([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "PORT"], KEYS) as address:
+        for bucket in buckets:
+            client(address).create_bucket(Bucket=bucket)
+        yield address
+
+
+def client(address: str) -> Any:
+    """Of such a store."""
     import boto3
 
-    with process([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "PORT"], KEYS) as address:
-        client = boto3.client("s3", endpoint_url=address, region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test")
-        for bucket in buckets:
-            client.create_bucket(Bucket=bucket)
-        yield address
+    return boto3.client("s3", endpoint_url=address, region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test")
 
 
 class Hub(BaseHTTPRequestHandler):

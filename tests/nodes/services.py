@@ -1,12 +1,16 @@
 """What a cluster reports to, on this machine: MLflow's server over PostgreSQL, artifacts in an S3 store, which holds the storage too."""
 
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
 
 from tests.data import stores
 from tests.data.stores import KEYS, process
@@ -22,6 +26,15 @@ class Services:
     def environment(self) -> dict[str, str]:
         """Of a driver and of the nodes."""
         return {**KEYS, "AWS_ENDPOINT_URL": self.s3, "MLFLOW_TRACKING_URI": self.mlflow}
+
+    def keys(self, bucket: str) -> set[str]:
+        """Of what lies in the store."""
+        import boto3
+
+        client = boto3.client("s3", endpoint_url=self.s3, region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test")
+        return {
+            entry["Key"] for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket) for entry in page.get("Contents", [])
+        }
 
 
 @contextmanager
@@ -56,3 +69,22 @@ def services(folder: Path) -> Iterator[Services]:
         reach = KEYS | {"AWS_ENDPOINT_URL": s3, "MLFLOW_S3_ENDPOINT_URL": s3}
         with mlflow(database, "s3://artifacts/mlflow", os.environ | reach) as address:
             yield Services(address, s3, database)
+
+
+def checkpoints(reached: Services, folder: str) -> list[tuple[str, int]]:
+    """(cell, step) of those that are whole."""
+    found = (re.fullmatch(rf"{folder}/cells/(\w+)/checkpoints/step_(\d+)/state.json", key) for key in reached.keys("runs"))
+    return [(one[1], int(one[2])) for one in found if one]
+
+
+def runs(reached: Services, folder: str) -> dict[str, Run]:
+    """By cell. Each has every point of its curve once."""
+    client = MlflowClient(reached.mlflow)
+    experiment = client.get_experiment_by_name("e_sweep")
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id], f"tags.`vitok.folder` LIKE 's3://runs/{folder}/%'")
+    assert {run.info.status for run in found} == {"FINISHED"}
+    for run in found:
+        total = int(run.data.params["steps"])
+        assert [point.step for point in client.get_metric_history(run.info.run_id, "train/loss")] == list(range(10, total + 1, 10))
+    return {run.data.tags["vitok.cell"]: run for run in found}

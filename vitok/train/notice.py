@@ -16,7 +16,10 @@ class Notice:
     goes on until it does: Ray Train then starts the group again elsewhere."""
 
     def __init__(self, spot: str, group: bool = False) -> None:
-        """`spot`, "aws" or "gcp": ask that cloud's metadata service. `group`: ask Ray, as a worker of Ray Train's."""
+        """`spot`, "aws" or "gcp": ask that cloud's metadata service. Ray is asked where this process is one of its own; `group`: as a
+        worker of Ray Train's."""
+        import ray
+
         self.stop = False
         self.reason = ""
         self._taken = False
@@ -24,7 +27,7 @@ class Notice:
         self._before: Any = None
         if threading.current_thread() is threading.main_thread():
             self._before = signal.signal(signal.SIGTERM, self._asked_to_stop) or signal.SIG_DFL  # None: set by C code
-        sources = ([CLOUDS[spot]] if spot else []) + ([_ray] if group else [])
+        sources = ([CLOUDS[spot]] if spot else []) + ([_group] if group else [_node] if ray.is_initialized() else [])
         if sources:
             threading.Thread(target=self._watch, args=(sources,), name="notice", daemon=True).start()
 
@@ -57,13 +60,22 @@ class Notice:
                     return
 
 
-def _ray() -> str:
-    """Ray drains a node: its autoscaler before the node goes, or `ray drain-node`. Read where Ray Train's own call reads it, which
-    is a barrier over all workers and so too slow for every step."""
+# Ray drains a node when its `ray start --block` gets SIGTERM, or `ray drain-node` says so.
+
+
+def _group() -> str:
+    """Read where Ray Train's own call reads it, which is a barrier over all workers and so too slow for every step."""
     from ray.train.v2._internal.execution.context import get_train_context
 
     info = get_train_context().preemption_context.preemption_info
     return f"Ray drains the node of rank {', '.join(map(str, info.preempted_ranks))}" if info else ""
+
+
+def _node() -> str:
+    import ray
+    from ray._private.state import state
+
+    return "Ray drains this node" if ray.get_runtime_context().get_node_id() in state.get_draining_nodes() else ""
 
 
 def _aws() -> str:
