@@ -16,9 +16,33 @@ import torch
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 os.environ.pop("VITOK_STORAGE", None)
 os.environ.pop("RAY_ADDRESS", None)
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of processes: each would compile the project anew
+sys.dont_write_bytecode = False
 
+HERE = Path(__file__).parent
+LONGEST = ("nodes", "study", "metrics", "train", "data")  # folders, in the order in which they are run: nothing long is left for the end
 STUDY = Path(__file__).parent.parent / "studies" / "e_sweep.py"
 LINEAR, THREADS = torch.nn.functional.linear, torch.get_num_threads()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def rank(item: pytest.Item) -> int:
+        folder = item.path.relative_to(HERE).parts[0]
+        return LONGEST.index(folder) if folder in LONGEST else len(LONGEST)
+
+    items.sort(key=rank)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A file at a time, but all of tests/nodes together: they share their services."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Files(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "tests/nodes" if nodeid.startswith("tests/nodes/") else super()._split_scope(nodeid)
+
+    return Files(config, log)
 
 
 @pytest.fixture(autouse=True)

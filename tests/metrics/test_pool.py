@@ -60,14 +60,14 @@ def asked(photos: Path, cluster: str) -> pool.Pass:
     held = reader(open_corpora(str(photos)), "validation", data, 32, 1)
     numbers = np.arange(held.counts[0] * 40)
     return pool.Pass(
-        held, numbers, Blur(), METRICS, payloads(METRICS), both=True, generated=False, outputs=0, references=0, batch=5, actors=2, gpus=0,
+        held, numbers, Blur(), METRICS, payloads(METRICS), both=True, generated=False, outputs=0, references=0, batch=5, actors=1, gpus=0,
         threads=1,
     )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def undisturbed(asked: pool.Pass) -> pool.Counted:
-    return pool.run(replace(asked, actors=1), None, lambda *_: None)
+    return pool.run(asked, None, lambda *_: None)
 
 
 def values(counted: pool.Counted) -> dict[str, float]:
@@ -77,7 +77,7 @@ def values(counted: pool.Counted) -> dict[str, float]:
 
 def test_the_number_of_actors_does_not_matter(asked: pool.Pass, undisturbed: pool.Counted) -> None:
     """Every sample's values bit by bit, and sums of them to float64's rounding."""
-    several = pool.run(asked, None, lambda *_: None)
+    several = pool.run(replace(asked, actors=2), None, lambda *_: None)
     assert len(np.unique(several.tally.values["said pid"])) == 2
     assert several.tally.seen.all() and values(several) == pytest.approx(values(undisturbed), rel=1e-12)
     assert np.array_equal(several.tally.values["rSSIM"], undisturbed.tally.values["rSSIM"])
@@ -93,7 +93,7 @@ def test_an_actor_that_dies_is_replaced_and_nothing_counts_twice(asked: pool.Pas
             killed.append(pids.pop())
             os.kill(killed[-1], signal.SIGKILL)
 
-    slow = replace(asked, subject=Blur(seconds=0.3))
+    slow = replace(asked, subject=Blur(seconds=0.3), actors=2)
     counted = pool.run(slow, None, progress)
     assert len(killed) == 2
     assert counted.tally.seen.all() and counted.done == len(asked.numbers)
@@ -135,7 +135,7 @@ def test_it_goes_on_where_it_was_stopped(
 
 def test_what_is_not_finite_is_named(asked: pool.Pass) -> None:
     with pytest.raises(VitokError, match=r"not finite: photo-\d+\.jpg \(crop 4\)$"):
-        pool.run(replace(asked, subject=Blur(wrong=float("inf")), actors=1), None, lambda *_: None)
+        pool.run(replace(asked, subject=Blur(wrong=float("inf"))), None, lambda *_: None)
 
 
 def test_a_subject_that_cannot_be_opened_says_why(asked: pool.Pass) -> None:

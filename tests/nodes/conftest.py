@@ -10,13 +10,13 @@ from tests.nodes.services import Services, services
 from vitok.metrics import weights
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def reached(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     with services(tmp_path_factory.mktemp("services")) as found:
         yield found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def several(reached: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A head that runs no tasks, two nodes that train and one that only decodes."""
     weights.resolve("lpips-alexnet"), weights.resolve("efficientnet-lite0")  # once, for all of them

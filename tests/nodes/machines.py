@@ -118,7 +118,7 @@ class Cluster:
         # Elsewhere: Ray puts the folder where a driver was started before all others of its workers.
         return subprocess.Popen(command, env=own, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=self.folder)
 
-    def __call__(self, *command: str, timeout: float = 240, **environment: str) -> subprocess.CompletedProcess[str]:
+    def __call__(self, *command: str, timeout: float = 400, **environment: str) -> subprocess.CompletedProcess[str]:
         """Likewise, to its end."""
         driver = self.started(*command, **environment)
         try:

@@ -88,3 +88,14 @@ def runs(reached: Services, folder: str) -> dict[str, Run]:
         total = int(run.data.params["steps"])
         assert [point.step for point in client.get_metric_history(run.info.run_id, "train/loss")] == list(range(10, total + 1, 10))
     return {run.data.tags["vitok.cell"]: run for run in found}
+
+
+def began(run: Run) -> int:
+    """The step from which the last attempt went on."""
+    return int(run.data.params["steps"]) - int(run.data.metrics["final/steps_this_attempt"])
+
+
+def lost(reached: Services, run: Run, died: float) -> int:
+    """Steps that had been logged when a node died (seconds since 1970), but not kept: the last attempt has repeated them."""
+    points = MlflowClient(reached.mlflow).get_metric_history(run.info.run_id, "train/loss")
+    return max(0, max(point.step for point in points if point.timestamp < died * 1000) - began(run))

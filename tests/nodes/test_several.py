@@ -4,25 +4,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
 
 from tests.nodes.machines import RAY, Cluster
-from tests.nodes.services import Services, checkpoints, runs
+from tests.nodes.services import Services, began, checkpoints, lost, runs
 
-pytestmark = pytest.mark.nodes
-SMALL = ("--set", "grid.tokenizer.patch=8", "--set", "data.validation_crops=4", "--set", "resources.log_every=10",
-         "--set", "resources.decode=cpu-nodes")  # fmt: skip
+pytestmark = [pytest.mark.nodes, pytest.mark.timeout(900)]
+SMALL = ("--set", "grid.tokenizer.patch=8", "--set", "batch_size=4", "--set", "loss.lpips=0", "--set", "data.validation_crops=4",
+         "--set", "resources.metrics=rPSNR", "--set", "resources.log_every=10", "--set", "resources.decode=cpu-nodes")  # fmt: skip
 T = TypeVar("T")
 
 
-def run(several: Cluster, reached: Services, study: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return several(sys.executable, str(study), *arguments, **reached.environment)
-
-
-def awaited(look: Callable[[], T], driver: subprocess.Popen[str], patience: float = 180) -> T:
+def awaited(look: Callable[[], T], driver: subprocess.Popen[str], patience: float = 300) -> T:
     """What is looked for, once it is there."""
     ends = time.monotonic() + patience
     while not (found := look()):
@@ -34,38 +31,48 @@ def awaited(look: Callable[[], T], driver: subprocess.Popen[str], patience: floa
 
 def ended(driver: subprocess.Popen[str]) -> str:
     """What it printed as progress."""
-    out, errors = driver.communicate(timeout=240)
+    out, errors = driver.communicate(timeout=400)
     assert driver.returncode == 0, out + errors
     return errors
 
 
-def test_a_sweep_goes_on_without_a_node(several: Cluster, reached: Services, study: Path) -> None:
-    """Its trials spread over nodes that share no folder. One dies, with a trial that has a checkpoint: what the store has is all."""
+def test_a_sweep_goes_on_without_its_nodes(several: Cluster, reached: Services, study: Path) -> None:
+    """Its trials spread over nodes that share no folder: the store has all there is. One node is told to go (SIGTERM), one dies (SIGKILL),
+    each with a trial that has a checkpoint. Others come."""
     asked = ("--storage", "s3://runs/spread", *SMALL, "--set", "grid.tokenizer.channels=4,8,16,32", "--set", "data.pool=64",
-             "--set", "steps=300", "--set", "resources.checkpoint_every=10")  # fmt: skip
+             "--set", "steps=400", "--set", "resources.checkpoint_every=20")  # fmt: skip
+    both = {several.identity("one"), several.identity("two")}
     driver = several.started(sys.executable, str(study), *asked, **reached.environment)
 
-    def resting() -> list[tuple[str, str]]:
-        folders = ((cell, name) for cell, _ in checkpoints(reached, "spread") for name in ("one", "two"))
-        return [(cell, name) for cell, name in folders if any(several.cache(name).glob(f"**/{cell}/checkpoints"))]
+    def resting(node: str) -> list[str]:
+        return [cell for cell, _ in checkpoints(reached, "spread") if any(several.cache(node).glob(f"**/{cell}/checkpoints"))]
 
-    cell, name = awaited(resting, driver)[0]
-    several.machine(name).kill()
-    died = time.monotonic()
+    going = awaited(lambda: resting("one"), driver)
+    told = time.time()
+    with ThreadPoolExecutor(1) as aside:
+        leaving = aside.submit(several.machine("one").stop)
+        notice = awaited(lambda: [(cell, step) for cell, step in checkpoints(reached, "spread") if step % 20], driver)[0]
+        heard = time.time()
+        dying = awaited(lambda: resting("two"), driver)[0]
+        several.machine("two").kill()
+        died = time.time()
+        leaving.result()
+    several.add("one", 2, **reached.environment)
+    several.add("two", 2, **reached.environment)
     ended(driver)
-    took = time.monotonic() - died
-    trials = {actor["node_id"] for actor in several.state("actors") if actor["class_name"] == "ImplicitFunc"}
-    assert len(trials) == 2
-    several.add(name, 2, **reached.environment)
+    took = time.time() - died
+    assert both < {actor["node_id"] for actor in several.state("actors") if actor["class_name"] == "ImplicitFunc"}
     found, there = runs(reached, "spread"), reached.keys("runs")
     assert len(found) == 4 and {"spread/e_sweep/report/index.html", "spread/e_sweep/report/e_sweep.svg"} <= there
     for one in found:
         assert {f"spread/cells/{one}/{file}" for file in ("tokenizer.safetensors", "recipe.json", "reconstructions.png")} <= there
     assert not any("/checkpoints/" in key for key in there)  # all are finished
     assert any("per_image.json" in key for key in reached.keys("artifacts"))
-    assert found[cell].data.metrics["final/steps_this_attempt"] < 300
-    print(f"\nthe sweep ended {took:.1f} s after a node's death; steps since: "
-          f"{[run.data.metrics['final/steps_this_attempt'] for run in found.values()]}")  # fmt: skip
+    assert notice[0] in going and began(found[notice[0]]) >= notice[1]
+    assert began(found[dying]) > 0 and lost(reached, found[dying], died) <= 40, "a checkpoint's distance, and one that was being written"
+    print(f"\nnotice: a checkpoint of step {notice[1]} {heard - told:.1f} s later, gone on with at {began(found[notice[0]])}\n"
+          f"death: gone on with at step {began(found[dying])}, {lost(reached, found[dying], died)} steps repeated\n"
+          f"both nodes replaced, the sweep ended {took:.0f} s later")  # fmt: skip
 
 
 def test_a_group_goes_on_after_a_notice_and_after_a_death(several: Cluster, reached: Services, study: Path) -> None:
@@ -73,7 +80,7 @@ def test_a_group_goes_on_after_a_notice_and_after_a_death(several: Cluster, reac
     told to go; then one dies. Each time another has come."""
     group = ("workers=2", "cpus_per_worker=2", "zero=1", "checkpoint_every=20")
     given = [part for one in group for part in ("--set", f"resources.{one}")]
-    asked = ("--storage", "s3://runs/group", *SMALL, "--set", "grid.tokenizer.channels=4", "--set", "data.pool=0", "--set", "steps=500")
+    asked = ("--storage", "s3://runs/group", *SMALL, "--set", "grid.tokenizer.channels=4", "--set", "data.pool=0", "--set", "steps=400")
     leaving = several.identity("two")
     driver = several.started(sys.executable, str(study), *asked, *given, **reached.environment)
     awaited(lambda: checkpoints(reached, "group"), driver)
@@ -89,33 +96,25 @@ def test_a_group_goes_on_after_a_notice_and_after_a_death(several: Cluster, reac
     awaited(lambda: [step for _, step in checkpoints(reached, "group") if step > at], driver)
     again = time.monotonic() - gone
     several.machine("one").kill()
-    gone, last = time.monotonic(), max(step for _, step in checkpoints(reached, "group"))
+    gone, when, last = time.monotonic(), time.time(), max(step for _, step in checkpoints(reached, "group"))
     several.add("four", 2, **reached.environment)
-    print(ended(driver))
+    ended(driver)
     (run,) = runs(reached, "group").values()
-    assert run.data.metrics["final/steps_this_attempt"] == 500 - last
-    workers = [actor["node_id"] for actor in several.state("actors") if actor["class_name"] == "RayTrainWorker"]
-    assert len(set(workers)) == 4 and len(workers) == 6
+    assert began(run) >= last and lost(reached, run, when) <= 40
+    workers = {actor["node_id"] for actor in several.state("actors") if actor["class_name"] == "RayTrainWorker"}
+    assert len(workers - {None}) == 4  # None: of one that waited for a node
     decoding = {task["node_id"] for task in several.state("tasks") if "Read" in task["name"] and task["node_id"]}
     assert decoding == {several.identity("decoder")}  # of both studies
-    print(
-        f"notice at step {at}: {again:.1f} s to the next checkpoint; death after step {last}: ended {time.monotonic() - gone:.1f} s later"
-    )
+    print(f"\nnotice: a checkpoint of step {at}, the next one {again:.1f} s after the node had gone\n"
+          f"death: gone on with at step {began(run)}, {lost(reached, run, when)} steps repeated, ended {time.monotonic() - gone:.0f} s "
+          "later")  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (("--scale", "single-gpu"), "one run needs 1 GPU, the cluster offers 0"),
-        (("--set", "resources.cpus_per_worker=3"), "no node can ever hold one worker, which needs 3 CPU and 0 GPU at once"),
-    ],
-)
-def test_what_no_node_can_hold_is_said_at_once(
-    several: Cluster, reached: Services, study: Path, change: tuple[str, ...], said: str
-) -> None:
-    ended = run(several, reached, study, "--storage", "s3://runs/never", *SMALL, "--seeds", "7", *change)
-    assert ended.returncode == 1 and ended.stderr.splitlines()[-1].startswith("error: ") and said in ended.stderr
-    assert "Traceback" not in ended.stderr
+def test_what_no_node_can_hold_is_said_at_once(several: Cluster, reached: Services, study: Path) -> None:
+    asked = ("--storage", "s3://runs/never", *SMALL, "--seeds", "7", "--set", "resources.cpus_per_worker=3")
+    ended = several(sys.executable, str(study), *asked, **reached.environment)
+    assert ended.returncode == 1 and "Traceback" not in ended.stderr
+    assert ended.stderr.splitlines()[-1].startswith("error: no node can ever hold one worker, which needs 3 CPU and 0 GPU at once")
 
 
 def test_a_database_file_is_refused(several: Cluster, reached: Services, study: Path, tmp_path: Path) -> None:
@@ -140,6 +139,7 @@ def test_nodes_that_do_not_go_together_are_named(several: Cluster, reached: Serv
     ]
     command = str(Path(sys.executable).with_name("vitok"))
     told = several(command, "doctor", "--cluster", "--storage", "s3://runs/apart", **reached.environment)
+    nodes = len(several.workers()) + 1
     for stranger in strangers:
         stranger.kill()
         several.machines.remove(stranger)
@@ -147,4 +147,4 @@ def test_nodes_that_do_not_go_together_are_named(several: Cluster, reached: Serv
     assert "vitok 0.0.9; this process has" in told.stderr and "does not reach storage s3://runs/apart: " in told.stderr
     rows = told.stdout.splitlines()
     assert sum("0.0.9" in row for row in rows) == 1 and sum(row.rstrip().endswith("no") for row in rows) == 1, told.stdout
-    assert sum(row.rstrip().endswith("yes") for row in rows) == 5, told.stdout
+    assert sum(row.rstrip().endswith("yes") for row in rows) == nodes - 1, told.stdout

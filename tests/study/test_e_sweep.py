@@ -17,7 +17,7 @@ from vitok.study.tracking import CELL
 
 SMALL = {
     "steps": "40", "batch_size": "4", "data.pool": "64", "data.validation_crops": "8", "grid.tokenizer.channels": "4,16",
-    "resources.checkpoint_every": "10", "resources.log_every": "5",
+    "resources.checkpoint_every": "10", "resources.log_every": "5", "resources.data_cpus": "2",  # two trials at once
 }  # fmt: skip
 
 

@@ -37,7 +37,7 @@ from vitok.train import launch
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
-OFFERED = {"CPU": 2.0}
+OFFERED = {"CPU": 1.0}
 NAMES = ("rPSNR", "LPIPS", "rFD-EffLite0")
 
 
@@ -179,7 +179,7 @@ def test_generated_samples_are_worth_what_torch_fidelity_says(ask: Any, tmp_path
 def test_what_cannot_be_had_is_said_before_anything_runs(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "_blocks", lambda *_: pytest.fail("began"))
     for change, words in (
-        ({"samples": 1000}, "--samples 1000: there are"), ({"actors": 9}, "--actors 9: there is room for 2"),
+        ({"samples": 1000}, "--samples 1000: there are"), ({"actors": 9}, "--actors 9: there is room for 1"),
         ({"data": Data(), "samples": 1, "found": available(["rFD-EffLite0"], asked=True)}, r"1 sample\(s\); it takes 3 at least"),
         ({"found": available(["rKD-EffLite0"], asked=True)}, "it takes 1000 at least, a subset"),
     ):  # fmt: skip

@@ -23,7 +23,7 @@ SMALL = {
     "latents.crops": "4",
     "tokenizer.steps": "20", "tokenizer.batch_size": "4", "tokenizer.data.pool": "32", "tokenizer.data.validation_crops": "4",
     "tokenizer.loss.lpips": "0", "dit.blocks": "1", "sampling.count": "24", "sampling.steps": "4", "resources.checkpoint_every": "10",
-    "resources.log_every": "5",
+    "resources.log_every": "5", "resources.data_cpus": "5",  # one trial after another: a process less for each kind
 }  # fmt: skip
 
 

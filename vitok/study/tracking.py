@@ -57,19 +57,28 @@ class Tracker:
         mlflow.set_tracking_uri(uri)  # artifact locations are resolved against it
         try:
             self.client = MlflowClient(uri)
-            experiment = self.client.get_experiment_by_name(study)
-            if experiment is None:
-                local = uri.startswith("sqlite:")  # a server decides itself where its artifacts go
-                where = (storage / "mlflow-artifacts" / study).as_uri() if local else None
-                self.experiment = self.client.create_experiment(study, artifact_location=where)
-            else:
-                self.experiment = experiment.experiment_id
+            self.experiment = self._experiment(storage, study)
         except Exception as error:  # requests, SQLAlchemy and MLflow each have their own
             first = redact(str(error).strip().splitlines()[0])
             raise VitokError(
                 f"MLflow at {redact(uri)} cannot be used: {first[:300]}. Start it, correct MLFLOW_TRACKING_URI, "
                 "or unset it to use a database beside the storage"
             ) from None
+
+    def _experiment(self, storage: Path, study: str) -> str:
+        """Its id. Another process may make it at this very moment."""
+        local = self.uri.startswith("sqlite:")  # a server decides itself where its artifacts go
+        where = (storage / "mlflow-artifacts" / study).as_uri() if local else None
+        known = self.client.get_experiment_by_name(study)
+        if known is None:
+            try:
+                return self.client.create_experiment(study, artifact_location=where)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+                known = self.client.get_experiment_by_name(study)
+                assert known is not None
+        return known.experiment_id
 
     def sweep(self, key: str, tags: dict[str, str], cells: Iterable[str]) -> str:
         """The parent run of a sweep, made once: its id. Cells of earlier calls (other seeds) stay part of it, unless the
