@@ -63,6 +63,10 @@ def test_a_plan_adds_up() -> None:
     assert planned.hours == pytest.approx(sum(accounting.run_hours(cell.recipe, LAPTOP.resources) for cell in cells))
     assert {"p", "c", "L", "E", "params_m", "gmacs", "training_flops", "hours", "worker_gb"} <= set(planned.rows[0])
     assert planned.warnings == [] and planned.rows[0]["worker_gb"] < 0.1
+    paper = scales.paper({"tokenizer.channels": (4, 8, 16, 32, 64)})
+    everything = grid.cells(paper, (0,), "corpus")
+    clock = [plan(everything, paper, "", "", "", offered).at_once for offered in (None, {"GPU": 32.0, "CPU": 720.0, "trial_slot": 16.0})]
+    assert clock == [None, 4], "only a cluster says how many of its trials run at once"
     assert [duration(h) for h in (10 / 3600, 0.2, 3.0)] == ["10 s", "12 min", "3.0 h"]
 
 

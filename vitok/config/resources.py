@@ -55,6 +55,11 @@ class Resources(Frozen):
         cpus = self.workers * self.cpus_per_worker + int(recipe.decodes and not apart)
         return {"CPU": cpus, "GPU": self.workers * self.gpus_per_worker} | ({DECODE: 1} if apart else {})
 
+    @property
+    def slots(self) -> dict[str, int]:
+        """What a trial holds that only drives its workers."""
+        return {TRIAL_SLOT: 1} if self.workers > 1 else {}
+
     def want(self, recipe: Training) -> dict[str, int]:
         """What one of several at once should have, so that none waits for another's data."""
         need = self.need(recipe)

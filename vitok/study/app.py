@@ -66,7 +66,7 @@ def run(
         pending = [cell for cell in asked.cells if cell.digest not in done]
         cells = [cell for level in missing(pending, asked.corpora.fingerprint, tracker) for cell in level]
         if cells:
-            planned = plan(cells, asked.scale, asked.choice.scale, asked.choice.reason, asked.corpora.uri)
+            planned = plan(cells, asked.scale, asked.choice.scale, asked.choice.reason, asked.corpora.uri, offered)
             say.line(f"{planned.summary()}; {len(done)} of {len(asked.cells)} are finished")
             for warning in planned.warnings:
                 say.line(f"warning: {warning}")

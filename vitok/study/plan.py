@@ -1,10 +1,13 @@
 """What a study will cost, before anything starts. Arithmetic only: neither Ray nor torch is imported."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from vitok import accounting, memory
+from vitok.config import Resources, Training
+from vitok.config.resources import TRIAL_SLOT
 from vitok.study.grid import Cell
 from vitok.study.study import Scale
 
@@ -17,7 +20,7 @@ class Plan:
     rows: list[dict[str, Any]]
     device: str
     workers: int
-    at_once: int | None  # trials that this machine runs side by side; None where a cluster decides
+    at_once: int | None  # trials that the cluster, or this machine, runs side by side; None where that is not known
     warnings: list[str]  # cells that will not fit their devices
 
     @property
@@ -38,7 +41,14 @@ class Plan:
         }  # fmt: skip
 
 
-def plan(cells: list[Cell], scale: Scale, name: str, reason: str, corpus: str) -> Plan:
+def room(resources: Resources, recipe: Training, offered: Mapping[str, float]) -> int:
+    """How many trials there is room for at once, each with the CPUs that it leaves to Ray Data; one at least."""
+    wanted = resources.want(recipe) | resources.slots
+    return max(1, min(int(offered.get(name, 0) // amount) for name, amount in wanted.items() if amount))
+
+
+def plan(cells: list[Cell], scale: Scale, name: str, reason: str, corpus: str, offered: Mapping[str, float] | None = None) -> Plan:
+    """`offered`: by the cluster that is meant, or may be some day; None: this machine."""
     resources = scale.resources
     kinds = [scale.of(cell.recipe) for cell in cells]
     unit = "GPU" if resources.gpus_per_worker else "core"
@@ -55,8 +65,8 @@ def plan(cells: list[Cell], scale: Scale, name: str, reason: str, corpus: str) -
         }
         for cell, own in zip(cells, kinds, strict=True)
     ]
-    cores = (os.cpu_count() or 1) // resources.want(scale.base)["CPU"]
-    at_once = None if resources.gpus_per_worker else max(1, min(cores, len(rows)))
+    own = {"CPU": float(os.cpu_count() or 1), TRIAL_SLOT: float(len(rows))}
+    at_once = None if resources.gpus_per_worker and not offered else min(len(rows), room(resources, scale.base, offered or own))
     short = [f"{c.label}: {lack}" for c, own in zip(cells, kinds, strict=True) if (lack := memory.shortage(c.recipe, own))]
     return Plan(name, reason, corpus, rows, device, resources.workers, at_once, short)
 

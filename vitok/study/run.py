@@ -9,13 +9,13 @@ from typing import Any
 import vitok
 from vitok import accounting
 from vitok.config import Generation, Recipe, Resources, Training
-from vitok.config.resources import TRIAL_SLOT
 from vitok.data import mirror
 from vitok.data.corpora import Corpora
 from vitok.errors import UsageError, VitokError
 from vitok.metrics.protocol import commit
 from vitok.study import grid, nodes, place
 from vitok.study.grid import Cell
+from vitok.study.plan import room
 from vitok.study.progress import Progress
 from vitok.study.recorder import Recorder
 from vitok.study.round import Ready, Round
@@ -212,10 +212,9 @@ def enough(corpora: Corpora, resources: Resources) -> None:
 
 def concurrency(resources: Resources, recipe: Training, offered: dict[str, float]) -> int:
     """How many trials the cluster holds at once, each with the CPUs that it leaves to Ray Data. Raises if not even one."""
-    slots = {TRIAL_SLOT: 1} if resources.workers > 1 else {}
-    place.require(resources.need(recipe) | slots, offered)
+    place.require(resources.need(recipe) | resources.slots, offered)
     nodes.must_fit(resources)
-    return max(1, min(int(offered[name] // amount) for name, amount in (resources.want(recipe) | slots).items() if amount))
+    return room(resources, recipe, offered)
 
 
 def looked_through(
