@@ -99,25 +99,36 @@ def kill(driver: subprocess.Popen[Any]) -> None:
 
 
 @pytest.fixture(scope="session")
-def store() -> Iterator[str]:
-    """The address of an S3 server with a bucket `runs`."""
-    from tests.data.stores import s3
+def s3_runs() -> Iterator[dict[str, str]]:
+    """An S3 server with a bucket `runs`: the environment that finds it."""
+    from tests.data.stores import KEYS, s3
 
     with s3("runs") as address:
-        yield address
+        yield {**KEYS, "AWS_ENDPOINT_URL": address}
+
+
+@pytest.fixture(scope="session")
+def gs_runs() -> Iterator[dict[str, str]]:
+    from tests.data.stores import gs
+
+    with gs("runs") as address:
+        yield {"STORAGE_EMULATOR_HOST": address}
 
 
 @pytest.fixture
-def stored(store: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
-    """What stands for a folder of that bucket on this machine, in a cache of its own."""
-    from tests.data.stores import KEYS
+def stored(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """What stands for a folder of that bucket (of S3, or the scheme asked for) on this machine, in a cache of its own."""
     from vitok.data import files, mirror
 
-    for name, value in {**KEYS, "AWS_ENDPOINT_URL": store, "XDG_CACHE_HOME": str(tmp_path / "cache")}.items():
+    scheme = getattr(request, "param", "s3")
+    for name, value in {**request.getfixturevalue(f"{scheme}_runs"), "XDG_CACHE_HOME": str(tmp_path / "cache")}.items():
         monkeypatch.setenv(name, value)
     files._connected.cache_clear()
-    yield mirror.here(f"s3://runs/{tmp_path.name}")
+    yield mirror.here(f"{scheme}://runs/{tmp_path.name}")
     files._connected.cache_clear()
+
+
+both = pytest.mark.parametrize("stored", ["s3", "gs"], indirect=True)
 
 
 @pytest.fixture(scope="session")

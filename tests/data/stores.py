@@ -145,6 +145,14 @@ def s3(*buckets: str) -> Iterator[str]:
         yield address
 
 
+@contextmanager
+def gs(bucket: str) -> Iterator[str]:
+    """Likewise, one of Google's."""
+    command = ["-m", "gcp_storage_emulator", "start", "--host", "127.0.0.1", "--port", "PORT", "--in-memory", "--default-bucket", bucket]
+    with process([sys.executable, *command], {}) as address:
+        yield address
+
+
 def client(address: str) -> Any:
     """Of such a store."""
     import boto3

@@ -2,17 +2,16 @@
 its client; before each a front that fails a tenth of the requests."""
 
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 from urllib.request import Request, urlopen
 
-import boto3
 import numpy as np
 import pytest
 
-from tests.data.stores import Hub, Store, flaky, process, served
+from tests.data import stores
+from tests.data.stores import KEYS, Hub, Store, flaky, served
 from vitok.config import Data
 from vitok.data import files, inspect, motion
 from vitok.data import ingest as ingestion
@@ -24,9 +23,6 @@ from vitok.data.stream import prepare
 from vitok.errors import UsageError, VitokError
 
 MOTION = "skimage/data/chelsea/pan-left.mp4"
-KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
-
-
 Reached = tuple[str, dict[str, str], Store]  # the address of the corpora, the environment that finds it, the store
 
 
@@ -47,18 +43,15 @@ def names(shelf: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def s3(shelf: Path) -> Iterator[Reached]:
-    with process([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "PORT"], KEYS) as behind, flaky(behind) as store:
-        client = boto3.client("s3", endpoint_url=behind, region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test")
-        client.create_bucket(Bucket="corpora")
+    with stores.s3("corpora") as behind, flaky(behind) as store:
         for name in names(shelf):
-            client.upload_file(str(shelf / name), "corpora", name)
+            stores.client(behind).upload_file(str(shelf / name), "corpora", name)
         yield "s3://corpora", {**KEYS, "AWS_ENDPOINT_URL": store.address}, store
 
 
 @pytest.fixture(scope="module")
 def gs(shelf: Path) -> Iterator[Reached]:
-    command = "-m gcp_storage_emulator start --host 127.0.0.1 --port PORT --in-memory --default-bucket corpora"
-    with process([sys.executable, *command.split()], {}) as behind, flaky(behind) as store:
+    with stores.gs("corpora") as behind, flaky(behind) as store:
         for name in names(shelf):
             address = f"{behind}/upload/storage/v1/b/corpora/o?uploadType=media&name={quote(name, safe='')}"
             urlopen(Request(address, (shelf / name).read_bytes(), method="POST")).close()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import both
 from tests.recipes import RESOURCES, tiny
 from tests.train.conftest import Curve, Run
 from tests.train.test_resume import same
@@ -28,6 +29,7 @@ def moved(folder: Path) -> None:
     folder.mkdir()
 
 
+@both
 def test_a_run_goes_on_elsewhere_bit_by_bit(run: Run, tmp_path: Path, folder: Path) -> None:
     whole, before, after = Curve(), Curve(crash_at=6), Curve()
     run(tmp_path / "whole", whole, tiny(ema=0.9))
