@@ -5,6 +5,9 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from vitok.cluster.kube.base import Kube, PodMetadata, Quantity
+from vitok.cluster.problem import nearest
+
+TAKEN = ("cpu", "memory", "ephemeral-storage", "nvidia.com/gpu", "vpc.amazonaws.com/efa")
 
 
 class KeyRef(Kube):
@@ -45,6 +48,9 @@ class Needs(Kube):
 
     @model_validator(mode="after")
     def _equal(self) -> "Needs":
+        for name in self.requests:
+            if name not in TAKEN:
+                raise ValueError(f"no node offers {name!r}{nearest(name, TAKEN)}; a pod takes {', '.join(TAKEN)}")
         if self.requests != self.limits:
             raise ValueError(
                 "requests differ from limits: Ray counts with the limits, and a pod above its requests is the first to be killed"
