@@ -4,13 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.conftest import STUDY
-from vitok import cli
+from vitok import __version__, cli
 
 VITOK = [sys.executable, "-c", "from vitok.cli import main; main()"]
 E_SWEEP = [sys.executable, str(STUDY)]
@@ -34,6 +35,11 @@ def test_info_prints_the_papers_figures(monkeypatch: pytest.MonkeyPatch, capsys:
     latent = info(monkeypatch, capsys, "S-B/16+L64", "--channels", "16")
     assert (latent["variant"], latent["tokens"], latent["E"], latent["compression"]) == ("S-B/16+L64", 64, 1024, 192.0)
     assert latent["gmacs"] > row["gmacs"] and latent["params_m"] == pytest.approx(row["params_m"] + 65 * 768 / 1e6, abs=1e-3)
+
+
+def test_it_says_which_vitok_it_is(call_vitok: Callable[..., tuple[int, str, str]]) -> None:
+    assert call_vitok("--version") == (0, f"vitok {__version__}\n", "")
+    assert "--version" in call_vitok("--help")[1]
 
 
 def test_the_size_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

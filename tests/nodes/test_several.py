@@ -139,12 +139,14 @@ def test_nodes_that_do_not_go_together_are_named(several: Cluster, reached: Serv
     ]
     command = str(Path(sys.executable).with_name("vitok"))
     told = several(command, "doctor", "--cluster", "--storage", "s3://runs/apart", **reached.environment)
+    ingest = several(command, "data", "ingest", "sample-photos", "s3://runs/apart/photos", **reached.environment)
+    assert ingest.returncode == 1 and "vitok 0.0.9" in ingest.stderr and "does not reach s3://runs/apart/photos" in ingest.stderr
     nodes = len(several.workers()) + 1
     for stranger in strangers:
         stranger.kill()
         several.machines.remove(stranger)
     assert told.returncode == 1 and told.stderr.count("error: ") == 1 and "Traceback" not in told.stderr
-    assert "vitok 0.0.9; this process has" in told.stderr and "does not reach storage s3://runs/apart: " in told.stderr
+    assert "vitok 0.0.9; this process has" in told.stderr and "does not reach s3://runs/apart: " in told.stderr
     rows = told.stdout.splitlines()
     assert sum("0.0.9" in row for row in rows) == 1 and sum(row.rstrip().endswith("no") for row in rows) == 1, told.stdout
     assert sum(row.rstrip().endswith("yes") for row in rows) == nodes - 1, told.stdout

@@ -1,7 +1,10 @@
 """The `vitok` command."""
 
+import sys
+
 import tyro
 
+from vitok import __version__
 from vitok.cli import cluster, data, latents, studies, train, weights
 from vitok.cli.dit import dit
 from vitok.cli.doctor import doctor
@@ -12,6 +15,9 @@ from vitok.errors import exit_on_error
 
 
 def main() -> None:
+    if sys.argv[1:] == ["--version"]:
+        print(f"vitok {__version__}")
+        return
     networks = tyro.extras.SubcommandApp()
     networks.command(name="list")(weights.show)
     networks.command(name="fetch")(weights.fetch)
@@ -46,4 +52,4 @@ def main() -> None:
     app.command(doctor)
     app.command(clusters, name="cluster", help="Files that describe clusters: whether they are right, and what they cost.")
     app.command(training, name="train", help="Single runs, with the recipes of the studies.")
-    exit_on_error(lambda: app.cli(prog="vitok", description="Scaling studies of visual tokenizers."))
+    exit_on_error(lambda: app.cli(prog="vitok", description="Scaling studies of visual tokenizers. --version says which vitok this is."))

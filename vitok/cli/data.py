@@ -50,13 +50,16 @@ def ingest(
     corpus = open_source(source)
     video = corpus.kind == "video"
     from vitok.data import ingest as ingestion
-    from vitok.study import place
+    from vitok.data import mirror
+    from vitok.study import nodes, place
 
     options = ingestion.Options(
         min_side, max_side, min_seconds, max_seconds, validation, shard_mb, group_rows or (4 if video else 32),
         part_samples or (64 if video else 1000), max_rejected,
     )  # fmt: skip
     place.connect(0)
+    if place.in_cluster():
+        nodes.check(mirror.here(target), tracked=False)
     with place.results_apart(), _progress() as progress:
         manifest = ingestion.ingest(corpus, target, options, progress)
     if as_json:

@@ -35,15 +35,16 @@ class Node:
         return asdict(self)
 
 
-def check(storage: Path) -> None:
-    """Raises `VitokError` where the nodes of a cluster could not do together what is asked of them. Needs a connected Ray."""
+def check(storage: Path, tracked: bool = True) -> None:
+    """Raises `VitokError` where the nodes of a cluster could not do together what is asked of them; `tracked`: with runs in MLflow. Needs
+    a connected Ray."""
     import ray
 
     alive = [node for node in ray.nodes() if node["Alive"]]
     grows = growth.pools() or not alive[0]["Resources"].get("CPU")  # a head alone that runs nothing: nodes will come
     if len(alive) == 1 and not grows:
         return
-    if text := untracked():
+    if tracked and (text := untracked()):
         raise VitokError(text)
     if wrong := survey(storage)[1]:
         raise VitokError("; ".join(wrong))
@@ -136,9 +137,7 @@ def _wrong(nodes: list[Node], storage: str) -> list[str]:
                 f"{who} has another vitok {node.vitok} than this process (its source differs): use one image, or --working-dir, for all"
             )
         elif node.storage:
-            found.append(
-                f"{who} does not reach storage {storage}: {node.storage}; give --storage a folder that all nodes mount, or s3://bucket/folder"
-            )
+            found.append(f"{who} does not reach {storage}: {node.storage}; give a folder that all nodes mount, or s3://bucket/folder")
     return found
 
 
