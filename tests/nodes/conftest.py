@@ -11,8 +11,8 @@ from vitok.metrics import weights
 
 
 @pytest.fixture(scope="package")
-def reached(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
-    with services(tmp_path_factory.mktemp("services")) as found:
+def reached() -> Iterator[Services]:
+    with services() as found:
         yield found
 
 

@@ -178,7 +178,7 @@ def _autoscaled(made: Cluster, pools: dict[str, Any]) -> dict[str, Any]:
     head = {"resources": {"CPU": 0, "trial_slot": 4}, "node_config": {}, "max_workers": 0}
     commands = ("setup_commands", "head_setup_commands", "worker_setup_commands", "head_start_ray_commands", "worker_start_ray_commands")
     return {
-        "cluster_name": "several", "max_workers": sum(pool["max_workers"] for pool in pools.values()), "idle_timeout_minutes": 0.1,
+        "cluster_name": "several", "max_workers": sum(pool["max_workers"] for pool in pools.values()), "idle_timeout_minutes": 0.3,
         "provider": {
             "type": "external", "module": "tests.nodes.provider.Machines", "head_node_id": HEAD, "launch_multiple": True,
             "gcs_address": made.address, "folder": str(made.folder), "temporary": made.temporary,

@@ -2,7 +2,9 @@
 
 import os
 import re
+import shutil
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,18 +40,21 @@ class Services:
 
 
 @contextmanager
-def postgres(folder: Path) -> Iterator[str]:
-    """A server of its own; the address of an empty database, over a socket that this user alone may open."""
+def postgres() -> Iterator[str]:
+    """A server of its own; the address of an empty database, over a socket in a folder of its own: root's server runs as another user, whom
+    pytest's next session would keep out of its folders."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a missing XDG_RUNTIME_DIR
         import pgserver
 
+        folder = Path(tempfile.mkdtemp(prefix="vtpg", dir="/tmp"))
         server = pgserver.get_server(folder / "postgres", cleanup_mode="stop")
     try:
         server.psql("CREATE DATABASE mlflow;")
         yield server.get_uri("mlflow").replace("postgresql:", "postgresql+psycopg2:")
     finally:
         server.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -64,8 +69,8 @@ def mlflow(database: str, artifacts: str, environment: dict[str, str], workers: 
 
 
 @contextmanager
-def services(folder: Path) -> Iterator[Services]:
-    with stores.s3("runs", "artifacts") as s3, postgres(folder) as database:
+def services() -> Iterator[Services]:
+    with stores.s3("runs", "artifacts") as s3, postgres() as database:
         reach = KEYS | {"AWS_ENDPOINT_URL": s3, "MLFLOW_S3_ENDPOINT_URL": s3}
         with mlflow(database, "s3://artifacts/mlflow", os.environ | reach) as address:
             yield Services(address, s3, database)

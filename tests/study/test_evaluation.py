@@ -70,7 +70,7 @@ def ask(corpora: Corpora, tmp_path: Path) -> Callable[..., evaluation.Asked]:
         codec = Codec("jpeg", 8192)
         usual = evaluation.Asked(
             codec, codec.name, codec.name, {}, None, corpora, "validation", Data(validation_crops=12), 32, 1, 0,
-            available(NAMES, asked=True), None, None, 8, 2, None, tmp_path, tracker,
+            available(NAMES, asked=True), None, None, 8, 1, None, tmp_path, tracker,
         )  # fmt: skip
         return replace(usual, **changes)
 
