@@ -42,7 +42,9 @@ def calls(tmp_path: Path) -> str:
 
 
 def test_a_study_on_an_allocation(slurm: dict[str, str], tmp_path: Path) -> None:
-    study = submit(slurm, "bash", "-c", 'stat -c %a "$RAY_AUTH_TOKEN_PATH"; wc -c < "$RAY_AUTH_TOKEN_PATH"; echo $RAY_ADDRESS; exit 3')
+    begun = f"until [ $(grep -c ^srun {tmp_path}/log) = 2 ]; do /bin/sleep 0.1; done"  # they start in the background
+    looks = 'stat -c %a "$RAY_AUTH_TOKEN_PATH"; wc -c < "$RAY_AUTH_TOKEN_PATH"; echo $RAY_ADDRESS; exit 3'
+    study = submit(slurm, "bash", "-c", f"{begun}; {looks}")
     shown, errors = study.communicate(timeout=60)
     assert study.returncode == 3, errors
     mode, size, address = shown.split()

@@ -140,7 +140,7 @@ class Cluster:
 def cluster(folder: Path, grows: dict[str, Any] | None = None, **environment: str) -> Iterator[Cluster]:
     """A head that runs no tasks but drivers of trials. `grows`: pools of an autoscaler, as in a file of Ray's launcher."""
     folder.mkdir(exist_ok=True)
-    port, dashboard, client = (_free() for _ in range(3))
+    port, dashboard, agent, client = (_free() for _ in range(4))
     token = folder / "token"
     token.touch(0o600)
     token.write_text("a" * 64)
@@ -149,6 +149,7 @@ def cluster(folder: Path, grows: dict[str, Any] | None = None, **environment: st
         "--head", "--port", str(port), "--num-cpus", "0", "--resources", '{"trial_slot": 4}', "--block", "--dashboard-host", "127.0.0.1",
         "--dashboard-port", str(dashboard), "--ray-client-server-port", str(client), "--object-store-memory", str(200 << 20),
         "--temp-dir", made._short("head"),
+        "--dashboard-agent-listen-port", str(agent),  # jobs go there; Ray's default may be another cluster's
     ]  # fmt: skip
     own = made.environment | made._cache("head") | environment
     if grows:
@@ -169,7 +170,7 @@ def worker(address: str, cpus: float, offers: str, temporary: str) -> list[str]:
     """Arguments of `ray start`."""
     return [
         "--address", address, "--num-cpus", str(int(cpus)), "--resources", offers, "--block", "--temp-dir", temporary,
-        "--object-store-memory", str(200 << 20),
+        "--object-store-memory", str(200 << 20), "--dashboard-agent-listen-port", "0",
     ]  # fmt: skip
 
 
