@@ -74,6 +74,8 @@ def test_the_doctor_looks_at_every_node(
     assert node["resources"]["CPU"] == 6 and node["storage"] == "" and node["vitok"] == vitok.__version__ and node["code"] == nodes.source()
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["storage-id"]  # nothing else is left
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///x.db")
+    assert call_vitok("doctor", "--cluster", "--storage", str(tmp_path / "runs"))[0] == 0  # one machine that stays one
+    monkeypatch.setenv("VITOK_CLUSTER", str(ROOT / "clusters" / "aws.yaml"))
     code, _, err = call_vitok("doctor", "--cluster", "--storage", str(tmp_path / "runs"))
     assert code == 1 and "sqlite:///x.db) is a file, which the nodes of a cluster cannot share" in err
     monkeypatch.delenv("RAY_ADDRESS")

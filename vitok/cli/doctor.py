@@ -80,7 +80,7 @@ def _cluster(asked: str | None, as_json: bool) -> None:
     with place.core_silent():
         place.connect(0)
     found, wrong = nodes.survey(storage)
-    wrong += [text] if (text := nodes.untracked()) else []
+    wrong += [text] if not nodes.single() and (text := nodes.untracked()) else []
     if as_json:
         print(json.dumps({"nodes": [node.json() for node in found], "problems": wrong}, indent=2))
     else:

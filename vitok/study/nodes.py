@@ -38,16 +38,21 @@ class Node:
 def check(storage: Path, tracked: bool = True) -> None:
     """Raises `VitokError` where the nodes of a cluster could not do together what is asked of them; `tracked`: with runs in MLflow. Needs
     a connected Ray."""
-    import ray
-
-    alive = [node for node in ray.nodes() if node["Alive"]]
-    grows = growth.pools() or not alive[0]["Resources"].get("CPU")  # a head alone that runs nothing: nodes will come
-    if len(alive) == 1 and not grows:
+    if single():
         return
     if tracked and (text := untracked()):
         raise VitokError(text)
     if wrong := survey(storage)[1]:
         raise VitokError("; ".join(wrong))
+
+
+def single() -> bool:
+    """Whether the connected cluster is one machine, and stays it."""
+    import ray
+
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    grows = growth.pools() or not alive[0]["Resources"].get("CPU")  # a head alone that runs nothing: nodes will come
+    return len(alive) == 1 and not grows
 
 
 @dataclass(frozen=True)
