@@ -51,7 +51,7 @@ def test_a_sweep_goes_on_without_its_nodes(several: Cluster, reached: Services, 
     told = time.time()
     with ThreadPoolExecutor(1) as aside:
         leaving = aside.submit(several.machine("one").stop)
-        notice = awaited(lambda: [(cell, step) for cell, step in checkpoints(reached, "spread") if step % 20], driver)[0]
+        notice = awaited(lambda: [one for one in checkpoints(reached, "spread") if one[0] in going and one[1] % 20], driver)[0]
         heard = time.time()
         dying = awaited(lambda: resting("two"), driver)[0]
         several.machine("two").kill()
@@ -68,8 +68,8 @@ def test_a_sweep_goes_on_without_its_nodes(several: Cluster, reached: Services, 
         assert {f"spread/cells/{one}/{file}" for file in ("tokenizer.safetensors", "recipe.json", "reconstructions.png")} <= there
     assert not any("/checkpoints/" in key for key in there)  # all are finished
     assert any("per_image.json" in key for key in reached.keys("artifacts"))
-    assert notice[0] in going and began(found[notice[0]]) >= notice[1]
-    assert began(found[dying]) > 0 and lost(reached, found[dying], died) <= 40, "a checkpoint's distance, and one that was being written"
+    assert began(found[notice[0]]) >= notice[1]
+    assert began(found[dying]) > 0 and lost(reached, found[dying], died) <= 60, "two checkpoints' distance, and one that was being written"
     print(f"\nnotice: a checkpoint of step {notice[1]} {heard - told:.1f} s later, gone on with at {began(found[notice[0]])}\n"
           f"death: gone on with at step {began(found[dying])}, {lost(reached, found[dying], died)} steps repeated\n"
           f"both nodes replaced, the sweep ended {took:.0f} s later")  # fmt: skip
@@ -100,7 +100,7 @@ def test_a_group_goes_on_after_a_notice_and_after_a_death(several: Cluster, reac
     several.add("four", 2, **reached.environment)
     ended(driver)
     (run,) = runs(reached, "group").values()
-    assert began(run) >= last and lost(reached, run, when) <= 40
+    assert began(run) >= last and lost(reached, run, when) <= 60
     workers = {actor["node_id"] for actor in several.state("actors") if actor["class_name"] == "RayTrainWorker"}
     assert len(workers - {None}) == 4  # None: of one that waited for a node
     decoding = {task["node_id"] for task in several.state("tasks") if "Read" in task["name"] and task["node_id"]}
