@@ -22,7 +22,6 @@ from tests.data.stores import KEYS, process
 class Services:
     mlflow: str
     s3: str
-    database: str
 
     @property
     def environment(self) -> dict[str, str]:
@@ -31,12 +30,8 @@ class Services:
 
     def keys(self, bucket: str) -> set[str]:
         """Of what lies in the store."""
-        import boto3
-
-        client = boto3.client("s3", endpoint_url=self.s3, region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test")
-        return {
-            entry["Key"] for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket) for entry in page.get("Contents", [])
-        }
+        pages = stores.client(self.s3).get_paginator("list_objects_v2").paginate(Bucket=bucket)
+        return {entry["Key"] for page in pages for entry in page.get("Contents", [])}
 
 
 @contextmanager
@@ -73,7 +68,7 @@ def services() -> Iterator[Services]:
     with stores.s3("runs", "artifacts") as s3, postgres() as database:
         reach = KEYS | {"AWS_ENDPOINT_URL": s3, "MLFLOW_S3_ENDPOINT_URL": s3}
         with mlflow(database, "s3://artifacts/mlflow", os.environ | reach) as address:
-            yield Services(address, s3, database)
+            yield Services(address, s3)
 
 
 def checkpoints(reached: Services, folder: str) -> list[tuple[str, int]]:

@@ -64,3 +64,21 @@ def test_what_mlflow_refuses_is_not_waited_for(tmp_path: Path) -> None:
     assert "they wait: " in recorder.news(0)[0][2] and "not found" in recorder.news(0)[0][2]
     with pytest.raises(MlflowException, match="not found"):
         recorder.finish("0" * 32, {}, 1, {}, {})
+
+
+def test_a_return_waits_in_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vitok.study.recorder import Recorder
+    from vitok.study.tracking import Tracker, address
+
+    tracker = Tracker(address(tmp_path), tmp_path, "returns")
+    run_id = tracker.child(None, "cell", "cell", {}, {})
+    recorder = Recorder(address(tmp_path), str(tmp_path), "returns")
+    with monkeypatch.context() as away:
+        away.setattr(Tracker, "log", lambda *_: 1 / 0)
+        for step, loss in ((1, 0.5), (2, 9.0)):
+            recorder.log(run_id, step, {"train/loss": loss})
+        recorder.back(run_id, 1)
+        recorder.log(run_id, 2, {"train/loss": 0.4})
+    recorder.flush()
+    points = sorted((point.step, point.value) for point in tracker.client.get_metric_history(run_id, "train/loss"))
+    assert points == [(1, 0.5), (2, 0.4), (2, 9.0)], "what was there before the return, and after it"

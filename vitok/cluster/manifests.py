@@ -130,7 +130,7 @@ def _ray(where: str, spec: ray.ClusterSpec, ends: bool) -> list[Problem]:
     if spec.head_group_spec.enable_ingress:
         found.append(Problem(joined(where, "headGroupSpec.enableIngress"), "opens the dashboard to the world: remove it"))
     for number, group in enumerate(spec.worker_group_specs):
-        taken = group.template.spec.containers[0].resources.limits.get("nvidia.com/gpu", "0")
+        taken = str(group.template.spec.containers[0].resources.limits.get("nvidia.com/gpu", 0))
         if (said := group.ray_start_params.get("num-gpus", taken)) != taken:
             at = joined(where, "workerGroupSpecs", number, "rayStartParams.num-gpus")
             found.append(Problem(at, f"Ray would offer {said} GPUs, the pod takes {taken} (nvidia.com/gpu): make them one number"))

@@ -26,12 +26,21 @@ class Recorder:
         self.latest: dict[str, tuple[int, dict[str, float]]] = {}
         self.told: list[tuple[str, int, str]] = []
         self.unwritten: dict[str, list[str]] = {}
-        self.waiting: dict[str, list[tuple[dict[str, float], int, float]]] = {}  # points, with their time
+        self.waiting: dict[
+            str, list[tuple[dict[str, float], int, float]]
+        ] = {}  # points, with their time; without values: a return to that step
         self.begun: set[str] = set()
 
     def log(self, run_id: str, step: int, values: dict[str, float]) -> None:
         """A point of each curve. Points that an interrupted attempt has logged already are not logged twice."""
         self.latest[run_id] = (step, self.latest.get(run_id, (0, {}))[1] | values)
+        self._take(run_id, step, values)
+
+    def back(self, run_id: str, step: int) -> None:
+        """Points after this step are logged again; MLflow keeps both, in the order of time."""
+        self._take(run_id, step, {})
+
+    def _take(self, run_id: str, step: int, values: dict[str, float]) -> None:
         self.waiting.setdefault(run_id, []).append((values, step, time.time()))
         try:
             self._send(run_id)
@@ -42,13 +51,15 @@ class Recorder:
     def _send(self, run_id: str) -> None:
         """What waits of a run, but not what an earlier attempt has logged."""
         if run_id not in self.begun:
-            self.seen.setdefault(run_id, self.tracker.last_step(run_id))
+            self.seen[run_id] = self.tracker.last_step(run_id)
             self.tracker.begin(run_id)
             self.begun.add(run_id)
-        waiting = self.waiting.get(run_id, [])
+        waiting = self.waiting[run_id]
         while waiting:
             values, step, when = waiting[0]
-            if step > self.seen[run_id]:
+            if not values:  # a return
+                self.seen[run_id] = min(step, self.seen[run_id])
+            elif step > self.seen[run_id]:
                 self.tracker.log(run_id, values, step, when)
                 self.seen[run_id] = step
             waiting.pop(0)
@@ -57,11 +68,6 @@ class Recorder:
         """News of a run: to the terminal, and to stay with it."""
         self.told.append((run_id, step, text))
         self.unwritten.setdefault(run_id, []).append(f"step {step}: {text}\n")
-
-    def back(self, run_id: str, step: int) -> None:
-        """Points after this step are logged again; MLflow keeps both, in the order of time."""
-        _patiently(lambda: self._send(run_id))
-        self.seen[run_id] = min(step, self.seen[run_id])
 
     def news(self, since: int) -> list[tuple[str, int, str]]:
         return self.told[since:]
