@@ -9,7 +9,9 @@ length, beside simple ones of about the same E.
     python studies/adaptive_tokens.py --scale paper       lengths 32 to 256: 6 cells, 66 hours of trials on 8 H100s each
 """
 
-from vitok.study import Study, claims, panels, scales
+from vitok.analysis import claims
+from vitok.report.figures import panels
+from vitok.study import Study, presets
 
 C, NAME = "tokenizer.channels", "tokenizer.variant"
 PATCHES, LATENTS = {"variant": ("S-B/16+M32", "S-B/16+M8", "T-M/8+M2")}, {"variant": ("S-B/16+L256+M32", "S-B/16+L64+M8", "T-M/8+L16+M2")}
@@ -22,9 +24,9 @@ study = Study(
     hypothesis="A nested code is somewhat below a simple one of the same E; patches are better long, latent tokens short.",
     paper="Masking variants slightly underperform the simple one; patches are better at E > 4096, latent tokens below (A.4).",
     scales={
-        "laptop": scales.laptop({NAME: ("T-M/8+M2", "T-M/8+L16+M2")}, {C: (2, 4, 8, 16)}).set({"steps": 1500}),  # see latent_tokens
-        "single-gpu": scales.single_gpu({NAME: ("S-B/16+M8", "S-B/16+L64+M8")}, {C: (2, 4, 8, 16)}),
-        "paper": scales.paper({NAME: ("S-B/16+M32", "S-B/16+L256+M32")}, {C: (2, 4, 8, 16)}),
+        "laptop": presets.laptop({NAME: ("T-M/8+M2", "T-M/8+L16+M2")}, {C: (2, 4, 8, 16)}).set({"steps": 1500}),  # see latent_tokens
+        "single-gpu": presets.single_gpu({NAME: ("S-B/16+M8", "S-B/16+L64+M8")}, {C: (2, 4, 8, 16)}),
+        "paper": presets.paper({NAME: ("S-B/16+M32", "S-B/16+L256+M32")}, {C: (2, 4, 8, 16)}),
     },
     figure=panels.over("E", panels.FLOATS, by=panels.kind, joined=True),
     claims=(

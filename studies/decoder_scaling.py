@@ -10,7 +10,9 @@ are those of encoder_scaling, looked at the other way: decoders are compared at 
 
 from encoder_scaling import study as encoders
 
-from vitok.study import Study, claims, panels
+from vitok.analysis import claims
+from vitok.report.figures import panels
+from vitok.study import Study
 
 study = Study(
     name="decoder_scaling",

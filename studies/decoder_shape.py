@@ -8,7 +8,9 @@ narrow one wins; if the width of a token's description is, the flat one; if only
     python studies/decoder_shape.py --scale paper            3 cells, 30 hours of trials on 8 H100s each
 """
 
-from vitok.study import Study, claims, panels, scales
+from vitok.analysis import claims
+from vitok.report.figures import panels
+from vitok.study import Study, presets
 
 VARIANT, BLOCKS = "tokenizer.variant", "tokenizer.decoder.blocks"
 DEEP, FLAT = {BLOCKS: (14, 44)}, {BLOCKS: (1, 3)}
@@ -19,9 +21,9 @@ study = Study(
     question="Should a decoder be deep, or wide?",
     hypothesis="At equal multiply-adds a deep, narrow decoder reconstructs better than a flat, wide one.",
     scales={
-        "laptop": scales.laptop({VARIANT: ("T-(48x14x2)/4", "T-(96x4x2)/4", "T-(192x1x4)/4")}),
-        "single-gpu": scales.single_gpu(LARGE),
-        "paper": scales.paper(LARGE),
+        "laptop": presets.laptop({VARIANT: ("T-(48x14x2)/4", "T-(96x4x2)/4", "T-(192x1x4)/4")}),
+        "single-gpu": presets.single_gpu(LARGE),
+        "paper": presets.paper(LARGE),
     },
     figure=panels.over(BLOCKS, "blocks of the decoder, at equal multiply-adds", by=panels.decoder),
     claims=(

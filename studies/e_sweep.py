@@ -11,7 +11,10 @@ not FID, but the same on EfficientNet-Lite0.
 Expected at laptop scale: rPSNR from 22 dB to 35 dB, Pearson r with log2 E about 0.98.
 """
 
-from vitok.study import Study, claims, figures, fit, scales
+from vitok.analysis import claims
+from vitok.analysis.fits import log_linear
+from vitok.report.figures import floats
+from vitok.study import Study, presets
 
 study = Study(
     name="e_sweep",
@@ -20,12 +23,12 @@ study = Study(
     hypothesis="Reconstruction improves linearly with log E, and at equal E it does not matter which p and c make it up.",
     paper="E is the most predictive bottleneck of reconstruction, regardless of the code's shape or of FLOPs (Finding 1).",
     scales={
-        "laptop": scales.laptop({"tokenizer.patch": (4, 8), "tokenizer.channels": (4, 8, 16, 32)}),
-        "single-gpu": scales.single_gpu({"tokenizer.patch": (8, 16, 32), "tokenizer.channels": (4, 16, 64)}),
-        "paper": scales.paper({"tokenizer.patch": (8, 16, 32), "tokenizer.channels": (4, 8, 16, 32, 64)}),
+        "laptop": presets.laptop({"tokenizer.patch": (4, 8), "tokenizer.channels": (4, 8, 16, 32)}),
+        "single-gpu": presets.single_gpu({"tokenizer.patch": (8, 16, 32), "tokenizer.channels": (4, 16, 64)}),
+        "paper": presets.paper({"tokenizer.patch": (8, 16, 32), "tokenizer.channels": (4, 8, 16, 32, 64)}),
     },
-    fit=fit.log_linear,
-    figure=figures.against_floats,
+    fit=log_linear.log_linear,
+    figure=floats.against_floats,
     claims=(
         claims.grows_with_floats("rPSNR", at_least=0.9, source="Finding 1, Figure 3"),
         claims.shape_is_free("rPSNR", at_most=1.0, source="Finding 1, Figure 11"),

@@ -9,7 +9,9 @@ the smaller size are those of the E sweep, and are not run twice.
     python studies/e_sweep_512.py --scale paper       256 and 512 pixels, 6 cells, 304 hours of trials on 8 H100s each
 """
 
-from vitok.study import Study, claims, panels, scales
+from vitok.analysis import claims
+from vitok.report.figures import panels
+from vitok.study import Study, presets
 
 SIZE, P, C = "tokenizer.size", "tokenizer.patch", "tokenizer.channels"
 
@@ -20,9 +22,9 @@ study = Study(
     hypothesis="The same rPSNR and rSSIM at twice the side take 4 x E: the compression has to stay, not the number of floats.",
     paper="Comparable rSSIM and rPSNR at 512 pixels require 4 x E from 256 pixels (A.2).",
     scales={
-        "laptop": scales.laptop({SIZE: (32, 64), P: (8,), C: (4, 8, 16, 32)}),
-        "single-gpu": scales.single_gpu({SIZE: (64, 128), P: (8,), C: (4, 16, 64)}),
-        "paper": scales.paper({SIZE: (256, 512), P: (8, 16, 32)}).on(accumulation=8, recompute=1.0),
+        "laptop": presets.laptop({SIZE: (32, 64), P: (8,), C: (4, 8, 16, 32)}),
+        "single-gpu": presets.single_gpu({SIZE: (64, 128), P: (8,), C: (4, 16, 64)}),
+        "paper": presets.paper({SIZE: (256, 512), P: (8, 16, 32)}).on(accumulation=8, recompute=1.0),
     },
     measures=("rPSNR", "rSSIM", "rFID", "rIS"),
     figure=panels.over("E", panels.FLOATS, by=panels.size),

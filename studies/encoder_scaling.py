@@ -9,7 +9,9 @@ no narrower than their tokens: 48 and 96 wide on patches of 48 values.
     python studies/encoder_scaling.py --scale paper       7 of each, a DiT-L, 184 hours of trials on 8 H100s each
 """
 
-from vitok.study import Study, claims, panels, scales
+from vitok.analysis import claims
+from vitok.report.figures import panels
+from vitok.study import Study, presets
 
 PAIR, C = "tokenizer.tokenizer.variant", "tokenizer.tokenizer.channels"
 
@@ -20,9 +22,11 @@ study = Study(
     hypothesis="At an equal decoder a larger encoder improves neither reconstruction nor generation.",
     paper="Scaling the encoder provides no advantage to reconstruction and may harm generation (Finding 3).",
     scales={
-        "laptop": scales.laptop_generation({PAIR: ("N-N/4", "T-N/4", "N-T/4", "T-T/4", "N-M/4", "T-M/4", "M-M/4"), C: (4,)}).with_parents(),
-        "single-gpu": scales.single_gpu_generation({PAIR: ("S-S/16", "B-S/16", "S-B/16", "B-B/16", "S-L/16")}).with_parents(),
-        "paper": scales.paper_generation({PAIR: ("S-S/16", "B-S/16", "S-B/16", "B-B/16", "S-L/16", "B-L/16", "L-L/16")}).with_parents(),
+        "laptop": presets.laptop_generation(
+            {PAIR: ("N-N/4", "T-N/4", "N-T/4", "T-T/4", "N-M/4", "T-M/4", "M-M/4"), C: (4,)}
+        ).with_parents(),
+        "single-gpu": presets.single_gpu_generation({PAIR: ("S-S/16", "B-S/16", "S-B/16", "B-B/16", "S-L/16")}).with_parents(),
+        "paper": presets.paper_generation({PAIR: ("S-S/16", "B-S/16", "S-B/16", "B-B/16", "S-L/16", "B-L/16", "L-L/16")}).with_parents(),
     },
     measures=("rPSNR", "LPIPS", "rFID", "rFD-EffLite0", "gFID", "gFD-EffLite0"),
     figure=panels.over("encoder_params_m", "parameters of the encoder (M)", by=panels.decoder, joined=True),

@@ -15,20 +15,20 @@ import generation_e_sweep
 import loss_tradeoff
 import video_e_sweep
 
-from vitok.study import Collection, Part
+from vitok.study import Collection, Finding
 
 study = Collection(
     name="findings",
     source="Findings 1 to 5",
     question="Do the paper's five findings hold here?",
-    parts=(
-        Part("E governs reconstruction, whatever the code's shape", (e_sweep.study,)),
-        Part("Generation has an optimum in E, not a slope", (generation_e_sweep.study,), only={"p": (4, 16)}),
-        Part(
+    findings=(
+        Finding("E governs reconstruction, whatever the code's shape", (e_sweep.study,)),
+        Finding("Generation has an optimum in E, not a slope", (generation_e_sweep.study,), only={"p": (4, 16)}),
+        Finding(
             "A larger encoder does not help, a larger decoder does", (encoder_scaling.study, decoder_scaling.study), only={"dit": (None,)}
         ),
-        Part("Losses trade fidelity against perceptual quality", (loss_tradeoff.study,)),
-        Part("Videos compress better than images at the same ratio", (video_e_sweep.study,)),
+        Finding("Losses trade fidelity against perceptual quality", (loss_tradeoff.study,)),
+        Finding("Videos compress better than images at the same ratio", (video_e_sweep.study,)),
     ),
     seeds=(1, 2),
 )

@@ -9,7 +9,9 @@ laptop's discriminator must learn in hundreds of steps: its rates and weights ar
     python studies/gan_finetuning.py --scale paper       S-B/16, 7 cells, 130 hours of trials on 8 H100s each
 """
 
-from vitok.study import Study, claims, panels, scales
+from vitok.analysis import claims
+from vitok.report.figures import panels
+from vitok.study import Study, presets
 
 
 def tunings(rate: float, weight: float) -> tuple[dict, ...]:
@@ -30,9 +32,9 @@ study = Study(
     hypothesis="A GAN improves rFID and costs rPSNR; a discriminator at the middle rate, the decoder alone, is best.",
     paper="GAN weight 0.05 and a discriminator rate of 2e-5 are best; improving FID worsens SSIM and PSNR (A.3).",
     scales={
-        "laptop": scales.second(scales.laptop(), "laptop", *tunings(0.01, 0.02)).with_parents(),
-        "single-gpu": scales.second(scales.single_gpu(), "single-gpu", *tunings(2e-5, 0.05)).with_parents(),
-        "paper": scales.second(scales.paper(), "paper", *tunings(2e-5, 0.05)).with_parents(),
+        "laptop": presets.second(presets.laptop(), "laptop", *tunings(0.01, 0.02)).with_parents(),
+        "single-gpu": presets.second(presets.single_gpu(), "single-gpu", *tunings(2e-5, 0.05)).with_parents(),
+        "paper": presets.second(presets.paper(), "paper", *tunings(2e-5, 0.05)).with_parents(),
     },
     figure=panels.dots,
     claims=(

@@ -11,7 +11,10 @@ tokenizer of the E sweep; tokenizers that are finished are taken as they are, th
 At laptop scale gFID is not measured but the same on EfficientNet-Lite0, on crops of twelve photographs, each a class.
 """
 
-from vitok.study import Study, curves, generation_figures, optimum, scales
+from vitok.analysis.claims import optimum
+from vitok.analysis.fits import parabola
+from vitok.report.figures import generation
+from vitok.study import Study, presets
 
 P, C = "tokenizer.tokenizer.patch", "tokenizer.tokenizer.channels"
 
@@ -22,12 +25,12 @@ study = Study(
     hypothesis="log gFID follows log E as a parabola: each patch size has its optimum.",
     paper="Scaling E does not consistently improve generation; each patch size has an optimal E (Finding 2).",
     scales={
-        "laptop": scales.laptop_generation({P: (4, 8), C: (4, 8, 16, 32, 64)}),
-        "single-gpu": scales.single_gpu_generation({P: (8, 16, 32), C: (4, 16, 64)}),
-        "paper": scales.paper_generation({P: (8, 16, 32), C: (4, 8, 16, 32, 64)}),
+        "laptop": presets.laptop_generation({P: (4, 8), C: (4, 8, 16, 32, 64)}),
+        "single-gpu": presets.single_gpu_generation({P: (8, 16, 32), C: (4, 16, 64)}),
+        "paper": presets.paper_generation({P: (8, 16, 32), C: (4, 8, 16, 32, 64)}),
     },
-    fit=curves.second_order,
-    figure=generation_figures.generation_over_floats,
+    fit=parabola.second_order,
+    figure=generation.generation_over_floats,
     claims=(
         optimum.has_optimum(("gFID", "gFD-EffLite0"), source="Finding 2, Figure 4"),
         optimum.no_slope(("gFID", "gFD-EffLite0"), at_most=0.7, source="Finding 2, Figure 4"),

@@ -8,7 +8,8 @@ on SD-VAE reports 2.27 and 278.24, 3.04 and 240.82. Here one generator for each 
     python studies/image_generation.py --scale paper --corpus imagenet:PATH  256 and 512 pixels, 520 hours of trials on 8 H100s each
 """
 
-from vitok.study import Study, panels, scales
+from vitok.report.figures import panels
+from vitok.study import Study, presets
 
 SIZE = "tokenizer.tokenizer.size"
 
@@ -19,9 +20,9 @@ study = Study(
     hypothesis="Four times the tokens at twice the resolution cost little quality.",
     paper="gFID 2.45 at 256 pixels and 3.41 at 512, where DiT-XL/2 on SD-VAE has 2.27 and 3.04 (Table 5).",
     scales={
-        "laptop": scales.laptop_image_generation({SIZE: (32, 64)}),
-        "single-gpu": scales.single_gpu_generation({SIZE: (128, 256)}),
-        "paper": scales.paper_generation({SIZE: (256, 512)}, variant="DiT-XL", steps=4_000_000),
+        "laptop": presets.laptop_image_generation({SIZE: (32, 64)}),
+        "single-gpu": presets.single_gpu_generation({SIZE: (128, 256)}),
+        "paper": presets.paper_generation({SIZE: (256, 512)}, variant="DiT-XL", steps=4_000_000),
     },
     figure=panels.dots,
 )

@@ -8,7 +8,9 @@ variant in rFID and rIS; it costs more FLOPs. Latent tokens in powers of two at 
     python studies/latent_tokens.py --scale paper       5 latent and 15 simple cells, 344 hours of trials on 8 H100s each
 """
 
-from vitok.study import Study, claims, panels, scales
+from vitok.analysis import claims
+from vitok.report.figures import panels
+from vitok.study import Study, presets
 
 P, C, NAME = "tokenizer.patch", "tokenizer.channels", "tokenizer.variant"
 LATENT, SIMPLE = {"tokenizer.latent_tokens": (4, 8, 16, 32, 64, 128, 256, 512, 1024)}, {"tokenizer.latent_tokens": 0}
@@ -22,9 +24,9 @@ study = Study(
     hypothesis="Latent tokens follow E by the same rule, and at equal E fall slightly short of patches.",
     paper="The latent variant slightly underperforms the simple one in rFID and rIS and follows the same rule of E (A.4).",
     scales={
-        "laptop": scales.laptop({NAME: tuple(f"T-M/8+L{length}" for length in (4, 8, 16, 32, 64))}, {C: (4, 8, 16, 32, 64)}).set(SLOWLY),
-        "single-gpu": scales.single_gpu({NAME: tuple(f"S-B/16+L{length}" for length in (16, 64, 256))}, {P: (8, 16, 32), C: (4, 16, 64)}),
-        "paper": scales.paper(
+        "laptop": presets.laptop({NAME: tuple(f"T-M/8+L{length}" for length in (4, 8, 16, 32, 64))}, {C: (4, 8, 16, 32, 64)}).set(SLOWLY),
+        "single-gpu": presets.single_gpu({NAME: tuple(f"S-B/16+L{length}" for length in (16, 64, 256))}, {P: (8, 16, 32), C: (4, 16, 64)}),
+        "paper": presets.paper(
             {NAME: tuple(f"S-B/16+L{length}" for length in (64, 128, 256, 512, 1024))}, {P: (8, 16, 32), C: (4, 8, 16, 32, 64)}
         ),
     },

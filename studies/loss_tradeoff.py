@@ -8,7 +8,9 @@ furthest, to rFID 0.50 (Finding 4). L2 or L1 by three weights of LPIPS, and stag
     python studies/loss_tradeoff.py --scale paper       S-B/16, 7 cells, 74 hours of trials on 8 H100s each
 """
 
-from vitok.study import Study, claims, panels, scales
+from vitok.analysis import claims
+from vitok.report.figures import panels
+from vitok.study import Study, presets
 
 NORM, LPIPS = "loss.reconstruction", "loss.lpips"
 
@@ -19,11 +21,11 @@ study = Study(
     hypothesis="What improves visual quality (rFID, LPIPS) costs fidelity (rPSNR, rSSIM).",
     paper="There is a trade-off between rFID and rSSIM/rPSNR, set by the weights of Equation 1 (Finding 4).",
     scales={
-        "laptop": scales.laptop({NORM: ("l2", "l1"), LPIPS: (0.0, 0.05, 0.1)}).join(scales.second(scales.laptop(), "laptop")),
-        "single-gpu": scales.single_gpu({NORM: ("l2", "l1"), LPIPS: (0.0, 0.5, 1.0)}).join(
-            scales.second(scales.single_gpu(), "single-gpu")
+        "laptop": presets.laptop({NORM: ("l2", "l1"), LPIPS: (0.0, 0.05, 0.1)}).join(presets.second(presets.laptop(), "laptop")),
+        "single-gpu": presets.single_gpu({NORM: ("l2", "l1"), LPIPS: (0.0, 0.5, 1.0)}).join(
+            presets.second(presets.single_gpu(), "single-gpu")
         ),
-        "paper": scales.paper({NORM: ("l2", "l1"), LPIPS: (0.0, 0.5, 1.0)}).join(scales.second(scales.paper(), "paper")),
+        "paper": presets.paper({NORM: ("l2", "l1"), LPIPS: (0.0, 0.5, 1.0)}).join(presets.second(presets.paper(), "paper")),
     },
     figure=panels.against(("rPSNR", "LPIPS"), ("rPSNR", "rFID"), ("rPSNR", "rFD-EffLite0")),
     claims=(

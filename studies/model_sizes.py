@@ -5,9 +5,13 @@ Arithmetic: nothing is trained. What the paper calls GFLOPs are multiply-adds, a
     python studies/model_sizes.py                    seconds, anywhere
 """
 
-from vitok import accounting, variants
-from vitok.study import Study, claims, panels, paper
-from vitok.study.study import Row
+from vitok.analysis import claims
+from vitok.analysis.rows import Row
+from vitok.config import variants
+from vitok.costs import flops
+from vitok.report import paper
+from vitok.report.figures import panels
+from vitok.study import Study
 
 TOKENIZERS = (("S-B/16", 256, 1), ("S-L/16", 256, 1), ("S-B/16", 512, 1), ("S-B/4x8", 128, 16))
 
@@ -20,11 +24,11 @@ def rows() -> list[Row]:
             "source": "Table 1",
             **_millions(one.params, one.macs),
         }
-        for one in accounting.sizes()
+        for one in flops.sizes()
         if one.name in "SBL"
     ]
     for name, size, frames in TOKENIZERS:
-        price = accounting.cost(variants.tokenizer(name, channels=16, size=size, frames=frames))
+        price = flops.cost(variants.tokenizer(name, channels=16, size=size, frames=frames))
         shape = f"{frames} frames of {size} pixels" if frames > 1 else f"{size} pixels"
         found.append({"label": f"ViTok {name}, {shape}", "source": "Tables 2 to 4", **_millions(price.params, price.macs)})
     return paper.beside(found, "model_sizes")

@@ -8,7 +8,9 @@ photographs through codes of ever fewer channels, each beside its original. All 
     python studies/reconstruction_gallery.py --scale paper       S-B/16, c = 4 to 64, 5 cells, 49 hours of trials on 8 H100s each
 """
 
-from vitok.study import Study, claims, panels, scales
+from vitok.analysis import claims
+from vitok.report.figures import panels
+from vitok.study import Study, presets
 
 C = "tokenizer.channels"
 
@@ -19,9 +21,9 @@ study = Study(
     hypothesis="Fine detail goes first; whatever E is lost from, similarity falls with log E.",
     paper="As E decreases, high-frequency details diminish; when E < 4096, textures merge (Figure 2).",
     scales={
-        "laptop": scales.laptop({"tokenizer.patch": (8,), C: (4, 8, 16, 32)}),
-        "single-gpu": scales.single_gpu({"tokenizer.patch": (16,), C: (4, 16, 64)}),
-        "paper": scales.paper({"tokenizer.patch": (16,), C: (4, 8, 16, 32, 64)}),
+        "laptop": presets.laptop({"tokenizer.patch": (8,), C: (4, 8, 16, 32)}),
+        "single-gpu": presets.single_gpu({"tokenizer.patch": (16,), C: (4, 16, 64)}),
+        "paper": presets.paper({"tokenizer.patch": (16,), C: (4, 8, 16, 32, 64)}),
     },
     measures=("rPSNR", "rSSIM"),
     figure=panels.gallery,

@@ -8,8 +8,10 @@ rFID, not 16 times (Finding 5). Clips in tubelets of several lengths, and single
     python studies/video_e_sweep.py --scale paper --corpus PATH  16 frames of 256 pixels, 15 cells, 463 hours of trials on 16 H100s each
 """
 
+from vitok.analysis import claims
 from vitok.data.sample import MOTION
-from vitok.study import Study, claims, panels, scales
+from vitok.report.figures import panels
+from vitok.study import Study, presets
 
 P, Q, C, T = "tokenizer.patch", "tokenizer.stride", "tokenizer.channels", "tokenizer.frames"
 FRAMES = {T: (1,), Q: (1,)}
@@ -22,14 +24,14 @@ study = Study(
     hypothesis="E governs clips as it does images, and a clip of T frames needs fewer than T times the E of an image.",
     paper="Instead of 16 x E, comparable rFID to images takes only 4 to 8 x E for 16 frames (Finding 5).",
     scales={
-        "laptop": scales.laptop_video({Q: (1, 2, 4, 8)})
+        "laptop": presets.laptop_video({Q: (1, 2, 4, 8)})
         .set({"steps": 600, "batch_size": 8})
-        .join(scales.laptop_video(FRAMES | {C: (4, 8, 16, 32)}).set({"steps": 600, "batch_size": 16})),
-        "single-gpu": scales.single_gpu_video({P: (8, 16), Q: (1, 2, 4, 8)}).join(
-            scales.single_gpu_video(FRAMES | {P: (8, 16, 32)}).set({"batch_size": 256})
+        .join(presets.laptop_video(FRAMES | {C: (4, 8, 16, 32)}).set({"steps": 600, "batch_size": 16})),
+        "single-gpu": presets.single_gpu_video({P: (8, 16), Q: (1, 2, 4, 8)}).join(
+            presets.single_gpu_video(FRAMES | {P: (8, 16, 32)}).set({"batch_size": 256})
         ),
-        "paper": scales.paper_video({P: (8, 16, 32), Q: (1, 2, 4, 8)}).join(
-            scales.paper_video(FRAMES | {P: (8, 16, 32)}).set({"batch_size": 1024})
+        "paper": presets.paper_video({P: (8, 16, 32), Q: (1, 2, 4, 8)}).join(
+            presets.paper_video(FRAMES | {P: (8, 16, 32)}).set({"batch_size": 1024})
         ),
     },
     corpus=MOTION,

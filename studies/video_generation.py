@@ -8,7 +8,8 @@ The paper: DiT-L on S-B/4x8, 16 frames of 128 pixels in 1024 tokens, 500,000 ste
 """
 
 from vitok.data.sample import MOTION
-from vitok.study import Study, panels, scales
+from vitok.report.figures import panels
+from vitok.study import Study, presets
 
 study = Study(
     name="video_generation",
@@ -17,9 +18,9 @@ study = Study(
     hypothesis="A DiT on tubelets of 4 frames by 8 pixels generates clips that move as their class says.",
     paper="gFVD 27 at 1024 tokens, where W.A.L.T has 46 and LARP 57 (Table 6).",
     scales={
-        "laptop": scales.laptop_video_generation(),
-        "single-gpu": scales.single_gpu_video_generation(),
-        "paper": scales.paper_video_generation(),
+        "laptop": presets.laptop_video_generation(),
+        "single-gpu": presets.single_gpu_video_generation(),
+        "paper": presets.paper_video_generation(),
     },
     figure=panels.dots,
     corpus=MOTION,

@@ -9,7 +9,8 @@ LARP has rFVD 20 and MAGViTv2 16. Both stages here, the clips judged frame by fr
 """
 
 from vitok.data.sample import MOTION
-from vitok.study import Study, panels, scales
+from vitok.report.figures import panels
+from vitok.study import Study, presets
 
 study = Study(
     name="video_reconstruction",
@@ -18,11 +19,11 @@ study = Study(
     hypothesis="Tubelets of 4 frames reconstruct clips at a compression at which single images are blurred.",
     paper="S-B/4x8 reaches rFVD 8 and rPSNR 30.11 on UCF-101 at 128 pixels (Table 4).",
     scales={
-        "laptop": scales.second(scales.laptop_video().set({"steps": 400, "batch_size": 8}), "laptop")
+        "laptop": presets.second(presets.laptop_video().set({"steps": 400, "batch_size": 8}), "laptop")
         .with_parents()
         .beside("jpeg", "webp", "avif"),
-        "single-gpu": scales.second(scales.single_gpu_video(), "single-gpu").with_parents().beside("jpeg", "webp", "avif"),
-        "paper": scales.second(scales.paper_video().set({"tokenizer.size": 128}), "paper").with_parents().beside("jpeg", "webp", "avif"),
+        "single-gpu": presets.second(presets.single_gpu_video(), "single-gpu").with_parents().beside("jpeg", "webp", "avif"),
+        "paper": presets.second(presets.paper_video().set({"tokenizer.size": 128}), "paper").with_parents().beside("jpeg", "webp", "avif"),
     },
     figure=panels.dots,
     corpus=MOTION,

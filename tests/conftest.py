@@ -20,7 +20,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of processes: each w
 sys.dont_write_bytecode = False
 
 HERE = Path(__file__).parent
-LONGEST = ("study", "metrics", "train", "data")  # folders, in the order in which they are run
+LONGEST = ("orchestration", "evaluation", "train", "data")  # folders, in the order in which they are run
 STUDY = Path(__file__).parent.parent / "studies" / "e_sweep.py"
 LINEAR, THREADS = torch.nn.functional.linear, torch.get_num_threads()
 
@@ -101,7 +101,7 @@ def kill(driver: subprocess.Popen[Any]) -> None:
 @pytest.fixture(scope="session")
 def s3_runs() -> Iterator[dict[str, str]]:
     """An S3 server with a bucket `runs`: the environment that finds it."""
-    from tests.data.stores import KEYS, s3
+    from tests.storage.stores import KEYS, s3
 
     with s3("runs") as address:
         yield {**KEYS, "AWS_ENDPOINT_URL": address}
@@ -109,7 +109,7 @@ def s3_runs() -> Iterator[dict[str, str]]:
 
 @pytest.fixture(scope="session")
 def gs_runs() -> Iterator[dict[str, str]]:
-    from tests.data.stores import gs
+    from tests.storage.stores import gs
 
     with gs("runs") as address:
         yield {"STORAGE_EMULATOR_HOST": address}
@@ -118,14 +118,14 @@ def gs_runs() -> Iterator[dict[str, str]]:
 @pytest.fixture
 def stored(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     """What stands for a folder of that bucket (of S3, or the scheme asked for) on this machine, in a cache of its own."""
-    from vitok.data import files, mirror
+    from vitok.storage import filesystem, mirror
 
     scheme = getattr(request, "param", "s3")
     for name, value in {**request.getfixturevalue(f"{scheme}_runs"), "XDG_CACHE_HOME": str(tmp_path / "cache")}.items():
         monkeypatch.setenv(name, value)
-    files._connected.cache_clear()
+    filesystem._connected.cache_clear()
     yield mirror.here(f"{scheme}://runs/{tmp_path.name}")
-    files._connected.cache_clear()
+    filesystem._connected.cache_clear()
 
 
 both = pytest.mark.parametrize("stored", ["s3", "gs"], indirect=True)
@@ -136,11 +136,11 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of twelve small JPEGs cut from real photographs."""
     from PIL import Image
 
-    from vitok.data import photos
+    from vitok.data.corpora import sample_photos
 
     folder = tmp_path_factory.mktemp("photos")
-    for i, name in enumerate(photos.TRAIN):
-        with Image.open(photos.locate(name)) as image:
+    for i, name in enumerate(sample_photos.TRAIN):
+        with Image.open(sample_photos.locate(name)) as image:
             image.convert("RGB").resize((96, 72 + i)).save(folder / f"photo-{i:02d}.jpg", quality=90)
     return folder
 

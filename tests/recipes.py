@@ -2,10 +2,9 @@
 
 from typing import Any
 
-from vitok import variants
-from vitok.config import Generation, Recipe, Resources
-from vitok.overrides import override
-from vitok.study import scales
+from vitok.config import Generation, Recipe, Resources, variants
+from vitok.config.overrides import override
+from vitok.study import presets
 
 RESOURCES = Resources(checkpoint_every=4, log_every=2, tflops=0.08, utilisation=0.5)
 
@@ -13,13 +12,13 @@ RESOURCES = Resources(checkpoint_every=4, log_every=2, tflops=0.08, utilisation=
 def tiny(**changes: Any) -> Recipe:
     """The laptop's recipe, cut to 8 steps of 8 samples and without LPIPS; `__` in a name stands for a dot."""
     small = {"steps": 8, "batch_size": 8, "loss.lpips": 0.0, "data.pool": 64, "data.validation_crops": 2}
-    return override(scales.laptop({}).base, small | {key.replace("__", "."): value for key, value in changes.items()})
+    return override(presets.laptop({}).base, small | {key.replace("__", "."): value for key, value in changes.items()})
 
 
 def tiny_generation(**changes: Any) -> Generation:
     """A DiT of two blocks on the latents of `tiny`, 8 steps of 8 samples, 24 samples of 4 steps."""
     small = {"steps": 8, "batch_size": 8, "ema": 0.9, "latents.crops": 4, "sampling.count": 24, "sampling.steps": 4}
-    recipe = scales.laptop_generation({}).base
+    recipe = presets.laptop_generation({}).base
     assert isinstance(recipe, Generation)
     base = recipe.model_copy(update={"tokenizer": tiny(), "dit": variants.DITS["N"]})
     return override(base, small | {key.replace("__", "."): value for key, value in changes.items()})

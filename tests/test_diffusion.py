@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from vitok import config, diffusion, variants
+from vitok import config, diffusion
+from vitok.config import variants
 from vitok.errors import UsageError
 from vitok.models.dit import DiT
 

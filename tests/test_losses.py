@@ -3,9 +3,9 @@ import torch
 
 from vitok import losses
 from vitok.config import Loss
-from vitok.metrics import weights
 from vitok.models.bottleneck import Posterior
 from vitok.models.tokenizer import Reconstruction
+from vitok.networks import weights
 
 
 @pytest.mark.parametrize("kind", ["l2", "l1"])

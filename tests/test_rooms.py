@@ -22,4 +22,4 @@ def test_tune_is_named_in_one_file() -> None:
             module = node.module or "" if isinstance(node, ast.ImportFrom) else ""
             if module.startswith("ray.tune") or any(f"{module}.{name}".strip(".").startswith("ray.tune") for name in names):
                 users.add(path.relative_to(ROOT).as_posix())
-    assert users == {"vitok/study/round.py"}
+    assert users == {"vitok/orchestration/sweep.py"}

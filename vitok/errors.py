@@ -31,3 +31,11 @@ def exit_on_error(main: Callable[[], None]) -> None:
     except BrokenPipeError:  # `... | head` closed the pipe; Python would complain once more at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+
+
+class RejectedError(Exception):
+    """A sample that cannot be used. `reason` is one of a few words, to be counted; `detail` says more."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason, self.detail = reason, detail

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vitok import config
-from vitok.models.perceptual import LPIPS
+from vitok.models.lpips import LPIPS
 from vitok.models.tokenizer import Reconstruction
 
 

@@ -18,19 +18,20 @@ import numpy as np
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from vitok import accounting, losses
+from vitok import losses
 from vitok.config import Loss, Recipe, Resources
-from vitok.data.stream import Batch
-from vitok.metrics import weights
+from vitok.config.overrides import override
+from vitok.config.variants import tokenizer
+from vitok.costs import flops
+from vitok.data.loading.loader import Batch
 from vitok.models.blocks import prepare
-from vitok.models.perceptual import LPIPS
+from vitok.models.lpips import LPIPS
 from vitok.models.tokenizer import Tokenizer
-from vitok.overrides import override
-from vitok.study import scales
-from vitok.train.clock import peak
-from vitok.train.engine import Place, autocast, connect
-from vitok.train.stage1 import Stage1
-from vitok.variants import tokenizer
+from vitok.networks import weights
+from vitok.study import presets
+from vitok.train.engine.deepspeed import Place, autocast, connect
+from vitok.train.reliability.timer import peak
+from vitok.train.tasks.tokenizer import Stage1
 
 
 def ours(recipe: Recipe, resources: Resources, batch: Batch, perceptual: LPIPS, place: Place) -> Callable[[int], None]:
@@ -91,7 +92,7 @@ def compare(recipe: Recipe, resources: Resources, pairs: int, place: Place, dist
 
 def terms(recipe: Recipe, rate: float) -> str:
     """Seconds of the floor by term."""
-    macs = accounting.step_macs(recipe)
+    macs = flops.step_macs(recipe)
     return ", ".join(
         f"{name} {2 * value * recipe.batch_size / 1e9:.0f} GFLOP {2 * value * recipe.batch_size / rate:.3g} s"
         for name, value in macs.items()
@@ -108,8 +109,8 @@ def main() -> None:
     which, pairs = options.which, options.pairs or {"laptop": 60, "paper": 8}[options.which]
     if which == "laptop":
         torch.set_num_threads(1)
-        cases = {f"T-M/{p} c=16": override(scales.laptop({}).base, {"tokenizer.patch": p}) for p in (8, 4)}
-        settings = {"zero 0": scales.laptop({}).resources}
+        cases = {f"T-M/{p} c=16": override(presets.laptop({}).base, {"tokenizer.patch": p}) for p in (8, 4)}
+        settings = {"zero 0": presets.laptop({}).resources}
     else:
         cases = {"S-B/16 c=16": Recipe(tokenizer=tokenizer("S-B/16", channels=16, size=256), batch_size=options.batch, loss=Loss())}
         settings = {f"zero {stage}": Resources(zero=stage, tflops=1, utilisation=1) for stage in (0, 1)}
@@ -123,7 +124,7 @@ def main() -> None:
         for setting, resources in settings.items():
             resources = override(resources, {"compile": options.device != "cpu"})
             a, b, ratio = compare(recipe, resources, pairs, place, which == "paper")
-            floor = accounting.step_flops(recipe) / rate
+            floor = flops.step_flops(recipe) / rate
             print(
                 f"{name:12} {setting}  {a:7.4f}  {b:7.4f}  {ratio:5.3f}  {floor:7.4f}  {floor / a:12.0%}  {recipe.batch_size / a:8.1f}",
                 flush=True,

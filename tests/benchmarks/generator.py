@@ -20,19 +20,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from vitok import accounting, diffusion, variants
-from vitok.config import Generation, Latents, Resources
-from vitok.data.latent_stream import LatentBatch, LatentSource
-from vitok.data.latents import LatentSet
-from vitok.host import compute_here
+from vitok import diffusion
+from vitok.config import Generation, Latents, Resources, variants
+from vitok.config.overrides import override
+from vitok.costs import flops as accounting
+from vitok.data.latents.dataset import LatentSet
+from vitok.data.latents.loader import LatentBatch, LatentSource
 from vitok.models.blocks import prepare
 from vitok.models.bottleneck import Posterior
 from vitok.models.dit import DiT
-from vitok.overrides import override
-from vitok.study import scales
-from vitok.train.clock import peak
-from vitok.train.dit import DiTTask
-from vitok.train.engine import Place, autocast, connect
+from vitok.runtime import compute_here
+from vitok.study import presets
+from vitok.train.engine.deepspeed import Place, autocast, connect
+from vitok.train.reliability.timer import peak
+from vitok.train.tasks.dit import DiTTask
 
 CLASSES = 12
 
@@ -109,11 +110,11 @@ def steps(recipe: Generation, resources: Resources, pairs: int, place: Place) ->
 
 def step_table(place: Place, pairs: int) -> None:
     gpu = place.device.type == "cuda"
-    base = scales.laptop_generation({}).base
+    base = presets.laptop_generation({}).base
     assert isinstance(base, Generation)
     sizes = {"DiT-T, 16 tokens": base, "DiT-T, 64 tokens": override(base, {"tokenizer.tokenizer.patch": 4})}
     if gpu:
-        paper = scales.paper_generation({}).base
+        paper = presets.paper_generation({}).base
         sizes = {
             f"{name}, 256 tokens": override(paper.model_copy(update={"dit": variants.dit(name)}), {"batch_size": 32})
             for name in ("DiT-L", "DiT-XL")
@@ -136,7 +137,7 @@ def step_table(place: Place, pairs: int) -> None:
 
 def sampling_table(place: Place, repeats: int = 5) -> None:
     """Seconds a step of DDIM with guidance."""
-    base = scales.laptop_generation({}).base if place.device.type == "cpu" else scales.paper_generation({}).base
+    base = presets.laptop_generation({}).base if place.device.type == "cpu" else presets.paper_generation({}).base
     assert isinstance(base, Generation)
     cfg = base.tokenizer.tokenizer
     model = DiT(base.dit, cfg.channels, cfg.code, CLASSES).to(place.device).eval()

@@ -29,9 +29,9 @@ def photographs(folder: Path) -> None:
     """Squares of 256 pixels cut from the sample photographs."""
     from PIL import Image
 
-    from vitok.data import photos
+    from vitok.data.corpora import sample_photos
 
-    sources = [Image.open(photos.locate(name)).convert("RGB") for name in photos.TRAIN]
+    sources = [Image.open(sample_photos.locate(name)).convert("RGB") for name in sample_photos.TRAIN]
     for n in range(PHOTOGRAPHS):
         image, rng = sources[n % len(sources)], np.random.default_rng(n)
         side = min(image.size) * rng.uniform(0.4, 1.0)
@@ -63,14 +63,13 @@ def small() -> None:
     import ray
     import torch
 
-    from vitok import variants
-    from vitok.config import Latents, Recipe
-    from vitok.data import tasks
-    from vitok.data.corpora import open_corpora
-    from vitok.data.latent_build import build
-    from vitok.data.latent_encode import Encoder
-    from vitok.data.latent_stream import LatentSource
-    from vitok.data.stream import columns, reader
+    from vitok.config import Latents, Recipe, variants
+    from vitok.data.corpora.corpus import open_corpora
+    from vitok.data.latents.build import build
+    from vitok.data.latents.encode import Encoder
+    from vitok.data.latents.loader import LatentSource
+    from vitok.data.loading import blocks
+    from vitok.data.loading.loader import columns, reader
     from vitok.models.tokenizer import Tokenizer
 
     recipe = Recipe(tokenizer=variants.tokenizer("T-M/8", channels=CHANNELS, size=SIZE), precision="fp32")
@@ -92,10 +91,10 @@ def small() -> None:
             return torch.stack(list(posterior)).half().numpy()
 
         def fly(size: int) -> Iterator[np.ndarray]:
-            def make(n: int) -> tasks.Columns:
+            def make(n: int) -> blocks.Columns:
                 return columns(decoder.views([view % count for view in range(n * size, (n + 1) * size)]), decoder)
 
-            for block in tasks.stream(make, 1 << 14, size * 3 * SIZE**2):
+            for block in blocks.stream(make, 1 << 14, size * 3 * SIZE**2):
                 yield encoded(block["image"])
 
         def from_pixels(size: int) -> Iterator[np.ndarray]:
@@ -129,9 +128,10 @@ def large() -> None:
     import pyarrow as pa
 
     from vitok.config import Latents
-    from vitok.data import files, latent_build
-    from vitok.data.latent_stream import LatentSource
-    from vitok.data.latents import LatentSet
+    from vitok.data.latents import build
+    from vitok.data.latents.dataset import LatentSet
+    from vitok.data.latents.loader import LatentSource
+    from vitok.storage import filesystem
 
     grid, rng = (1, 16, 16), np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as name:
@@ -142,10 +142,10 @@ def large() -> None:
             labels = pa.array(np.arange(first, first + LARGE_SHARD) % 1000, pa.int32())
             table = pa.table({"view": labels, "mirrored": pa.array(np.zeros(LARGE_SHARD, bool)), "label": labels, "mean": column,
                               "log_variance": column})  # fmt: skip
-            files.write(f"{name}/{first}.parquet", lambda file, table=table: latent_build._store(table, file))
+            filesystem.write(f"{name}/{first}.parquet", lambda file, table=table: build._store(table, file))
             shards.append((f"{first}.parquet", LARGE_SHARD))
         found = LatentSet(
-            name, "", "S-B/16", "", "", Latents(), 256, 1, grid, CHANNELS, latent_build.GROUP_ROWS, LARGE_ROWS, LARGE_ROWS,
+            name, "", "S-B/16", "", "", Latents(), 256, 1, grid, CHANNELS, build.GROUP_ROWS, LARGE_ROWS, LARGE_ROWS,
             LARGE_ROWS, (), (), (0.0,) * CHANNELS, (1.0,) * CHANNELS, tuple(shards), (),
         )  # fmt: skip
         copied = memcpy()

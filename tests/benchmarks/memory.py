@@ -1,4 +1,4 @@
-"""Peak memory of tensors in a training step, predicted by `vitok.memory` and measured, for each stage of ZeRO.
+"""Peak memory of tensors in a training step, predicted by `vitok.costs.memory` and measured, for each stage of ZeRO.
 
     python -m tests.benchmarks.memory [--variant S-B/16] [--size 128] [--batch 8] [--workers 2] [--precision bf16]
 
@@ -14,10 +14,10 @@ from collections.abc import Callable
 from itertools import accumulate
 from typing import Any
 
-from vitok import memory
 from vitok.config import Generation, Loss, Recipe, Resources, Training
-from vitok.overrides import override
-from vitok.variants import tokenizer
+from vitok.config.overrides import override
+from vitok.config.variants import tokenizer
+from vitok.costs import memory
 
 CASES = [{"zero": zero, "recompute": share} for zero in (0, 1, 2, 3) for share in (0.0, 1.0)]
 
@@ -38,7 +38,7 @@ def measure(recipe: Training, resources: Resources, place: Any) -> int:
     from torch.profiler import ProfilerActivity, profile
 
     from vitok.models.blocks import prepare
-    from vitok.train.engine import Engine, connect
+    from vitok.train.engine.deepspeed import Engine, connect
 
     connect(place)
     make, loss = _generator(recipe, resources) if isinstance(recipe, Generation) else _tokenizer(recipe, resources)
@@ -60,8 +60,8 @@ def _tokenizer(recipe: Any, resources: Resources) -> tuple[Callable[[], Any], Ca
     import torch
 
     from vitok import losses
-    from vitok.metrics import weights
     from vitok.models.tokenizer import Tokenizer
+    from vitok.networks import weights
 
     perceptual = weights.lpips(recipe.loss.lpips_network) if recipe.loss.lpips else None
     cfg, local = recipe.tokenizer, recipe.batch_size // resources.workers
@@ -94,7 +94,7 @@ def rank(options: Any) -> int:
     import torch
     import torch.distributed as dist
 
-    from vitok.train.engine import Place
+    from vitok.train.engine.deepspeed import Place
 
     recipe, resources = setting(options)
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{options.port}", rank=options.rank, world_size=options.workers)

@@ -29,26 +29,28 @@ from scipy import linalg
 from torch import Tensor
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
-from tests.metrics.test_measure import crops, noisy
+from tests.evaluation.test_measure import crops, noisy
 from tests.standins import inception_state
-from vitok.baselines.subject import Coder
 from vitok.config import Data, Recipe
-from vitok.data.corpora import open_corpora
-from vitok.data.decode import center_crop, load
-from vitok.data.stream import reader
+from vitok.config.variants import tokenizer
+from vitok.data.corpora.corpus import open_corpora
+from vitok.data.decoding.image import center_crop, load
+from vitok.data.loading.loader import reader
+from vitok.evaluation import accumulator as tallies
+from vitok.evaluation import pool
+from vitok.evaluation.accumulator import Sizes, Tally
+from vitok.evaluation.measure import Measurer
+from vitok.evaluation.standalone import by_name
+from vitok.evaluation.subject import Coder
+from vitok.evaluation.trained import Trained
 from vitok.losses import to_pixels
-from vitok.metrics import kernel, pool, weights
-from vitok.metrics import tally as tallies
+from vitok.metrics import kid
 from vitok.metrics.frechet import frechet_distance
-from vitok.metrics.measure import Measurer
 from vitok.metrics.moments import Gaussian, Moments
-from vitok.metrics.names import named
-from vitok.metrics.similarity import ssim, to_uint8
-from vitok.metrics.subjects import Trained
-from vitok.metrics.tally import Sizes, Tally
+from vitok.metrics.psnr_ssim import ssim, to_uint8
+from vitok.metrics.registry import named
 from vitok.models.tokenizer import Tokenizer
-from vitok.study.evaluation import by_name
-from vitok.variants import tokenizer
+from vitok.networks import weights
 
 BATCH, SUBSET = 32, 64
 NAMES = ("rPSNR", "rSSIM", "LPIPS", "rFID", "rIS", "rKID", "rPrecision", "rRecall")
@@ -148,7 +150,7 @@ def passes(count: int, size: int, rounds: int) -> None:
     import ray
 
     ray.init(address="local", logging_level=logging.ERROR, log_to_driver=False)
-    tallies.LEAST["kernel"] = kernel.SIZE = SUBSET
+    tallies.LEAST["kernel"] = kid.SIZE = SUBSET
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         files(root, count, size)

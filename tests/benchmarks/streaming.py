@@ -29,9 +29,9 @@ def photographs(folder: Path, count: int) -> list[bytes]:
     """JPEGs of 400 x 533 pixels cut from the sample photographs."""
     from PIL import Image
 
-    from vitok.data import photos
+    from vitok.data.corpora import sample_photos
 
-    sources = [Image.open(photos.locate(name)).convert("RGB") for name in photos.TRAIN]
+    sources = [Image.open(sample_photos.locate(name)).convert("RGB") for name in sample_photos.TRAIN]
     found: list[bytes] = []
     for n in range(count):
         image, rng = sources[n % len(sources)], np.random.default_rng(n)
@@ -46,7 +46,7 @@ def photographs(folder: Path, count: int) -> list[bytes]:
 
 
 def crop(data: bytes, seed: int) -> np.ndarray:
-    from vitok.data.decode import load, random_crop
+    from vitok.data.decoding.image import load, random_crop
 
     return random_crop(load(data, 2 * SIZE), SIZE, 0.35, np.random.default_rng(seed))
 
@@ -97,9 +97,9 @@ def images() -> None:
     import ray
 
     from vitok.config import Data
-    from vitok.data import ingest as ingestion
-    from vitok.data.corpora import open_corpora, open_corpus
-    from vitok.data.stream import prepare
+    from vitok.data.corpora.corpus import open_corpora, open_corpus
+    from vitok.data.ingest import ingest as ingestion
+    from vitok.data.loading.loader import prepare
 
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
@@ -140,11 +140,11 @@ def videos(folder: Path, count: int) -> list[str]:
     import av
     from PIL import Image
 
-    from vitok.data import photos
+    from vitok.data.corpora import sample_photos
 
     found: list[str] = []
     for n in range(count):
-        image = Image.open(photos.locate(photos.TRAIN[n % len(photos.TRAIN)])).convert("RGB").resize((1280, 720))
+        image = Image.open(sample_photos.locate(sample_photos.TRAIN[n % len(sample_photos.TRAIN)])).convert("RGB").resize((1280, 720))
         path = folder / f"{n}.mp4"
         with av.open(str(path), "w") as out:
             stream: Any = out.add_stream("libx264", rate=30, options={"preset": "veryfast", "g": "60"})
@@ -167,7 +167,7 @@ class Clips:
         return 10_000
 
     def __getitem__(self, index: int) -> np.ndarray:
-        from vitok.data.decode import random_clip
+        from vitok.data.decoding.image import random_clip
         from vitok.data.sample import Sample
 
         path, rng = self.paths[index % len(self.paths)], np.random.default_rng(index)
@@ -192,8 +192,8 @@ def video() -> None:
     import torch
 
     from vitok.config import Data
-    from vitok.data.corpora import open_corpora
-    from vitok.data.stream import prepare
+    from vitok.data.corpora.corpus import open_corpora
+    from vitok.data.loading.loader import prepare
 
     with tempfile.TemporaryDirectory() as name:
         paths = videos(Path(name), 12)
@@ -232,8 +232,8 @@ def memory() -> None:
     import ray
 
     from vitok.config import Data
-    from vitok.data.corpora import open_corpora
-    from vitok.data.stream import prepare
+    from vitok.data.corpora.corpus import open_corpora
+    from vitok.data.loading.loader import prepare
 
     with tempfile.TemporaryDirectory() as name:
         photographs(Path(name), 1000)

@@ -39,7 +39,7 @@ def own(config: dict[str, Any], **shared: Any) -> dict[str, float]:
     arrived = time.time()
     import psutil
 
-    from vitok.study.trial import trial
+    from vitok.orchestration.trial import trial
 
     values = trial(config, **shared)
     began = psutil.Process().create_time() if config["n"] == 0 else arrived
@@ -64,21 +64,21 @@ def main() -> None:
     from ray import tune
 
     from vitok.config import Recipe
-    from vitok.data.corpora import open_corpora
-    from vitok.data.stream import prepare
-    from vitok.metrics.available import payloads
-    from vitok.metrics.names import named
-    from vitok.overrides import override
-    from vitok.study import scales
+    from vitok.config.overrides import override
+    from vitok.data.corpora.corpus import open_corpora
+    from vitok.data.loading.loader import prepare
+    from vitok.evaluation.available import payloads
+    from vitok.metrics.registry import named
+    from vitok.study import presets
 
     ray.init(address="local", logging_level=logging.ERROR, log_to_driver=False)
-    base = scales.laptop({}).base
+    base = presets.laptop({}).base
     assert isinstance(base, Recipe)
     recipe = override(base, {"steps": 10, "data.pool": 64, "data.validation_crops": 2})
     shared = {
         "sources": {"all": prepare(open_corpora("sample-photos"), recipe.data, recipe.tokenizer.size)},
-        "weights": payloads(named(scales.laptop({}).resources.metrics)), "statistics": str(Path(tempfile.mkdtemp())),
-        "recorder": ray.remote(num_cpus=0)(Quiet).remote(), "resources": scales.laptop({}).resources,
+        "weights": payloads(named(presets.laptop({}).resources.metrics)), "statistics": str(Path(tempfile.mkdtemp())),
+        "recorder": ray.remote(num_cpus=0)(Quiet).remote(), "resources": presets.laptop({}).resources,
     }  # fmt: skip
     print("round  bare first  bare later  own first  own later  ratio of firsts", flush=True)
     ratios: list[float] = []

@@ -7,9 +7,9 @@ import pytest
 from tests.data.films import KINDS, NINETY, write
 from tests.data.latent_sets import SIZE, VIEWS, cut, encoder
 from vitok.config import Latents
-from vitok.data.corpora import Corpora, open_corpora
-from vitok.data.latent_build import build
-from vitok.data.latents import LatentSet
+from vitok.data.corpora.corpus import Corpora, open_corpora
+from vitok.data.latents.build import build
+from vitok.data.latents.dataset import LatentSet
 
 
 @pytest.fixture(scope="session")

@@ -7,11 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from vitok import variants
-from vitok.config import Latents, Recipe
-from vitok.data import latent_build
-from vitok.data.latent_encode import Encoder
-from vitok.data.latent_stream import LatentBatch, LatentSource
+from vitok.config import Latents, Recipe, variants
+from vitok.data.latents import build
+from vitok.data.latents.encode import Encoder
+from vitok.data.latents.loader import LatentBatch, LatentSource
 from vitok.models.tokenizer import Tokenizer
 
 SIZE, VIEWS = 32, Latents(crops=6, smallest_crop=0.5)
@@ -22,7 +21,7 @@ CUT = {"SHARD_VIEWS": 16, "BATCH": 4, "GROUP_ROWS": 5}  # several shards, groups
 def cut() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in CUT.items():
-            patch.setattr(latent_build, name, value)
+            patch.setattr(build, name, value)
         yield
 
 

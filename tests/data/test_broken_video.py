@@ -11,8 +11,8 @@ from av.video.stream import VideoStream
 from PIL import Image
 
 from tests.data.films import NINETY, numbered, numbers, write
-from vitok.data.sample import RejectedError
-from vitok.data.video import Video
+from vitok.data.decoding.video import Video
+from vitok.errors import RejectedError
 
 
 @pytest.mark.parametrize("name", ["h264.mkv", "h264.ts", "fast.mp4"])
@@ -103,7 +103,7 @@ def test_a_file_that_cannot_be_read_is_a_reason(videos: Path, tmp_path: Path, mo
     source.broken = True
     with pytest.raises(RejectedError, match="unreadable: the store is away"):
         Video(source)
-    monkeypatch.setattr("vitok.data.video.BUFFER", 4096)
+    monkeypatch.setattr("vitok.data.decoding.video.BUFFER", 4096)
     source.broken = False
     with Video(source) as video:
         source.broken = True

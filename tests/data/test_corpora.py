@@ -12,12 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from vitok.data import files
-from vitok.data.corpora import Corpora, Corpus, canonical, open_corpora, open_corpus
-from vitok.data.decode import load
-from vitok.data.sample import RejectedError
-from vitok.data.splits import Split
-from vitok.errors import UsageError
+from vitok.data.corpora.corpus import Corpora, Corpus, canonical, open_corpora, open_corpus
+from vitok.data.corpora.splits import Split
+from vitok.data.decoding.image import load
+from vitok.errors import RejectedError, UsageError
+from vitok.storage import filesystem
 
 
 @pytest.fixture(autouse=True)
@@ -152,7 +151,7 @@ def test_webdataset_reads_members_where_they_lie(jpegs: list[bytes], tmp_path: P
     assert len(found) == 8 and sorted(data for *_, data in found) == sorted(jpegs[:4] * 2)
     assert {(name[-5], label) for name, label, _ in found} == {("0", 0), ("1", 1), ("2", 0), ("3", 1)}
     assert len(open_corpus(str(tmp_path)).train) + len(open_corpus(str(tmp_path)).validation) == 12
-    assert len(list((files.cache() / "tars").iterdir())) == 3  # one pass over each
+    assert len(list((filesystem.cache() / "tars").iterdir())) == 3  # one pass over each
 
 
 def test_a_tar_that_was_written_again_is_read_again(jpegs: list[bytes], tmp_path: Path) -> None:

@@ -11,11 +11,12 @@ import pytest
 from PIL import Image
 
 from vitok.config import Data
-from vitok.data import motion, photos
-from vitok.data.corpora import open_corpora
-from vitok.data.decode import center_clip, center_crop, load
-from vitok.data.sample import RejectedError, Sample
-from vitok.data.stream import prepare
+from vitok.data.corpora import sample_motion, sample_photos
+from vitok.data.corpora.corpus import open_corpora
+from vitok.data.decoding.image import center_clip, center_crop, load
+from vitok.data.loading.loader import prepare
+from vitok.data.sample import Sample
+from vitok.errors import RejectedError
 
 REASONS = {"empty", "not an image", "truncated", "corrupt", "too small", "bomb", "unsupported",
            "not a video", "no video stream", "too short"}  # fmt: skip
@@ -45,9 +46,9 @@ def damaged(data: bytes, rng: random.Random) -> bytes:
 
 
 def originals() -> dict[str, bytes]:
-    with Image.open(photos.locate("skimage/data/chelsea.png")) as image:
+    with Image.open(sample_photos.locate("skimage/data/chelsea.png")) as image:
         small = image.convert("RGB").resize((120, 80))
-    found = {"video": motion.locate("skimage/data/chelsea/pan-left.mp4").read_bytes()}
+    found = {"video": sample_motion.locate("skimage/data/chelsea/pan-left.mp4").read_bytes()}
     for kind, options in {
         "JPEG": {"progressive": True},
         "PNG": {},

@@ -18,13 +18,14 @@ import pytest
 from PIL import Image
 
 from vitok.config import Data
-from vitok.data import ingest as ingestion
-from vitok.data import ingested, inspect, merge, tars
-from vitok.data.corpora import open_corpora, open_corpus, open_source
-from vitok.data.ingest import Options
-from vitok.data.order import epoch_order
-from vitok.data.splits import Rows
-from vitok.data.stream import prepare
+from vitok.data.corpora import ingested, webdataset
+from vitok.data.corpora.corpus import open_corpora, open_corpus, open_source
+from vitok.data.corpora.splits import Rows
+from vitok.data.ingest import ingest, inspect
+from vitok.data.ingest import ingest as ingestion
+from vitok.data.ingest.ingest import Options
+from vitok.data.loading.loader import prepare
+from vitok.data.loading.order import epoch_order
 from vitok.errors import UsageError, VitokError
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -158,7 +159,7 @@ def test_more_parts_than_a_task_can_open_are_merged_and_come_to_the_same(
     manifests: list[dict[str, object]] = []
     seen: Counter[str] = Counter()
     for fan in (256, 3):
-        monkeypatch.setattr(merge, "FAN", fan)
+        monkeypatch.setattr(ingest, "FAN", fan)
         target = str(tmp_path / str(fan))
         manifests.append(ingestion.ingest(open_corpus(str(library)), target, options, lambda stage, *_: seen.update([stage])))
     assert manifests[0] == manifests[1]
@@ -168,10 +169,10 @@ def test_more_parts_than_a_task_can_open_are_merged_and_come_to_the_same(
 
 
 def test_a_range_of_hashes_is_found_in_the_pieces_that_hold_some() -> None:
-    pieces = [merge.Piece(0, 100, ("a",)), merge.Piece(100, 200, ("b", "c"))]
+    pieces = [ingest.Piece(0, 100, ("a",)), ingest.Piece(100, 200, ("b", "c"))]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(merge, "rows", lambda uri, *_: uri)
-        found = {(low, high): merge.collect(pieces, low, high) for low, high in ((0, 100), (99, 101), (100, 101))}
+        patch.setattr(ingest, "rows", lambda uri, *_: uri)
+        found = {(low, high): ingest.collect(pieces, low, high) for low, high in ((0, 100), (99, 101), (100, 101))}
     assert found == {(0, 100): ["a"], (99, 101): ["a", "b", "c"], (100, 101): ["b", "c"]}
 
 
@@ -188,11 +189,11 @@ def test_tars_too_large_to_be_indexed_are_ingested_one_by_one(library: Path, tmp
     options = Options(shard_mb=1, group_rows=4, part_samples=8, validation=0.3)
     uri = str(tmp_path / "{00000..00005}.tar")
     indexed = ingestion.ingest(open_source(uri), str(tmp_path / "indexed"), options, quiet)
-    monkeypatch.setattr(tars, "MOST_MEMBERS", 3)
+    monkeypatch.setattr(webdataset, "MOST_MEMBERS", 3)
     with pytest.raises(UsageError, match="more than 3 samples in 6 tars: run `vitok data ingest` first"):
         open_corpus(uri)
     source = open_source(uri)
-    assert isinstance(source, tars.Unindexed) and len(source.train) == 5 and len(source.validation) == 1
+    assert isinstance(source, webdataset.Unindexed) and len(source.train) == 5 and len(source.validation) == 1
     walked = ingestion.ingest(source, str(tmp_path / "walked"), options, quiet)
     assert [walked[key] for key in ("fingerprint", "counts", "duplicates", "classes")] == [
         indexed[key] for key in ("fingerprint", "counts", "duplicates", "classes")

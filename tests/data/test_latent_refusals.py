@@ -10,12 +10,12 @@ import pytest
 
 from tests.data.latent_sets import SIZE, VIEWS, encoder, whole
 from vitok.config import Latents
-from vitok.data import latent_stream
-from vitok.data.corpora import Corpora, open_corpora
-from vitok.data.latent_build import announce, build
-from vitok.data.latent_encode import Encoder
-from vitok.data.latent_stream import LatentSource
-from vitok.data.latents import LatentSet, expect, open_set, require_labels
+from vitok.data.corpora.corpus import Corpora, open_corpora
+from vitok.data.latents import loader
+from vitok.data.latents.build import announce, build
+from vitok.data.latents.dataset import LatentSet, expect, open_set, require_labels
+from vitok.data.latents.encode import Encoder
+from vitok.data.latents.loader import LatentSource
 from vitok.errors import UsageError, VitokError
 
 pytestmark = pytest.mark.usefixtures("cluster", "small_shards")
@@ -115,7 +115,7 @@ def test_a_shard_that_is_damaged_or_gone_stops_the_reading_in_one_line(pair: lis
     shard = tmp_path / "set" / "shard-00001.parquet"
     data = shard.read_bytes()
     for spoil in (lambda: shard.write_bytes(data[:-100]), shard.unlink):
-        latent_stream._footer.cache_clear()
+        loader._footer.cache_clear()
         spoil()
         with pytest.raises(VitokError, match=r"shard-00001\.parquet cannot be read \(.*\): remove .* and encode the corpus again$"):
             whole(source, 0, 2)

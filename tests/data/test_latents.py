@@ -17,13 +17,14 @@ import torch
 
 from tests.data.latent_sets import SIZE, VIEWS, encoder, whole
 from vitok.config import Latents
-from vitok.data import files, latent_stream
-from vitok.data.corpora import Corpora, open_corpora
-from vitok.data.latent_build import announce, build, key
-from vitok.data.latent_encode import Encoder
-from vitok.data.latent_stream import LatentBatch, LatentSource
-from vitok.data.latents import LatentSet
-from vitok.data.stream import reader
+from vitok.data.corpora.corpus import Corpora, open_corpora
+from vitok.data.latents import loader
+from vitok.data.latents.build import announce, build, key
+from vitok.data.latents.dataset import LatentSet
+from vitok.data.latents.encode import Encoder
+from vitok.data.latents.loader import LatentBatch, LatentSource
+from vitok.data.loading.loader import reader
+from vitok.storage import filesystem
 
 pytestmark = pytest.mark.usefixtures("cluster", "small_shards")
 
@@ -31,11 +32,11 @@ BUILD = """
 import sys, time
 import ray
 from tests.data.latent_sets import VIEWS, cut, encoder
-from vitok.data import latent_build
-from vitok.data.corpora import open_corpora
+from vitok.data.latents.build import build
+from vitok.data.corpora.corpus import open_corpora
 ray.init(address=sys.argv[1], logging_level="ERROR", log_to_driver=False)
 with cut():
-    latent_build.build(open_corpora(sys.argv[2]), VIEWS, 32, 1, [encoder(), encoder(1)], sys.argv[3], progress=lambda *_: time.sleep(0.1))
+    build(open_corpora(sys.argv[2]), VIEWS, 32, 1, [encoder(), encoder(1)], sys.argv[3], progress=lambda *_: time.sleep(0.1))
 """
 
 
@@ -161,8 +162,8 @@ def test_the_key_is_of_all_that_decides() -> None:
 
 @pytest.mark.parametrize("window", [1 << 30, 40 * 256], ids=["resident", "windows"])
 def test_an_epoch_shows_every_row_once_in_an_order_of_its_own(pair: list[LatentSet], monkeypatch: pytest.MonkeyPatch, window: int) -> None:
-    monkeypatch.setattr(latent_stream, "WINDOW_BYTES", window)
-    latent_stream._layout.cache_clear()
+    monkeypatch.setattr(loader, "WINDOW_BYTES", window)
+    loader._layout.cache_clear()
     source, rows = pickle.loads(pickle.dumps(LatentSource(pair[0]))), stored(pair[0])
     number = {row.tobytes(): n for n, row in enumerate(rows["mean"])}
     assert len(number) == 132
@@ -183,7 +184,7 @@ def test_an_epoch_shows_every_row_once_in_an_order_of_its_own(pair: list[LatentS
             assert np.array_equal(joined, [batch.arrays()[name] for batch in batches[5:]])
     assert same(whole(source, 0, 2, batch_size=300)[1:], whole(source, 1, 2, batch_size=300))  # more than an epoch at once
     assert whole(source, 7, 7) == []
-    latent_stream._layout.cache_clear()
+    loader._layout.cache_clear()
 
 
 def test_what_cannot_be_decoded_is_left_out_and_counted(library: Path, tmp_path: Path) -> None:
@@ -215,7 +216,7 @@ def test_clips_with_a_stride_in_time_and_latent_tokens(tmp_path: Path) -> None:
 
 
 def test_files_are_whole_or_absent(pair: list[LatentSet]) -> None:
-    assert {name for name, _ in files.listing(pair[0].folder)} == {f"shard-{n:05d}.parquet" for n in range(5)} | {"manifest.json"}
+    assert {name for name, _ in filesystem.listing(pair[0].folder)} == {f"shard-{n:05d}.parquet" for n in range(5)} | {"manifest.json"}
 
 
 def test_few_of_the_views_are_evenly_spread(corpora: Corpora, pair: list[LatentSet], tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vitok.data.order import PATTERN, Mixture, epoch_order
+from vitok.data.loading.order import PATTERN, Mixture, epoch_order
 
 GROUPS = np.array([7, 1, 32, 5, 32, 32, 3, 20])
 

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitok.data.check import check
-from vitok.data.remux import cut, walk
-from vitok.data.sample import RejectedError, Sample
-from vitok.data.video import Video
+from vitok.data.decoding.remux import cut, walk
+from vitok.data.decoding.video import Video
+from vitok.data.ingest.quality import check
+from vitok.data.sample import Sample
+from vitok.errors import RejectedError
 
 
 @pytest.fixture(scope="module")

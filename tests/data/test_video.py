@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from tests.data.films import KINDS, NINETY, numbered, numbers, write
-from vitok.data import photos
-from vitok.data.sample import RejectedError
-from vitok.data.video import Video
+from vitok.data.corpora import sample_photos
+from vitok.data.decoding.video import Video
+from vitok.errors import RejectedError
 
 STARTS = (0.0, 2.5, 0.983, 1.0, 0.251, 1.999, 1.4, 0.02)
 
@@ -206,7 +206,7 @@ def test_a_span_is_a_video_of_its_own(videos: Path) -> None:
 def test_scaling_is_near_to_pillows(tmp_path: Path, size: tuple[int, int]) -> None:
     """50 dB is an error of 0.8 of 255: rounding, and colours that are scaled before they are converted rather than after. A
     filter that does not average where it shrinks, or drops columns of colour, is at 30 to 38 dB."""
-    with Image.open(photos.locate("sklearn/datasets/images/china.jpg")) as image:
+    with Image.open(sample_photos.locate("sklearn/datasets/images/china.jpg")) as image:
         picture = np.asarray(image.convert("RGB"))
     write(tmp_path / "a.mp4", [picture[:426]] * 2)
     with Video(str(tmp_path / "a.mp4")) as video:

@@ -6,10 +6,11 @@ import torch
 from scipy import ndimage
 from torch.utils.flop_counter import FlopCounterMode
 
-from vitok import accounting, losses
+from vitok import losses
+from vitok.config.variants import discriminator_channels
+from vitok.costs import flops
 from vitok.errors import UsageError
 from vitok.models.discriminator import Discriminator, Equalised, blurred, deviation, halved
-from vitok.variants import discriminator_channels
 
 
 def test_the_size_is_that_of_the_papers() -> None:
@@ -65,7 +66,7 @@ def test_its_multiply_adds_are_counted(dims: int, frames: int) -> None:
     pixels = torch.randn(1, 3, 32, 32) if dims == 2 else torch.randn(1, 3, frames, 32, 32)
     with FlopCounterMode(display=False) as counter:
         assert model(pixels)[0].shape == (1,)
-    assert counter.get_total_flops() == 2 * accounting.discriminator_macs(32, 256, frames, dims == 3)
+    assert counter.get_total_flops() == 2 * flops.discriminator_macs(32, 256, frames, dims == 3)
 
 
 def test_halving_takes_means() -> None:

@@ -9,7 +9,8 @@ from diffusers.models.embeddings import get_timestep_embedding
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from vitok import accounting, variants
+from vitok.config import variants
+from vitok.costs import flops
 from vitok.models.blocks import prepare
 from vitok.models.dit import DiT, DiTBlock, TimeEmbedding
 from vitok.models.rope import rotation, waves
@@ -46,14 +47,14 @@ def test_costs_by_arithmetic_by_hooks_and_by_torchs_counter(size: str, classes: 
     with torch.device("meta"):
         model, batch = DiT(tower, CHANNELS, (1, 16, 16), classes), (torch.empty(1, 256, CHANNELS), torch.empty(1))
         with FlopCounterMode(display=False) as counter:
-            cost = accounting.measure_generator(model, *batch, torch.zeros(1, dtype=torch.long))
-    assert cost == accounting.generator_cost(tower, 256, CHANNELS, classes)
-    assert counter.get_total_flops() == 2 * (cost.macs - accounting.NORM * 256 * tower.width * (2 * tower.blocks + 1))
+            cost = flops.measure_generator(model, *batch, torch.zeros(1, dtype=torch.long))
+    assert cost == flops.generator_cost(tower, 256, CHANNELS, classes)
+    assert counter.get_total_flops() == 2 * (cost.macs - flops.NORM * 256 * tower.width * (2 * tower.blocks + 1))
 
 
 def test_xl_is_as_large_as_dits() -> None:
     """DiT-XL/2 (Peebles and Xie 2023, table 4): 675 M, 118.64 Gflops, which are multiply-adds, on 256 tokens of 16 numbers each."""
-    cost = accounting.generator_cost(variants.DITS["XL"], 256, 16, 1000)
+    cost = flops.generator_cost(variants.DITS["XL"], 256, 16, 1000)
     assert cost.params / 1e6 == pytest.approx(675, rel=1e-3)
     assert cost.macs / 1e9 == pytest.approx(118.64, rel=1e-3)
 

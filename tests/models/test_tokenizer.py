@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vitok import variants
+from vitok.config import variants
 from vitok.errors import UsageError
 from vitok.models.bottleneck import Posterior
 from vitok.models.tokenizer import Tokenizer, TubeletEmbedding, TubeletUnembedding

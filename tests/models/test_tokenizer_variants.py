@@ -9,12 +9,12 @@ from torch import Tensor
 
 from vitok import diffusion
 from vitok.config import Diffusion
+from vitok.config.variants import DITS
 from vitok.errors import UsageError
 from vitok.models.dit import DiT
 from vitok.models.rope import angles, rotation
 from vitok.models.tokenizer import Tokenizer
 from vitok.models.tokens import LatentTokens, Masking
-from vitok.variants import DITS
 
 KINDS = ["N-N/8", "N-N/8+L5", "N-N/8+M4", "N-N/8+L6+M2", "N-N/2x8+L40+M3"]
 NESTED = KINDS[2:]

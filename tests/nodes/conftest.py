@@ -7,7 +7,7 @@ import pytest
 
 from tests.nodes.machines import Cluster, cluster
 from tests.nodes.services import Services, services
-from vitok.metrics import weights
+from vitok.networks import weights
 
 
 @pytest.fixture(scope="package")

@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 import yaml
 
-from vitok.data import files
+from vitok.storage import filesystem
 
 RAY = str(Path(sys.executable).with_name("ray"))
 ATTEMPTS, STARTED = 3, "Ray runtime started"
@@ -77,7 +77,7 @@ class Cluster:
 
     @property
     def environment(self) -> dict[str, str]:
-        weights = {"VITOK_WEIGHTS_DIR": str(files.cache() / "weights")}  # caches of its own would begin by fetching them
+        weights = {"VITOK_WEIGHTS_DIR": str(filesystem.cache() / "weights")}  # caches of its own would begin by fetching them
         return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": self.token, **weights, **QUIET}
 
     def add(self, name: str, cpus: int, resources: dict[str, float] | None = None, **environment: str) -> Machine:

@@ -14,8 +14,8 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from tests.data import stores
-from tests.data.stores import KEYS, process
+from tests.storage import stores
+from tests.storage.stores import KEYS, process
 
 
 @dataclass(frozen=True)

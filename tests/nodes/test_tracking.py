@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.nodes.services import Services
-from vitok.study.recorder import Recorder
-from vitok.study.tracking import Tracker
+from vitok.tracking.client import Tracker
+from vitok.tracking.recorder import Recorder
 
 pytestmark = [pytest.mark.nodes, pytest.mark.timeout(900)]
 STUDIES, RUNS, POINTS = 8, 8, 10

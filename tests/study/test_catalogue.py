@@ -11,10 +11,10 @@ import pytest
 
 from tests.conftest import STUDY
 from vitok.errors import UsageError
+from vitok.orchestration.plan import plan
+from vitok.orchestration.request import Several, check
 from vitok.study import catalogue, grid
-from vitok.study.asked import Several, check
 from vitok.study.collection import Collection
-from vitok.study.plan import plan
 from vitok.study.study import Study
 
 FOLDER = STUDY.parent
@@ -157,7 +157,9 @@ def test_a_scale_that_there_is_not_is_refused_and_one_that_a_study_lacks_is_said
     folder.mkdir()
     own = (FOLDER / "e_sweep.py").read_text()
     for name in ("mine", "other"):
-        (folder / f"{name}.py").write_text(own.replace('name="e_sweep"', f'name="{name}"').replace('"paper": scales', f'"{name}": scales'))
+        (folder / f"{name}.py").write_text(
+            own.replace('name="e_sweep"', f'name="{name}"').replace('"paper": presets', f'"{name}": presets')
+        )
     code, out, err = vitok("studies", "list", "--scale", "mine", "--json", "--folder", str(folder))
     assert code == 0 and [row["cells"] for row in json.loads(out)["studies"]] == [15, 0], err
     code, _, err = vitok("studies", "run", "other", "--scale", "mine", "--folder", str(folder))

@@ -1,13 +1,13 @@
 import pytest
 
-from vitok import accounting
+from vitok.costs import flops as accounting
 from vitok.errors import UsageError
-from vitok.study import grid, scales
-from vitok.study.place import choose
-from vitok.study.plan import duration, plan
+from vitok.orchestration.plan import duration, plan
+from vitok.orchestration.request import choose
+from vitok.study import grid, presets
 
-LAPTOP = scales.laptop({"tokenizer.patch": (4, 8), "tokenizer.channels": (4, 16)})
-SCALES = {"laptop": LAPTOP, "single-gpu": scales.single_gpu({}), "paper": scales.paper({})}
+LAPTOP = presets.laptop({"tokenizer.patch": (4, 8), "tokenizer.channels": (4, 16)})
+SCALES = {"laptop": LAPTOP, "single-gpu": presets.single_gpu({}), "paper": presets.paper({})}
 
 
 def test_cells_are_all_combinations_with_their_own_identity() -> None:
@@ -19,11 +19,11 @@ def test_cells_are_all_combinations_with_their_own_identity() -> None:
 
 
 def test_labels_tell_cells_apart() -> None:
-    one, two = grid.cells(scales.laptop({"loss.lpips": (0.1, 0.5)}), (0,), "corpus")
+    one, two = grid.cells(presets.laptop({"loss.lpips": (0.1, 0.5)}), (0,), "corpus")
     assert [one.label, two.label] == ["T-M/8 c=16 seed=0 lpips=0.1", "T-M/8 c=16 seed=0 lpips=0.5"]
-    sizes = scales.laptop_generation({"tokenizer.tokenizer.size": (32, 64)})
+    sizes = presets.laptop_generation({"tokenizer.tokenizer.size": (32, 64)})
     assert [cell.label for cell in grid.cells(sizes, (0,), "corpus")] == [f"DiT-T on T-M/8 c=16 seed=0 size={size}" for size in (32, 64)]
-    assert grid.cells(scales.laptop({}), (0, 1), "corpus")[1].label == "T-M/8 c=16 seed=1"
+    assert grid.cells(presets.laptop({}), (0, 1), "corpus")[1].label == "T-M/8 c=16 seed=1"
 
 
 def test_changes_reach_recipe_resources_and_grid() -> None:
@@ -63,7 +63,7 @@ def test_a_plan_adds_up() -> None:
     assert planned.hours == pytest.approx(sum(accounting.run_hours(cell.recipe, LAPTOP.resources) for cell in cells))
     assert {"p", "c", "L", "E", "params_m", "gmacs", "training_flops", "hours", "worker_gb"} <= set(planned.rows[0])
     assert planned.warnings == [] and planned.rows[0]["worker_gb"] < 0.1
-    paper = scales.paper({"tokenizer.channels": (4, 8, 16, 32, 64)})
+    paper = presets.paper({"tokenizer.channels": (4, 8, 16, 32, 64)})
     everything = grid.cells(paper, (0,), "corpus")
     clock = [plan(everything, paper, "", "", "", offered).at_once for offered in (None, {"GPU": 32.0, "CPU": 720.0, "trial_slot": 16.0})]
     assert clock == [None, 4], "only a cluster says how many of its trials run at once"
@@ -82,7 +82,7 @@ def test_the_scale_fits_the_cluster(offered: dict[str, float], scale: str) -> No
 
 def test_the_scale_fits_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     for count, scale in ((0, "laptop"), (8, "single-gpu")):
-        monkeypatch.setattr("vitok.study.place.local_gpus", lambda count=count: count)
+        monkeypatch.setattr("vitok.orchestration.request.local_gpus", lambda count=count: count)
         assert choose(SCALES, None, None).scale == scale
     assert choose(SCALES, "paper", None).scale == "paper"
     with pytest.raises(UsageError, match="'big'"):

@@ -13,22 +13,22 @@ from tests.recipes import RESOURCES, tiny_generation
 from tests.train.conftest import Curve
 from vitok import diffusion
 from vitok.config import Generation, Resources
-from vitok.data.corpora import open_corpora
-from vitok.data.latent_encode import Encoder
-from vitok.data.latent_stream import LatentSource
+from vitok.config.overrides import override
+from vitok.console.progress import Progress
+from vitok.data.corpora.corpus import open_corpora
+from vitok.data.latents.encode import Encoder
+from vitok.data.latents.loader import LatentSource
 from vitok.errors import VitokError
-from vitok.metrics import drawn
-from vitok.metrics.available import Available, available
-from vitok.metrics.generators import Generator
+from vitok.evaluation import generated
+from vitok.evaluation.available import Available, available
+from vitok.evaluation.generator import Generator
 from vitok.models.bottleneck import Posterior
 from vitok.models.dit import DiT
 from vitok.models.tokenizer import Tokenizer
-from vitok.overrides import override
-from vitok.study import generation
-from vitok.study.progress import Progress
-from vitok.study.round import STATISTICS
-from vitok.train import launch
-from vitok.train.engine import Place
+from vitok.orchestration import generator_inputs
+from vitok.orchestration.sweep import STATISTICS
+from vitok.train import launch, worker
+from vitok.train.engine.deepspeed import Place
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -43,11 +43,11 @@ def prepared(labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     torch.manual_seed(0)
     weights = storage / "tokenizer.safetensors"
     save_file(Tokenizer(recipe.tokenizer.tokenizer).state_dict(), weights)
-    (one,) = generation.ready([(recipe, weights)], open_corpora(str(labelled)), storage, found, {"CPU": 1.0}, Progress())
+    (one,) = generator_inputs.ready([(recipe, weights)], open_corpora(str(labelled)), storage, found, {"CPU": 1.0}, Progress())
     return storage, one.recipe, one.source, found
 
 
-Run = Callable[..., launch.Outcome]
+Run = Callable[..., worker.Outcome]
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_an_interrupted_run_continues_bit_by_bit(job: Callable[..., launch.Job],
     assert {**before.losses(), **after.losses()} == whole.losses()
     assert far(tmp_path / "whole", tmp_path / "cut") == 0
     assert first.evaluation.metrics == second.evaluation.metrics
-    assert first.evaluation.reconstructions.shape == (3 * drawn.EACH, 3, 32, 32)
+    assert first.evaluation.reconstructions.shape == (3 * generated.EACH, 3, 32, 32)
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +151,7 @@ def test_what_was_drawn_before_a_crash_is_not_drawn_again(
 ) -> None:
     """The samples of a run are three blocks of eight; the second time one is interrupted after two."""
     whole = launch.run(job(tmp_path / "whole")).evaluation
-    monkeypatch.setattr(drawn, "KEPT_EVERY", 0.0)
+    monkeypatch.setattr(generated, "KEPT_EVERY", 0.0)
     drawing, blocks = launch_drawing(), list[list[int]]()
 
     def counted(*networks: Any) -> Any:
@@ -165,7 +165,7 @@ def test_what_was_drawn_before_a_crash_is_not_drawn_again(
 
         return one
 
-    monkeypatch.setattr("vitok.train.dit.drawing", counted)
+    monkeypatch.setattr("vitok.train.tasks.dit.drawing", counted)
     with pytest.raises(KeyboardInterrupt):
         launch.run(job(tmp_path / "cut"))
     again = launch.run(job(tmp_path / "cut"))
@@ -174,7 +174,7 @@ def test_what_was_drawn_before_a_crash_is_not_drawn_again(
 
 
 def launch_drawing() -> Any:
-    from vitok.train import dit
+    from vitok.train.tasks import dit
 
     return dit.drawing
 
@@ -197,14 +197,14 @@ def test_another_tokenizer_is_refused(job: Callable[..., launch.Job], tmp_path: 
     torch.manual_seed(1)
     save_file(Tokenizer(asked.recipe.tokenizer.tokenizer).state_dict(), tmp_path / "run" / "start.safetensors")  # pyright: ignore
     with pytest.raises(VitokError, match=r"holds other weights \(SHA-256 .*\) than the recipe starts from"):
-        launch.work(asked, Place())
+        worker.work(asked, Place())
 
 
 def test_statistics_that_are_not_there_are_told(job: Callable[..., launch.Job], tmp_path: Path) -> None:
     from dataclasses import replace
 
     with pytest.raises(VitokError, match=r"the statistics of .* train are not at hand in"):
-        launch.work(replace(job(tmp_path / "run"), statistics=str(tmp_path / "none")), Place())
+        worker.work(replace(job(tmp_path / "run"), statistics=str(tmp_path / "none")), Place())
 
 
 def test_encoders_are_known_by_their_weights(prepared: tuple[Path, Generation, LatentSource, Available]) -> None:

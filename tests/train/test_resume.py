@@ -14,10 +14,11 @@ from safetensors.torch import load_file
 from tests.recipes import RESOURCES, tiny
 from tests.train.conftest import Curve, Run
 from tests.train.test_training import far
+from vitok.config.overrides import override
 from vitok.errors import VitokError
-from vitok.overrides import override
-from vitok.train import launch, saved
-from vitok.train.saved import load
+from vitok.train import launch
+from vitok.train.checkpoint import format as checkpoint_format
+from vitok.train.checkpoint.format import load
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -119,7 +120,7 @@ def test_a_checkpoint_is_taken_when_the_last_is_old(run: Run, tmp_path: Path) ->
 
 
 def test_a_full_disk_ends_no_run(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    written, left = saved.os.fsync, [1]
+    written, left = checkpoint_format.os.fsync, [1]
 
     def fsync(file: int) -> None:
         if not left[0]:
@@ -127,7 +128,7 @@ def test_a_full_disk_ends_no_run(run: Run, tmp_path: Path, monkeypatch: pytest.M
         left[0] -= 1
         written(file)
 
-    monkeypatch.setattr(saved.os, "fsync", fsync)
+    monkeypatch.setattr(checkpoint_format.os, "fsync", fsync)
     curve = Curve()
     assert run(tmp_path / "run", curve).steps == 8
     assert (
@@ -201,11 +202,11 @@ def test_any_slice_is_read_from_any_cut(tmp_path: Path) -> None:
     cuts = {"rank_00000.safetensors": [(0, 33), (50, 51)], "rank_00001.safetensors": [(33, 50), (51, 100)]}
     files = {}
     for name, pieces in cuts.items():
-        sha256 = saved.write(tmp_path / name, {f"tokenizer/weight/w@{a}": content[a:b].clone() for a, b in pieces})
-        assert sha256 == saved.digest(tmp_path / name)
+        sha256 = checkpoint_format.write(tmp_path / name, {f"tokenizer/weight/w@{a}": content[a:b].clone() for a, b in pieces})
+        assert sha256 == checkpoint_format.digest(tmp_path / name)
         files[name] = {"sha256": sha256, "bytes": (tmp_path / name).stat().st_size}
     (tmp_path / "state.json").write_text(json.dumps({"files": files}))
     found = load(tmp_path)
-    assert saved.damage(found, files) is None
+    assert checkpoint_format.damage(found, files) is None
     for start, end in ((0, 100), (0, 1), (30, 60), (50, 51), (99, 100)):
         assert torch.equal(found.read("tokenizer", "weight", "w", start, end - start), content[start:end])

@@ -15,14 +15,15 @@ from tests.train.conftest import Curve, Run
 from tests.train.test_resume import same
 from tests.train.test_training import far
 from vitok.config import Gan, Recipe, Resources
-from vitok.data.corpora import open_corpora
-from vitok.data.stream import prepare
+from vitok.config.overrides import override
+from vitok.data.corpora.corpus import open_corpora
+from vitok.data.loading.loader import prepare
 from vitok.errors import UsageError, VitokError
-from vitok.models.digest import digest
+from vitok.models.checksum import digest
 from vitok.models.tokenizer import Tokenizer
-from vitok.overrides import override
-from vitok.train import kinds, launch
-from vitok.train.stage2 import encoder_digest
+from vitok.train import launch, worker
+from vitok.train.tasks import kinds
+from vitok.train.tasks.stage2 import encoder_digest
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -37,7 +38,7 @@ def stage1(source: Any, states: Any, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture
-def tune(run: Run, stage1: Path, tmp_path: Path) -> Callable[..., tuple[launch.Outcome, Curve]]:
+def tune(run: Run, stage1: Path, tmp_path: Path) -> Callable[..., tuple[worker.Outcome, Curve]]:
     """Run stage 2 in a folder."""
 
     def call(name: str, gan: Gan = GAN, resources: Resources = RESOURCES, sink: Curve | None = None, **changes: Any) -> Any:
@@ -86,10 +87,10 @@ def test_the_adaptive_weight_is_the_ratio_at_the_last_layer(
 ) -> None:
     """Against autograd on a model outside of any engine."""
     from vitok import losses
-    from vitok.metrics.weights import lpips
     from vitok.models.discriminator import Discriminator
-    from vitok.train.engine import Place
-    from vitok.train.inputs import draw
+    from vitok.networks.weights import lpips
+    from vitok.train.engine.deepspeed import Place
+    from vitok.train.tasks.inputs import draw
 
     start, curve = stage1, Curve()
     if changes:

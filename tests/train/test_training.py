@@ -12,17 +12,17 @@ from safetensors.torch import load_file
 from tests.recipes import RESOURCES, tiny
 from tests.train.conftest import Curve, Run
 from vitok.config import Recipe
-from vitok.data.stream import Source
+from vitok.config.overrides import override
+from vitok.data.loading.loader import Source
 from vitok.errors import UsageError
-from vitok.metrics.evaluate import Judge
-from vitok.metrics.names import named
-from vitok.metrics.sources import Payload
-from vitok.metrics.statistics import Statistics
+from vitok.evaluation.evaluation import Judge
+from vitok.evaluation.statistics import Statistics
+from vitok.metrics.registry import named
 from vitok.models.tokenizer import Tokenizer
-from vitok.overrides import override
-from vitok.study.tracking import Tracker
+from vitok.networks.sources import Payload
+from vitok.tracking.client import Tracker
 from vitok.train import launch
-from vitok.train.loop import learning_rate
+from vitok.train.schedule import learning_rate
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -112,7 +112,7 @@ def test_the_average_is_what_it_should_be(run: Run, tmp_path: Path) -> None:
     """EMA against its sum in float64 over the checkpoints of every step."""
     resources = override(RESOURCES, {"checkpoint_every": 1, "keep": 100, "zero": 2})
     run(tmp_path / "run", recipe=tiny(ema=0.7), resources=resources)
-    from vitok.train.saved import load
+    from vitok.train.checkpoint.format import load
 
     model = Tokenizer(tiny().tokenizer)
     shapes = {name: value.shape for name, value in model.state_dict().items()}
@@ -129,8 +129,8 @@ def test_blocks_compile_once_whatever_the_depth(monkeypatch: pytest.MonkeyPatch)
     import torch._dynamo
     from torch._dynamo.utils import counters
 
+    from vitok.config.variants import SIZES
     from vitok.models.blocks import Transformer, prepare
-    from vitok.variants import SIZES
 
     compiled = torch.nn.Module.compile
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled(self, backend="aot_eager"))  # half a minute less than C++
@@ -159,7 +159,7 @@ def test_a_trial_loads_neither_mlflow_nor_the_compiler(source: Source, states: d
     """Seconds of every first trial's start, in the process that a trial really has."""
     import ray
 
-    from vitok.study.recorder import Recorder
+    from vitok.tracking.recorder import Recorder
 
     class Process:
         """An actor, which Ray never gives a used process."""
@@ -167,7 +167,7 @@ def test_a_trial_loads_neither_mlflow_nor_the_compiler(source: Source, states: d
         def trial(self, recorder: list[Any]) -> list[str]:
             import sys
 
-            from vitok.study.trial import trial
+            from vitok.orchestration.trial import trial
 
             trial({"cell": spec}, sources={"all": source}, weights=states, recorder=recorder[0], resources=RESOURCES, statistics=where)
             return [name for name in ("torch", "mlflow", "torch._dynamo") if name in sys.modules]

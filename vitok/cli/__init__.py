@@ -5,12 +5,12 @@ import sys
 import tyro
 
 from vitok import __version__
-from vitok.cli import cluster, data, latents, studies, train, weights
-from vitok.cli.dit import dit
+from vitok.cli import cluster, data, latents, studies, train_tokenizer, weights
 from vitok.cli.doctor import doctor
 from vitok.cli.evaluate import evaluate
 from vitok.cli.info import info
 from vitok.cli.sample import sample
+from vitok.cli.train_dit import dit
 from vitok.errors import exit_on_error
 
 
@@ -29,7 +29,7 @@ def main() -> None:
     corpora.command(name="preview")(data.preview)
     corpora.command(name="verify")(data.verify)
     training = tyro.extras.SubcommandApp()
-    training.command(name="tokenizer")(train.tokenizer)
+    training.command(name="tokenizer")(train_tokenizer.tokenizer)
     training.command(name="dit")(dit)
     cached = tyro.extras.SubcommandApp()
     cached.command(name="build")(latents.build)

@@ -59,7 +59,7 @@ def estimate(file: tyro.conf.Positional[Path], /, *, prices: Path | None = None,
     from vitok.cluster import prices as known
     from vitok.cluster.estimate import COLUMNS
     from vitok.cluster.estimate import estimate as estimated
-    from vitok.study import tables
+    from vitok.console import tables
 
     source = prices or known.FILE
     rows, totals = estimated(file, source)

@@ -45,22 +45,22 @@ def ingest(
     for name, share in (("--validation", validation), ("--max-rejected", max_rejected)):
         if not 0 <= share < 1:
             raise UsageError(f"{name} {share:g}: it is a share, from 0 to below 1")
-    from vitok.data.corpora import open_source
+    from vitok.data.corpora.corpus import open_source
 
     corpus = open_source(source)
     video = corpus.kind == "video"
-    from vitok.data import ingest as ingestion
-    from vitok.data import mirror
-    from vitok.study import nodes, place
+    from vitok.data.ingest import ingest as ingestion
+    from vitok.orchestration import preflight, session
+    from vitok.storage import mirror
 
     options = ingestion.Options(
         min_side, max_side, min_seconds, max_seconds, validation, shard_mb, group_rows or (4 if video else 32),
         part_samples or (64 if video else 1000), max_rejected,
     )  # fmt: skip
-    place.connect(0)
-    if place.in_cluster():
-        nodes.check(mirror.here(target), tracked=False)
-    with place.results_apart(), _progress() as progress:
+    session.connect(0)
+    if preflight.in_cluster():
+        preflight.check(mirror.here(target), tracked=False)
+    with session.results_apart(), _progress() as progress:
         manifest = ingestion.ingest(corpus, target, options, progress)
     if as_json:
         print(json.dumps(manifest, indent=1))
@@ -81,8 +81,8 @@ def stats(source: tyro.conf.Positional[str], /, *, look_at: int = 200, as_json: 
         look_at: Samples of each split that are decoded for it, evenly spread.
         as_json: Print JSON for programs.
     """
-    from vitok.data import inspect
-    from vitok.data.corpora import open_corpus
+    from vitok.data.corpora.corpus import open_corpus
+    from vitok.data.ingest import inspect
 
     found = inspect.stats(open_corpus(source), look_at)
     if as_json:
@@ -107,12 +107,13 @@ def preview(source: tyro.conf.Positional[str], /, *, out: Path = Path("preview.p
         count: Samples shown, evenly spread over the training split.
         side: Of each square, pixels.
     """
-    from vitok.data import files, inspect
-    from vitok.data.corpora import open_corpus
+    from vitok.data.corpora.corpus import open_corpus
+    from vitok.data.ingest import inspect
+    from vitok.storage import filesystem
 
     if count < 1 or side < 8:
         raise UsageError(f"--count {count} --side {side}: at least 1 and 8")
-    files.write(str(out.absolute()), inspect.preview(open_corpus(source), count, side))
+    filesystem.write(str(out.absolute()), inspect.preview(open_corpus(source), count, side))
     print(out)
 
 
@@ -122,10 +123,12 @@ def verify(target: tyro.conf.Positional[str], /) -> None:
     Args:
         target: What `vitok data ingest` wrote.
     """
-    from vitok.data import files, ingested, inspect
+    from vitok.data.corpora import ingested
+    from vitok.data.ingest import inspect
+    from vitok.storage import filesystem
 
-    root = files.absolute(target)
-    if files.exists(files.join(root, ingested.MANIFEST)) != "file":
+    root = filesystem.absolute(target)
+    if filesystem.exists(filesystem.join(root, ingested.MANIFEST)) != "file":
         raise UsageError(f"{target!r} holds no {ingested.MANIFEST}: it is not, or not yet, ingested")
     if wrong := inspect.verify(root):
         raise VitokError(f"{len(wrong)} file(s) differ from the manifest: " + "; ".join(wrong[:10]))

@@ -28,11 +28,11 @@ def doctor(*, cluster: bool = False, storage: str | None = None, as_json: Annota
     import torch
     from PIL import features
 
-    from vitok.baselines.codecs import FORMATS
-    from vitok.metrics.available import missing
-    from vitok.metrics.names import METRICS
+    from vitok.console import tables
+    from vitok.evaluation.available import missing
+    from vitok.evaluation.baselines.codecs import FORMATS
     from vitok.metrics.protocol import code_version
-    from vitok.study import tables
+    from vitok.metrics.registry import METRICS
 
     gpus = [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())]
     metrics = [
@@ -70,17 +70,18 @@ def _by_network(metrics: list[dict[str, str]]) -> list[tuple[str, str, list[dict
 def _cluster(asked: str | None, as_json: bool) -> None:
     """Raises `VitokError` where something is wrong."""
     from vitok.config.resources import DECODE, TRIAL_SLOT
-    from vitok.study import nodes, place, tables
+    from vitok.console import tables
+    from vitok.orchestration import preflight, session
 
-    if not place.in_cluster():
+    if not preflight.in_cluster():
         raise UsageError(
             "--cluster: RAY_ADDRESS names no cluster; set it to HOST:PORT of the head, or ask with `ray job submit -- vitok doctor`"
         )
-    storage = place.storage(asked)
-    with place.core_silent():
-        place.connect(0)
-    found, wrong = nodes.survey(storage)
-    wrong += [text] if not nodes.single() and (text := nodes.untracked()) else []
+    storage = session.storage(asked)
+    with session.core_silent():
+        session.connect(0)
+    found, wrong = preflight.survey(storage)
+    wrong += [text] if not preflight.single() and (text := preflight.untracked()) else []
     if as_json:
         print(json.dumps({"nodes": [node.json() for node in found], "problems": wrong}, indent=2))
     else:

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -81,7 +82,7 @@ def evaluate(
         raise UsageError(f"--reference {reference}: there is no such file")
     if samples < 0 or actors < 0 or bits < 0:
         raise UsageError(f"--samples {samples} --actors {actors} --bits {bits}: none may be below 0")
-    from vitok.metrics.names import named, of_letter
+    from vitok.metrics.registry import named, of_letter
 
     named(metrics.split(",") if metrics else ())  # a wrong name is told before anything is opened
     drawn = checkpoint is not None and _draws(checkpoint, storage)
@@ -91,14 +92,14 @@ def evaluate(
         raise UsageError(f"--tokens {tokens}: it says how much of its code a nested tokenizer decodes; give a tokenizer's run")
     letter = "g" if generated or drawn else "r"
     asked_for = of_letter(metrics.split(","), letter) if metrics else ()
-    from vitok.study import place
-    from vitok.study.start import find
-    from vitok.study.tracking import Tracker, address
+    from vitok.orchestration import session
+    from vitok.orchestration.finished_runs import find
+    from vitok.tracking.client import Tracker, address
 
-    kept = place.storage(storage)
+    kept = session.storage(storage)
     tracker = Tracker(address(kept), kept, "eval")
     if drawn:
-        from vitok.cli.evaluate_generator import Options, evaluate_generator
+        pass
 
         if size or frames or crops or like:
             raise UsageError("a generator is measured at its own size, on its own views: no --size, --frames, --crops or --like")
@@ -108,10 +109,10 @@ def evaluate(
     corpus, part = corpus or "sample-photos", part or "validation"
 
     from vitok.config import Data
-    from vitok.data.corpora import open_corpora
-    from vitok.metrics.available import available
-    from vitok.study import evaluation
-    from vitok.study.progress import Progress
+    from vitok.console.progress import Progress
+    from vitok.data.corpora.corpus import open_corpora
+    from vitok.evaluation import standalone
+    from vitok.evaluation.available import available
 
     say = Progress()
     recipe = find(like, tracker, "--like").recipe if like else None
@@ -129,7 +130,7 @@ def evaluate(
         label, prefix, floats = subject.name, subject.prefix, tokens * subject.recipe.tokenizer.channels
         about |= {"tokens": tokens, "E": floats, "compression": round(3 * length * side**2 / floats, 3)}
     if baseline:
-        from vitok.baselines.cost import cost
+        from vitok.evaluation.baselines.cost import cost
 
         price = cost(baseline, side)
         about["params_m"] = round(about.pop("params") / 1e6, 3)
@@ -142,31 +143,31 @@ def evaluate(
     found = available(names, bool(metrics), letter)
     for note in found.notes:
         say.line(f"warning: {note}")
-    asked = evaluation.Asked(
+    asked = standalone.Asked(
         subject, label, identity, about, open_corpora(generated) if generated else None, corpora, part, data, side, length, samples, found,
         reference.absolute() if reference else None, export.absolute() if export else None, batch, actors, origin, kept, tracker,
         prefix=prefix,
     )  # fmt: skip
     say.line(f"{label}: {', '.join(metric.name for metric in found.metrics)} on {corpora.uri} {part}, {side} pixels")
-    with place.core_silent():
-        offered = place.connect(0, kept)
-    with place.results_apart():
-        result = evaluation.run(asked, offered, say)
+    with session.core_silent():
+        offered = session.connect(0, kept)
+    with session.results_apart():
+        result = standalone.run(asked, offered, say)
     print(json.dumps(plain(result), indent=2)) if as_json else _show(result)
 
 
 def _draws(checkpoint: str, storage: str | None) -> bool:
     """Whether it is a generator."""
-    from vitok.data import mirror
+    from vitok.storage import mirror
 
     folder = mirror.here(checkpoint)
     if folder.exists() or not re.fullmatch(r"[0-9a-f]{32}", checkpoint):
         return mirror.exists(folder / "dit.safetensors")
-    from vitok.study import place
-    from vitok.study.start import is_generator
-    from vitok.study.tracking import Tracker, address
+    from vitok.orchestration import session
+    from vitok.orchestration.finished_runs import is_generator
+    from vitok.tracking.client import Tracker, address
 
-    kept = place.storage(storage)
+    kept = session.storage(storage)
     return is_generator(checkpoint, Tracker(address(kept), kept, "eval"), "CHECKPOINT")
 
 
@@ -175,22 +176,22 @@ def _subject(
 ) -> tuple[Any, str, str, dict[str, Any], Path | None, Any]:
     """(subject, label, identity, what else there is to say, folder of the run, recipe)"""
     if baseline:
-        from vitok.baselines.autoencoders import Baseline
+        from vitok.evaluation.baselines.autoencoders import Baseline
 
         one = Baseline(baseline, path)
         sha256 = one.digest()
         return one, one.name, sha256, {"weights": sha256, "params": one.params()}, None, None
     if codec:
-        from vitok.baselines.codecs import Codec
+        from vitok.evaluation.baselines.codecs import Codec
 
         subject = Codec(codec, bits)
         return subject, subject.name, subject.name, {}, None, None
     if generated:
         return None, f"generated: {generated}", "", {}, None, None
-    from vitok.metrics.subjects import Trained
-    from vitok.models.digest import digest
+    from vitok.evaluation.trained import Trained
+    from vitok.models.checksum import digest
+    from vitok.orchestration.finished_runs import find
     from vitok.study.grid import describe, label
-    from vitok.study.start import find
 
     start = find(checkpoint or "", tracker, "CHECKPOINT")
     subject = Trained.read(f"{label(start.recipe)} stage {start.recipe.stage}", start.recipe, start.weights)
@@ -203,8 +204,8 @@ def _subject(
 
 def usual(letter: str, frames: int) -> list[str]:
     names = ["rPSNR", "rSSIM", "LPIPS", "rFID", "rIS"] if letter == "r" else ["gFID", "gIS"]
-    from vitok.metrics.available import missing
-    from vitok.metrics.names import METRICS
+    from vitok.evaluation.available import missing
+    from vitok.metrics.registry import METRICS
 
     if frames >= 10 and not missing(METRICS[f"{letter}FVD"]):
         names.append(f"{letter}FVD")
@@ -219,7 +220,7 @@ def plain(value: Any) -> Any:
 
 
 def _show(result: dict[str, Any]) -> None:
-    from vitok.study.tables import show
+    from vitok.console.tables import show
 
     rows = [
         {
@@ -232,3 +233,87 @@ def _show(result: dict[str, Any]) -> None:
     show(result["name"], ("metric", "value", "deviation", "samples", "network", "protocol"), rows)
     print("\n".join(f"{key:<12} {value:.4g}" if isinstance(value, float) else f"{key:<12} {value}" for key, value in told.items()))
     print(f"{'folder':<12} {result['folder']}")
+
+
+@dataclass(frozen=True)
+class Options:
+    corpus: str | None
+    part: Literal["train", "validation", "all"]
+    metrics: tuple[str, ...]
+    samples: int
+    cfg: str
+    steps: int | None
+    reference: Path | None
+    export: Path | None
+
+
+def evaluate_generator(run: str, options: Options, batch: int, actors: int, kept: Path, tracker: Any, as_json: bool) -> None:
+    """One evaluation for each guidance scale, every one of them kept, resumed and recorded by itself."""
+    pass
+    from vitok.config import Generation
+    from vitok.config.overrides import override
+    from vitok.console.progress import Progress
+    from vitok.data.corpora.corpus import open_corpora
+    from vitok.evaluation import standalone
+    from vitok.evaluation.available import available
+    from vitok.evaluation.measure import need_frames
+    from vitok.models.checksum import digest
+    from vitok.orchestration import session
+    from vitok.orchestration.finished_runs import find_generator, located
+    from vitok.study.grid import describe
+
+    say = Progress()
+    generator = find_generator(run, tracker, "CHECKPOINT")
+    cfg = generator.recipe.tokenizer.tokenizer
+    corpora = open_corpora(options.corpus or generator.about.corpus)
+    found = available(options.metrics or usual("g", cfg.frames), bool(options.metrics), "g")
+    need_frames(found.metrics, cfg.frames)
+    for note in found.notes:
+        say.line(f"warning: {note}")
+    identity = digest(generator.state)
+    described = describe(generator.recipe, len(generator.about.classes))
+    about = {key: described[key] for key in ("variant", "dit", "c", "E", "params_m", "gmacs")} | {"weights": identity}
+    asked: list[standalone.Asked] = []
+    as_measured = not (options.cfg or options.steps or options.samples or options.corpus or options.reference) and options.part == "train"
+    own = located(run, tracker, "CHECKPOINT").absolute() if as_measured else None  # the run itself gets what it lacks
+    for scale in scales(options.cfg, generator.recipe.sampling.cfg):
+        given = {"cfg": scale, "steps": options.steps, "count": options.samples or None}
+        recipe = override(generator.recipe, {f"sampling.{key}": value for key, value in given.items() if value is not None})
+        assert isinstance(recipe, Generation)
+        asked.append(
+            standalone.Asked(
+                None, f"{generator.name}, CFG {scale:g}", identity, about | {"cfg": scale}, None, corpora, options.part,
+                recipe.latents.data(), cfg.size, cfg.frames, recipe.sampling.count, found,
+                options.reference.absolute() if options.reference else None, options.export.absolute() if options.export else None,
+                batch, actors, own, kept, tracker, generator.with_recipe(recipe),
+            )
+        )  # fmt: skip
+    names = ", ".join(metric.name for metric in found.metrics)
+    say.line(f"{generator.name}: {names} of {asked[0].samples} samples against {corpora.uri} {options.part}, {cfg.size} pixels")
+    with session.core_silent():
+        offered = session.connect(0, kept)
+    results: list[dict[str, Any]] = []
+    with session.results_apart():
+        for one in asked:
+            say.line(f"CFG {one.about['cfg']:g}")
+            results.append(standalone.run(one, offered, say))
+    if as_json:
+        print(json.dumps(plain(results[0] if len(results) == 1 else results), indent=2))
+        return
+    from vitok.console.tables import show
+
+    rows = [
+        {"cfg": one["cfg"], **{name: value["value"] for name, value in one["metrics"].items()}, "folder": one["folder"]} for one in results
+    ]
+    show(f"{generator.name}, {asked[0].samples} samples", ("cfg", *results[0]["metrics"], "folder"), rows)
+
+
+def scales(text: str, usual: float) -> list[float]:
+    """Guidance scales with a comma between them. Raises `UsageError`."""
+    try:
+        found = [float(part) for part in text.split(",")] if text else [usual]
+    except ValueError:
+        raise UsageError(f"--cfg {text}: numbers with a comma between them, as in 1,1.5,4") from None
+    if bad := [scale for scale in found if not 0 <= scale < float("inf")]:
+        raise UsageError(f"--cfg {text}: guidance of {bad[0]:g}; it must be 0 or more (1: none)")
+    return list(dict.fromkeys(found))

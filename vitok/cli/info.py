@@ -28,17 +28,18 @@ def info(
     """
     from dataclasses import asdict
 
-    from vitok import accounting, variants
-    from vitok.study.tables import show
+    from vitok.config import variants
+    from vitok.console.tables import show
+    from vitok.costs import flops
 
     if sizes:
         towers = [
             {key: value for key, value in asdict(row).items() if key not in ("params", "macs")} | _millions(row.params, row.macs)
-            for row in accounting.sizes()
+            for row in flops.sizes()
         ]
         dits = [
             {"name": variants.dit_name(tower), "width": tower.width, "blocks": tower.blocks, "heads": tower.heads}
-            | _millions(*accounting.generator_cost(tower, 256, 16, 1000))
+            | _millions(*flops.generator_cost(tower, 256, 16, 1000))
             for tower in variants.DITS.values()
         ]
         if as_json:
@@ -62,7 +63,8 @@ def info(
 
 
 def _tokenizer(variant: str, channels: int, size: int, frames: int, _: int) -> dict[str, Any]:
-    from vitok import accounting, variants
+    from vitok.config import variants
+    from vitok.costs import flops
 
     cfg = variants.tokenizer(variant, channels=channels, size=size, frames=frames)
     import torch
@@ -70,7 +72,7 @@ def _tokenizer(variant: str, channels: int, size: int, frames: int, _: int) -> d
     from vitok.models.tokenizer import Tokenizer
 
     with torch.device("meta"):
-        price = accounting.measure(Tokenizer(cfg), torch.empty(1, 3, frames, size, size))
+        price = flops.measure(Tokenizer(cfg), torch.empty(1, 3, frames, size, size))
     return {
         "variant": variants.name(cfg), "channels": channels, "size": size, "frames": frames, "tokens": cfg.tokens, "E": cfg.floats,
         "compression": cfg.compression, "params_m": round(price.params / 1e6, 3), "encoder_params_m": round(price.encoder_params / 1e6, 3),
@@ -80,7 +82,8 @@ def _tokenizer(variant: str, channels: int, size: int, frames: int, _: int) -> d
 
 def _generator(variant: str, channels: int, size: int, frames: int, classes: int) -> dict[str, Any]:
     """Of the DiT alone: its tokenizer has encoded every sample before, and does not train."""
-    from vitok import accounting, variants
+    from vitok.config import variants
+    from vitok.costs import flops
 
     tower, latents = variants.generator(variant)
     cfg = variants.tokenizer(latents, channels=channels, size=size, frames=frames)
@@ -90,7 +93,7 @@ def _generator(variant: str, channels: int, size: int, frames: int, classes: int
 
     with torch.device("meta"):
         inputs = torch.empty(1, cfg.tokens, channels), torch.empty(1), torch.zeros(1, dtype=torch.long)
-        price = accounting.measure_generator(DiT(tower, channels, cfg.code, classes), *inputs)
+        price = flops.measure_generator(DiT(tower, channels, cfg.code, classes), *inputs)
     return {
         "variant": f"{variants.dit_name(tower)}/{variants.name(cfg)}", "channels": channels, "size": size, "frames": frames,
         "tokens": cfg.tokens, "E": cfg.floats, "classes": classes,

@@ -34,26 +34,26 @@ def build(
     from pydantic import ValidationError
 
     from vitok.config import Latents
-    from vitok.data.corpora import open_corpora
+    from vitok.config.overrides import describe
+    from vitok.console.progress import Progress
+    from vitok.data.corpora.corpus import open_corpora
     from vitok.errors import UsageError
-    from vitok.overrides import describe
-    from vitok.study import generation, place, single
-    from vitok.study import start as starts
-    from vitok.study.progress import Progress
-    from vitok.study.tracking import Tracker, address
+    from vitok.orchestration import finished_runs as starts
+    from vitok.orchestration import generator_inputs, session, single_run
+    from vitok.tracking.client import Tracker, address
 
     try:
         wanted = Latents(crops=crops, views=views, smallest_crop=smallest_crop, flip=flip, fps=fps)
     except ValidationError as error:
         raise UsageError(describe(error)) from None
-    kept, say = place.storage(storage), Progress()
-    start = starts.find(tokenizer, Tracker(address(kept), kept, single.STUDY_NAME), "--tokenizer")
+    kept, say = session.storage(storage), Progress()
+    start = starts.find(tokenizer, Tracker(address(kept), kept, single_run.STUDY_NAME), "--tokenizer")
     corpora, cfg = open_corpora(corpus), start.recipe.tokenizer
     encoder = starts.read_tokenizer(start.weights, start.recipe)
-    with place.core_silent():
-        offered = place.connect(0, kept)
-    with place.results_apart():
-        (made,) = generation.build(corpora, wanted, cfg.size, cfg.frames, [encoder], kept / generation.LATENTS, offered, say)
+    with session.core_silent():
+        offered = session.connect(0, kept)
+    with session.results_apart():
+        (made,) = generator_inputs.build(corpora, wanted, cfg.size, cfg.frames, [encoder], kept / generator_inputs.LATENTS, offered, say)
     if as_json:
         shown = asdict(made) | {"latents": made.latents.model_dump(), "bytes": made.bytes, "rejected": [str(one) for one in made.rejected]}
         print(json.dumps(shown, indent=1))

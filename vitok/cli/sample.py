@@ -45,16 +45,17 @@ def sample(
     if cfg is not None and cfg < 0:
         raise UsageError(f"--cfg {cfg:g}: guidance must be 0 or more (1: none)")
     from vitok.config import Generation
-    from vitok.metrics.drawn import for_pictures
-    from vitok.overrides import override
-    from vitok.study import generation, place, sampling, single
-    from vitok.study import start as starts
-    from vitok.study.pictures import check_ending
-    from vitok.study.progress import Progress
-    from vitok.study.tracking import Tracker, address
+    from vitok.config.overrides import override
+    from vitok.console.progress import Progress
+    from vitok.evaluation import sampling
+    from vitok.evaluation.generated import for_pictures
+    from vitok.evaluation.pictures import check_ending
+    from vitok.orchestration import finished_runs as starts
+    from vitok.orchestration import generator_inputs, session, single_run
+    from vitok.tracking.client import Tracker, address
 
-    kept, say = place.storage(storage), Progress()
-    generator = starts.find_generator(run, Tracker(address(kept), kept, single.STUDY_NAME), "RUN")
+    kept, say = session.storage(storage), Progress()
+    generator = starts.find_generator(run, Tracker(address(kept), kept, single_run.STUDY_NAME), "RUN")
     if out.suffix:
         check_ending(out, generator.recipe.tokenizer.tokenizer.frames > 1)
     sampling.need_room(generator, count, out, kept)
@@ -64,15 +65,15 @@ def sample(
     recipe = override(generator.recipe, {"seed": seed, **{f"sampling.{key}": value for key, value in changed.items()}})
     assert isinstance(recipe, Generation)
     say.line(f"{generator.name}: {count} samples, {recipe.sampling.steps} steps, CFG {recipe.sampling.cfg:g}")
-    with place.core_silent():
-        offered = place.connect(0, kept)
-    most, gpus = generation.workers(offered)
+    with session.core_silent():
+        offered = session.connect(0, kept)
+    most, gpus = generator_inputs.workers(offered)
     if actors > most:
         raise UsageError(f"--actors {actors}: there is room for {most}, one on each {'GPU' if gpus else 'CPU'}")
     asked = sampling.Asked(
         generator.with_recipe(recipe), labels, out.absolute(), batch or (64 if gpus else 16), actors or most, gpus, kept
     )  # fmt: skip
-    with place.results_apart():
+    with session.results_apart():
         found = sampling.run(asked, say)
     print(json.dumps(found, indent=2) if as_json else "\n".join(f"{key:<8} {_shown(value)}" for key, value in found.items()))
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import tyro
 
 from vitok.errors import UsageError, VitokError
-from vitok.study.asked import Several, Told
+from vitok.orchestration.request import Several, Told
 
 Folder = Annotated[Path | None, tyro.conf.arg(metavar="PATH")]
 
@@ -24,8 +24,8 @@ def show(options: tyro.conf.OmitArgPrefixes[Told], folder: Folder = None) -> Non
     if options.json:
         print(json.dumps({"studies": rows, **total}, indent=2))
         return
-    from vitok.study.plan import duration
-    from vitok.study.tables import show
+    from vitok.console.tables import show
+    from vitok.orchestration.plan import duration
 
     table = [row | {"time": duration(row["hours"]) if row["hours"] else ""} for row in rows]
     show(f"Studies at scale {total['scale']}", ("name", "source", "cells", "new", "finished", "time", "question"), table)
@@ -42,11 +42,11 @@ def status(options: tyro.conf.OmitArgPrefixes[Told], folder: Folder = None) -> N
         options: As studies take them.
         folder: Where studies are. Default: ./studies, or the one beside this package.
     """
-    from vitok.data import mirror
-    from vitok.study import place
-    from vitok.study.tables import show
+    from vitok.console.tables import show
+    from vitok.orchestration import session
+    from vitok.storage import mirror
 
-    storage, rows = place.storage(options.storage), list[dict[str, Any]]()
+    storage, rows = session.storage(options.storage), list[dict[str, Any]]()
     states = _states(storage)
     for entry, asked in _asked(options, folder):
         count = Counter(states.get(cell.digest, "open") for cell in asked.cells) if asked else {}
@@ -76,8 +76,9 @@ def run(
         everything: Every study of the folder.
         folder: Where studies are. Default: ./studies, or the one beside this package.
     """
-    from vitok.study import app, catalogue, collection
-    from vitok.study.progress import Progress
+    from vitok.cli import study_file
+    from vitok.console.progress import Progress
+    from vitok.study import catalogue, collection
     from vitok.study.study import Study
 
     entries = catalogue.load(catalogue.folder(folder))
@@ -89,9 +90,9 @@ def run(
     for entry in chosen:
         try:
             if isinstance(entry.holds, collection.Collection):
-                collection.show(entry.holds.run(options, say))
+                study_file.show_collection(study_file.run_collection(entry.holds, options, say))
             else:
-                app.show_report(app.run(entry.holds, options.of(entry.holds), say))
+                study_file.show_report(study_file.run(entry.holds, options.of(entry.holds), say))
         except VitokError as error:
             if len(chosen) == 1:
                 raise
@@ -116,8 +117,8 @@ def new(name: tyro.conf.Positional[str], folder: Folder = None) -> None:
 
 def _asked(options: Told, folder: Path | None) -> list[tuple[Any, Any]]:
     """Studies of the folder with what is asked of each; None of one that trains nothing at this scale."""
+    from vitok.orchestration.request import ask
     from vitok.study import catalogue
-    from vitok.study.asked import ask
     from vitok.study.study import Study
 
     entries = catalogue.load(catalogue.folder(folder))
@@ -128,10 +129,10 @@ def _asked(options: Told, folder: Path | None) -> list[tuple[Any, Any]]:
 
 
 def _rows(options: Told, folder: Path | None) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    from vitok.study import place
-    from vitok.study.plan import plan
+    from vitok.orchestration import session
+    from vitok.orchestration.plan import plan
 
-    states, seen, uses = _states(place.storage(options.storage)), dict[str, float](), 0
+    states, seen, uses = _states(session.storage(options.storage)), dict[str, float](), 0
     rows: list[dict[str, Any]] = []
     for entry, asked in _asked(options, folder):
         row = {"name": entry.name, "source": entry.holds.source, "question": entry.holds.question}
@@ -152,8 +153,8 @@ def _rows(options: Told, folder: Path | None) -> tuple[list[dict[str, Any]], dic
 
 def _states(storage: Path) -> dict[str, str]:
     """By cell, of all studies; nothing where nothing was ever run."""
-    from vitok.study import tracking
+    from vitok.tracking import client
 
-    if tracking.address(storage) == f"sqlite:///{storage / 'mlflow.db'}" and not (storage / "mlflow.db").is_file():
+    if client.address(storage) == f"sqlite:///{storage / 'mlflow.db'}" and not (storage / "mlflow.db").is_file():
         return {}
-    return tracking.Tracker(tracking.address(storage), storage, "train").every_state()
+    return client.Tracker(client.address(storage), storage, "train").every_state()

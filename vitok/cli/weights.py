@@ -13,9 +13,9 @@ def show(*, as_json: Annotated[bool, tyro.conf.arg(name="json")] = False) -> Non
     Args:
         as_json: Print JSON for programs.
     """
-    from vitok.metrics import weights
-    from vitok.metrics.networks import NETWORKS
-    from vitok.study import tables
+    from vitok.console import tables
+    from vitok.networks import weights
+    from vitok.networks.registry import NETWORKS
 
     rows = [
         {
@@ -33,7 +33,7 @@ def fetch(name: tyro.conf.Positional[str], /) -> None:
     Args:
         name: As `vitok weights list` shows it.
     """
-    from vitok.metrics import weights
+    from vitok.networks import weights
 
     payload, source = weights.resolve(name)
     what, size = "a program", len(payload)
@@ -49,8 +49,8 @@ def bring(name: tyro.conf.Positional[str], path: tyro.conf.Positional[Path], /) 
         name: As `vitok weights list` shows it.
         path: The file, as its authors published it.
     """
-    from vitok.metrics import weights
-    from vitok.metrics.networks import network
+    from vitok.networks import weights
+    from vitok.networks.registry import network
 
     print(f"{name}: verified, kept as {weights.import_file(network(name), path)}")
 
@@ -58,8 +58,8 @@ def bring(name: tyro.conf.Positional[str], path: tyro.conf.Positional[Path], /) 
 def verify() -> None:
     """Check every file of weights that is present against its SHA-256. Exit code 1 if one is wrong."""
     from vitok.errors import VitokError
-    from vitok.metrics import weights
-    from vitok.metrics.networks import NETWORKS
+    from vitok.networks import weights
+    from vitok.networks.registry import NETWORKS
 
     wrong: list[str] = []
     for network in NETWORKS.values():

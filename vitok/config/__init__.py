@@ -5,8 +5,8 @@ nothing else: its hash (with the corpus's fingerprint) is the identity of a cell
 """
 
 from vitok.config.generation import Diffusion, Generation, Latents, Sampling, recipe_of
-from vitok.config.model import Frozen, Tokenizer, Tower
 from vitok.config.resources import Resources, check, recomputed
+from vitok.config.tokenizer import Frozen, Tokenizer, Tower
 from vitok.config.training import Data, Gan, Loss, Optimizer, Recipe, Training
 
 __all__ = [

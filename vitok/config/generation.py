@@ -4,7 +4,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from vitok.config.model import Frozen, Tower
+from vitok.config.tokenizer import Frozen, Tower
 from vitok.config.training import Data, Optimizer, Recipe, Training
 
 

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from vitok.config.model import Frozen
+from vitok.config.tokenizer import Frozen
 from vitok.config.training import Recipe, Training
 from vitok.errors import UsageError
 

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from vitok.config.model import Frozen, Tokenizer
+from vitok.config.tokenizer import Frozen, Tokenizer
 
 
 class Loss(Frozen):

@@ -17,14 +17,6 @@ class Sample:
     span: tuple[float, float] | None = None  # the part of a longer video that the sample is, seconds
 
 
-class RejectedError(Exception):
-    """A sample that cannot be used. `reason` is one of a few words, to be counted; `detail` says more."""
-
-    def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(f"{reason}: {detail}" if detail else reason)
-        self.reason, self.detail = reason, detail
-
-
 @dataclass(frozen=True)
 class Rejection:
     """A rejected sample as it travels through Ray Data: a row like any other."""

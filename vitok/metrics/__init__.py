@@ -1,1 +1,1 @@
-"""What a reconstruction is worth."""
+"""Metrics: arithmetic on features and pixels, and nothing else."""

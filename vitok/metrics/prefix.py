@@ -6,7 +6,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from vitok.metrics.names import MARK
+from vitok.metrics.registry import MARK
 
 T = TypeVar("T")
 

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vitok.config.variants import LAST_SIDE, discriminator_channels
 from vitok.errors import UsageError
-from vitok.variants import LAST_SIDE, discriminator_channels
 
 SLOPE, GAIN = 0.2, math.sqrt(2)  # of the leaky ReLU; of He's initialisation, as the paper has it
 GROUP = 4  # samples whose deviation is taken together

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitok import config
+from vitok.config.variants import FREQUENCIES
 from vitok.models.blocks import Attention, Stack, SwiGLU
 from vitok.models.rope import rotation, waves
-from vitok.variants import FREQUENCIES
 
 PERIOD = 1e4  # longest of the embedding of time (Peebles and Xie 2023)
 

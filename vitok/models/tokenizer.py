@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from vitok import config, variants
+from vitok import config
+from vitok.config import variants
 from vitok.errors import UsageError
 from vitok.models.blocks import Block, Transformer
 from vitok.models.bottleneck import Posterior

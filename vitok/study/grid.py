@@ -5,13 +5,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from vitok import accounting, variants
-from vitok.config import Generation, Recipe, Training, check
+from vitok.config import Generation, Recipe, Training, check, variants
+from vitok.config.overrides import flat, keys, override, require
+from vitok.costs import flops
 from vitok.errors import UsageError
-from vitok.metrics.names import of_letter
-from vitok.overrides import flat, keys, override, require
-from vitok.study.naming import base_label, tell_apart
-from vitok.study.study import Arm, Scale
+from vitok.metrics.registry import of_letter
+from vitok.study.labels import base_label, tell_apart
+from vitok.study.scales import Arm, Scale
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def cells(scale: Scale, seeds: Sequence[int], fingerprint: str, classes: int = 0
         raise UsageError(f"{len(twice)} cell(s) that the grid has already: " + "; ".join(twice))
     if scale.parents:
         found = {cell.digest: cell for level in levels(found.values(), fingerprint) for cell in level} | found
-    return sorted(told_apart(found.values()), key=lambda cell: accounting.training_flops(cell.recipe))
+    return sorted(told_apart(found.values()), key=lambda cell: flops.training_flops(cell.recipe))
 
 
 def _settings(changes: dict[str, Any]) -> dict[str, Any]:
@@ -170,11 +170,11 @@ def describe(recipe: Training, classes: int = 0) -> dict[str, Any]:
     assert isinstance(tokenizer, Recipe)
     cfg = tokenizer.tokenizer
     found: dict[str, Any] = {"variant": variants.name(cfg)}
-    own = accounting.cost(cfg)
-    price: accounting.Cost | accounting.GeneratorCost = own
+    own = flops.cost(cfg)
+    price: flops.Cost | flops.GeneratorCost = own
     if isinstance(recipe, Generation):
         found |= {"dit": variants.dit_name(recipe.dit)}
-        price = accounting.generator_cost(recipe.dit, cfg.tokens, cfg.channels, classes if recipe.conditional else 0)
+        price = flops.generator_cost(recipe.dit, cfg.tokens, cfg.channels, classes if recipe.conditional else 0)
     found |= {
         "stage": tokenizer.stage, "p": cfg.patch, "q": cfg.stride, "c": cfg.channels, "L": cfg.tokens, "E": cfg.floats,
         "compression": round(cfg.compression, 3), "params_m": round(price.params / 1e6, 3), "gmacs": round(price.macs / 1e9, 6),

@@ -1,6 +1,5 @@
 """The training loop, for every task. It does not know who runs it: a trial's own process, or one of a group of workers."""
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,17 +10,17 @@ from typing import Any, Protocol
 import torch
 import torch.distributed as dist
 
-from vitok.config import Optimizer, Resources, Training
-from vitok.data import mirror
+from vitok.config import Resources, Training
+from vitok.data.loading.loader import Rejected
 from vitok.data.sample import Rejection
-from vitok.data.stream import Rejected
 from vitok.errors import VitokError
-from vitok.metrics.evaluate import Evaluation
-from vitok.train.checkpoint import Checkpoints
-from vitok.train.clock import Clock, memory_peak
-from vitok.train.engine import Engine, Place
-from vitok.train.health import BackToCheckpointError, Batch, Health, keep_batch
-from vitok.train.notice import Notice
+from vitok.evaluation.evaluation import Evaluation
+from vitok.storage import mirror
+from vitok.train.checkpoint.manager import Checkpoints
+from vitok.train.engine.deepspeed import Engine, Place
+from vitok.train.reliability.bad_steps import BackToCheckpointError, Batch, Health, keep_batch
+from vitok.train.reliability.preemption import Notice
+from vitok.train.reliability.timer import Clock, memory_peak
 
 
 class Sink(Protocol):
@@ -202,24 +201,6 @@ def train(task: Task, run: Run, checkpoints: Checkpoints, at: Position) -> Train
             raise VitokError(f"asked to stop ({run.notice.reason}) at step {at.step}; the same command goes on from there")
     checkpoints.finish()
     return Trained(recipe.steps - first, time.monotonic() - began, frozenset(rejected.found.values()))
-
-
-def warmed(optimizer: Optimizer, batch_size: int, step: int, steps: int) -> float:
-    """Linear warmup, then constant; the peak as in `learning_rate`."""
-    return optimizer.lr * batch_size / 256 * min(1.0, (step + 1) / max(1, round(optimizer.warmup * steps)))
-
-
-def learning_rate(optimizer: Optimizer, batch_size: int, step: int, steps: int) -> float:
-    """Linear warmup, then cosine to zero; the peak is `lr` for every 256 samples of the batch (section 2.3)."""
-    return optimizer.lr * batch_size / 256 * schedule(optimizer.warmup, step, steps)
-
-
-def schedule(warmup: float, step: int, steps: int) -> float:
-    """The share of the peak at a step."""
-    rising = round(warmup * steps)
-    if step < rising:
-        return (step + 1) / rising
-    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
 
 
 def _ahead(task: Task, run: Run, at: Position) -> Iterator[tuple[Batch, Any]]:

@@ -1,0 +1,1 @@
+"""Rows of finished cells -> fits, claims, Pareto fronts. Plain numpy and scipy."""

@@ -1,0 +1,25 @@
+"""The paper's statements as claims that measured cells support, do not support, or leave open. Never without an interval."""
+
+from vitok.analysis.claims.claim import Claim, Verdict
+from vitok.analysis.claims.comparisons import better, no_better, ranked_first, scaling_does_not_help, scaling_helps
+from vitok.analysis.claims.printed import as_printed
+from vitok.analysis.claims.ratios import needs_floats
+from vitok.analysis.claims.shape import shape_is_free
+from vitok.analysis.claims.tradeoffs import trades_off
+from vitok.analysis.claims.trends import correlates, grows_with_floats
+
+__all__ = [
+    "Claim",
+    "Verdict",
+    "as_printed",
+    "better",
+    "correlates",
+    "grows_with_floats",
+    "needs_floats",
+    "no_better",
+    "ranked_first",
+    "scaling_does_not_help",
+    "scaling_helps",
+    "shape_is_free",
+    "trades_off",
+]

@@ -1,0 +1,1 @@
+"""Corpora: which samples exist, where they lie, how they are labelled and split."""

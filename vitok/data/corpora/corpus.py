@@ -1,0 +1,226 @@
+"""What there is to train on: one description for every corpus, given as a URI. Nothing is decoded here.
+
+sample-photos, sample-motion      embedded: photographs (each a class), and clips of motions made from them (a class a motion)
+path/to/anything                  a folder or file; what lies there is recognised
+s3://, gs://, hf://datasets/...   the same, in a store
+imagenet:, coco:, ucf101:, kinetics:, images:, videos:, webdataset:, parquet:, idx:   before a path: do not guess
+ucf101:path?split=2, shards-{000..120}.tar
+0.7*path/one + 0.3*path/two       a mixture, by weight
+"""
+
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from vitok.data.corpora import folders, ingested, parquet, sample_photos, webdataset
+from vitok.data.corpora.folders import IMAGES, VIDEOS, Found, Listing, suffix
+from vitok.data.corpora.splits import Files, Kind, Split
+from vitok.data.sample import MOTION, NO_LABEL, PHOTOS, Rejection
+from vitok.errors import RejectedError, UsageError
+from vitok.storage import filesystem
+
+LAYOUTS: dict[str, Callable[..., Found]] = {
+    "images": lambda root, listing: folders.folder(root, listing, "image"),
+    "videos": lambda root, listing: folders.folder(root, listing, "video"),
+    "imagenet": folders.imagenet, "coco": folders.coco, "ucf101": folders.ucf101, "kinetics": folders.kinetics,
+    "webdataset": webdataset.webdataset, "parquet": parquet.parquet, "idx": parquet.idx, "ingested": ingested.found,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    """Names are relative to the corpus, so that they mean the same on every node."""
+
+    uri: str
+    kind: Kind
+    train: Split
+    validation: Split
+    classes: tuple[str, ...]
+    fingerprint: str  # SHA-256 over splits, names, sizes and labels (an ingested corpus: over its content), 16 hex digits
+    layout: str
+    notes: tuple[str, ...] = ()
+    rejected: tuple[Rejection, ...] = ()  # found unusable without being read
+
+
+@dataclass(frozen=True, eq=False)
+class Corpora:
+    """What a run trains on: one corpus, or a mixture of several with their weights."""
+
+    uri: str
+    parts: tuple[tuple[float, Corpus], ...]
+
+    @property
+    def fingerprint(self) -> str:
+        if len(self.parts) == 1:
+            return self.parts[0][1].fingerprint
+        text = " + ".join(f"{weight}*{corpus.fingerprint}" for weight, corpus in self.parts)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Samples to train on, and held out."""
+        return sum(len(corpus.train) for _, corpus in self.parts), sum(len(corpus.validation) for _, corpus in self.parts)
+
+    @property
+    def rejected(self) -> tuple[Rejection, ...]:
+        return tuple(rejection for _, corpus in self.parts for rejection in corpus.rejected)
+
+
+def open_corpora(uri: str) -> Corpora:
+    """The corpus at `uri`, or each part of a mixture. Raises `UsageError`."""
+    parts = _parts(uri)
+    return Corpora(canonical(uri), tuple((weight, open_corpus(name)) for weight, name in parts))
+
+
+def canonical(uri: str) -> str:
+    """The same text for the same place, whatever the working directory. Looks for nothing."""
+    parts = _parts(uri)
+    names = [_canonical(name) for _, name in parts]
+    return names[0] if len(parts) == 1 else " + ".join(f"{weight:g}*{name}" for (weight, _), name in zip(parts, names, strict=True))
+
+
+def _parts(uri: str) -> list[tuple[float, str]]:
+    texts = re.split(r"\s+\+\s+", uri.strip())
+    if len(texts) == 1 and not re.match(r"[\d.]+\*", texts[0]):
+        return [(1.0, uri)]
+    found: list[tuple[float, str]] = []
+    for text in texts:
+        weight, star, name = text.partition("*")
+        if not star or not re.fullmatch(r"\d*\.?\d+", weight) or float(weight) <= 0:
+            raise UsageError(f"corpus {uri!r}: a part of a mixture is WEIGHT*URI, as in '0.7*photos + 0.3*clips'; {text!r} is none")
+        found.append((float(weight), name))
+    return found
+
+
+def _canonical(uri: str) -> str:
+    if uri in (PHOTOS, MOTION):
+        return uri
+    layout, place, query = _taken_apart(uri)
+    return (f"{layout}:" if layout else "") + filesystem.absolute(place) + (f"?{query}" if query else "")
+
+
+def _taken_apart(uri: str) -> tuple[str, str, str]:
+    """(layout or "", place, query)"""
+    layout, _, place = uri.partition(":") if uri.partition(":")[0] in LAYOUTS else ("", "", uri)
+    place, _, query = place.partition("?")
+    return layout, place, query
+
+
+def open_corpus(uri: str) -> Corpus:
+    """The corpus at `uri`. Raises `UsageError` for one that is missing, unreadable or too small."""
+    return _corpus(uri, uri, _embedded(uri)) if uri in (PHOTOS, MOTION) else _opened(uri, *_located(uri))
+
+
+def open_source(uri: str) -> "Corpus | webdataset.Unindexed":
+    """What an ingest reads: the corpus at `uri`; tars of more samples than can be indexed, tar by tar. Raises `UsageError`."""
+    if uri in (PHOTOS, MOTION):
+        return open_corpus(uri)
+    layout, root, listing = _located(uri)
+    large = webdataset.unindexed(_canonical(uri), root, listing) if layout == "webdataset" else None
+    return large or _opened(uri, layout, root, listing)
+
+
+def _located(uri: str) -> tuple[str, str, Listing]:
+    """(layout, root, what lies there)"""
+    layout, place, _ = _taken_apart(uri)
+    root, listing = _listed(uri, filesystem.absolute(place))
+    return layout or _recognise(uri, listing), root, listing
+
+
+def _opened(uri: str, layout: str, root: str, listing: Listing) -> Corpus:
+    try:
+        found = LAYOUTS[layout](root, listing, **_options(uri, layout, _taken_apart(uri)[2]))
+    except RejectedError as error:
+        raise UsageError(f"corpus {uri!r}: {error}") from None
+    if not len(found.train) or not len(found.validation):
+        bad = f"; {len(found.rejected)} more cannot be used, the first: {found.rejected[0]}" if found.rejected else ""
+        raise UsageError(
+            f"corpus {uri!r} holds {len(found.train) + len(found.validation)} {found.kind}(s), as {layout}; "
+            f"it takes two at least, one to train on and one to hold out{bad}"
+        )
+    return _corpus(_canonical(uri), layout, found)
+
+
+def _listed(uri: str, place: str) -> tuple[str, Listing]:
+    names = _expand(place)
+    if len(names) > 1 or filesystem.exists(place) == "file":
+        root = place.partition("{")[0].rpartition("/")[0]
+        inside = [name[len(root) + 1 :] for name in names]
+        return root, [(name, filesystem.size(filesystem.join(root, name))) for name in inside]
+    if filesystem.exists(place) != "folder":
+        raise UsageError(f"corpus {uri!r} is no folder or file; give one, a store's address, {PHOTOS!r} or {MOTION!r}")
+    return place, filesystem.listing(place)
+
+
+def _recognise(uri: str, listing: Listing) -> str:
+    names = [name for name, _ in listing]
+    endings = [suffix(name) for name in names]
+    if ingested.MANIFEST in names:
+        return "ingested"
+    counts = {"images": sum(e in IMAGES for e in endings), "videos": sum(e in VIDEOS for e in endings),
+              "parquet": endings.count(".parquet"), "webdataset": endings.count(".tar"),
+              "idx": sum("idx3-ubyte" in PurePosixPath(name).name for name in names)}  # fmt: skip
+    if not any(counts.values()):
+        raise UsageError(f"corpus {uri!r} holds no image, video, tar, Parquet or IDX file (empty, or another folder is meant?)")
+    if counts["images"] and counts["videos"]:
+        raise UsageError(f"corpus {uri!r} holds {counts['images']} images and {counts['videos']} videos: say images:{uri} or videos:{uri}")
+    if any(re.search(r"(?:^|/)train/n\d{8}/", name) for name in names) and any(re.search(r"(?:^|/)val/", name) for name in names):
+        return "imagenet"
+    if any(name.startswith("train2017/") for name in names) and any(name.startswith("val2017/") for name in names):
+        return "coco"
+    if counts["videos"] and any(PurePosixPath(name).name == "classInd.txt" for name in names):
+        return "ucf101"
+    if counts["videos"] and any(name.endswith(".csv") and PurePosixPath(name).name.startswith("train") for name in names):
+        return "kinetics"
+    return max(counts, key=lambda layout: counts[layout])
+
+
+def _embedded(uri: str) -> Found:
+    if uri == PHOTOS:
+        # A photograph is a class of its own; the held-out ones are of none.
+        labels = (range(len(sample_photos.TRAIN)), [NO_LABEL] * len(sample_photos.VALIDATION))
+        parts = [
+            folders.table([(name, sample_photos.locate(name).stat().st_size, label) for name, label in zip(part, of, strict=True)])
+            for part, of in zip((sample_photos.TRAIN, sample_photos.VALIDATION), labels, strict=True)
+        ]
+        return Found("image", Files(uri, parts[0], "image"), Files(uri, parts[1], "image"), sample_photos.CLASSES)
+    from vitok.data.corpora import sample_motion
+
+    clips = [
+        folders.table([(name, 0, sample_motion.label(name)) for name in sample_motion.names(part)])
+        for part in (sample_photos.TRAIN, sample_photos.VALIDATION)
+    ]
+    return Found("video", Files(uri, clips[0], "video"), Files(uri, clips[1], "video"), sample_motion.CLASSES)
+
+
+def _options(uri: str, layout: str, query: str) -> dict[str, Any]:
+    if not query:
+        return {}
+    name, _, value = query.partition("=")
+    if layout != "ucf101" or name != "split" or not value.isdigit():
+        raise UsageError(f"corpus {uri!r}: ?split=N, of ucf101, is the only option")
+    return {"split": int(value)}
+
+
+def _expand(place: str) -> list[str]:
+    """shards-{000..120}.tar and {train,extra}.tar, as webdataset writes them."""
+    match = re.search(r"\{(\d+)\.\.(\d+)\}|\{([^{}]+,[^{}]+)\}", place)
+    if not match:
+        return [place]
+    first, last, choices = match.groups()
+    middles = choices.split(",") if choices else [str(n).zfill(len(first)) for n in range(int(first), int(last) + 1)]
+    return [name for middle in middles for name in _expand(place[: match.start()] + middle + place[match.end() :])]
+
+
+def _corpus(uri: str, layout: str, found: Found) -> Corpus:
+    digest = hashlib.sha256()
+    for part, split in (("train", found.train), ("validation", found.validation)):
+        index = split.index()
+        for column in index.column_names:
+            digest.update(f"{part}\0{column}\0".encode())
+            digest.update("\n".join(map(str, index[column].to_pylist())).encode())
+    fingerprint = found.fingerprint or digest.hexdigest()[:16]
+    return Corpus(uri, found.kind, found.train, found.validation, found.classes, fingerprint, layout, found.notes, found.rejected)

@@ -1,0 +1,51 @@
+"""What `vitok data ingest` leaves behind: shards of Parquet and a manifest, and how they are read as a corpus."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from vitok.data.corpora.folders import Found, Listing
+from vitok.data.corpora.splits import Columns, Rows
+from vitok.errors import UsageError
+from vitok.storage import filesystem
+
+MANIFEST, VERSION = "manifest.json", 1
+COLUMNS = Columns("data", "label", "source")
+
+
+def manifest(root: str) -> dict[str, Any]:
+    try:
+        found = json.loads(filesystem.read(filesystem.join(root, MANIFEST)))
+    except ValueError:
+        raise UsageError(f"{filesystem.join(root, MANIFEST)} is no JSON: run the ingest again") from None
+    if not isinstance(found, dict) or found.get("version") != VERSION:
+        raise UsageError(f"{root!r}: {MANIFEST} is not of version {VERSION}: ingest again with this vitok")
+    return found
+
+
+def found(root: str, listing: Listing) -> Found:
+    """The shards that the manifest names. Rows lie in the order of their content's hash, so that every row group is a
+    random draw from the corpus already and the epochs need to mix groups only."""
+    stated = manifest(root)
+    there = {name for name, _ in listing}
+    shards: list[dict[str, Any]] = stated["shards"]
+    if missing := [shard["file"] for shard in shards if shard["file"] not in there]:
+        raise UsageError(f"{root!r}: {len(missing)} shard(s) of the manifest are not there, the first: {missing[0]}")
+    names = tuple(shard["file"] for shard in shards)
+    splits: list[Rows] = []
+    each = int(stated["group_rows"])
+    for part in ("train", "validation"):
+        mine = [(number, int(shard["rows"])) for number, shard in enumerate(shards) if shard["split"] == part]
+        groups = [np.arange(-(-rows // each)) for _, rows in mine]
+        counts = [np.minimum(rows - group * each, each) for (_, rows), group in zip(mine, groups, strict=True)]
+        none = np.zeros(0, int)
+        columns = {
+            "file": np.repeat(np.array([number for number, _ in mine], int), np.array([len(group) for group in groups], int)),
+            "group": np.concatenate([none, *groups]), "rows": np.concatenate([none, *counts]),
+        }  # fmt: skip
+        columns["first"] = np.zeros(len(columns["rows"]), int)
+        table = pa.table({name: column.astype(np.int32) for name, column in columns.items()})
+        splits.append(Rows(root, names, table, COLUMNS, window=1))
+    return Found(stated["kind"], splits[0], splits[1], tuple(stated["classes"]), stated["fingerprint"])

@@ -1,0 +1,112 @@
+"""How corpora in files of their own kind lie: Parquet (plain, Hugging Face's), IDX."""
+
+import json
+import re
+from pathlib import PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vitok.data.corpora.folders import SPLITS, Found, Listing, suffix
+from vitok.data.corpora.splits import Columns, Idx, Rows, idx_array
+from vitok.errors import RejectedError, UsageError
+from vitok.storage import filesystem
+
+MIXED_GROUPS = 8  # row groups of foreign Parquet that are shuffled together
+MEDIA = ("image", "video", "jpg", "jpeg", "png", "webp", "mp4", "img", "bytes", "data", "content")
+
+
+def parquet(root: str, listing: Listing) -> Found:
+    """Parquet with a column of encoded files: bytes, or Hugging Face's struct of bytes and path. Groups of rows are read
+    whole, so their neighbours are mixed only within a window of groups: `vitok data ingest` makes them mix fully."""
+    names = tuple(name for name, _ in listing if suffix(name) == ".parquet")
+    metas = [_parquet_meta(filesystem.join(root, name)) for name in names]
+    schema = metas[0].schema.to_arrow_schema()
+    columns, classes = _columns(root, schema)
+    units: list[tuple[int, int, int, int]] = []
+    parts: list[str | None] = []
+    for number, meta in enumerate(metas):
+        for group in range(meta.num_row_groups):
+            units.append((number, group, 0, meta.row_group(group).num_rows))
+            parts.append(split_of(names[number]))
+    held = "validation" if "validation" in parts else "test"
+    if None in parts or not {"train", held} <= set(parts):
+        units, parts, held = _hold_out_rows(units)
+    splits = [
+        Rows(root, names, _units([unit for unit, of in zip(units, parts, strict=True) if of == part]), columns, MIXED_GROUPS)
+        for part in ("train", held)
+    ]
+    kind = "video" if columns.media in ("video", "mp4") else "image"
+    return Found(kind, splits[0], splits[1], classes)
+
+
+def idx(root: str, listing: Listing) -> Found:
+    """The MNIST family: train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-..., plain or gzipped."""
+    at = {PurePosixPath(name).name.removesuffix(".gz"): name for name, _ in listing}
+    wanted = [f"{part}-{what}" for part in ("train", "t10k") for what in ("images-idx3-ubyte", "labels-idx1-ubyte")]
+    if missing := [name for name in wanted if name not in at]:
+        raise UsageError(f"{root!r}: an IDX corpus needs {', '.join(missing)}")
+    places = [filesystem.join(root, at[name]) for name in wanted]
+    try:
+        counts = [len(idx_array(place)) for place in places]
+    except RejectedError as error:
+        raise UsageError(f"{root!r}: {error}") from None
+    classes = tuple(map(str, range(int(idx_array(places[1]).max()) + 1)))  # the files name none
+    return Found("image", Idx(places[0], places[1], counts[0]), Idx(places[2], places[3], counts[2]), classes)
+
+
+def _parquet_meta(uri: str) -> pq.FileMetaData:
+    try:
+        with filesystem.open_file(uri) as file:
+            return pq.read_metadata(file)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UsageError(f"{uri} is no readable Parquet file: {str(error).splitlines()[0]}") from None
+
+
+def _columns(root: str, schema: pa.Schema) -> tuple[Columns, tuple[str, ...]]:
+    names = set(schema.names)
+    fitting = [name for name in MEDIA if name in names and (_binary(schema.field(name).type) or _bytes_and_path(schema.field(name).type))]
+    if not fitting:
+        raise UsageError(
+            f"{root!r}: no column of encoded images or videos among {', '.join(schema.names)}; {' or '.join(MEDIA)} is looked for"
+        )
+    label = next((n for n in ("label", "cls", "fine_label") if n in names and pa.types.is_integer(schema.field(n).type)), None)
+    name = next(
+        (n for n in ("source", "name", "file_name", "__key__", "id") if n in names and pa.types.is_string(schema.field(n).type)), None
+    )
+    features: dict[str, Any] = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
+    classes = features.get(label or "", {}).get("names", [])
+    return Columns(fitting[0], label, name), tuple(classes)
+
+
+def _binary(kind: pa.DataType) -> bool:
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+
+
+def _bytes_and_path(kind: pa.DataType) -> bool:
+    return pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0
+
+
+def split_of(name: str) -> str | None:
+    """train-00000-of-00010.parquet, data/validation/..., as Hugging Face and others name them."""
+    for part in reversed(PurePosixPath(name).parts):
+        if (word := re.split(r"[-_.0-9]", part.lower())[0]) in SPLITS:
+            return SPLITS[word]
+    return None
+
+
+def _hold_out_rows(units: list[tuple[int, int, int, int]]) -> tuple[list[tuple[int, int, int, int]], list[str | None], str]:
+    """No splits in the names: the last tenth of every row group is held out."""
+    divided: list[tuple[int, int, int, int]] = []
+    parts: list[str | None] = []
+    for file, group, _, rows in units:
+        held = round(rows / 10) if rows > 5 else 0
+        divided += [(file, group, 0, rows - held), (file, group, rows - held, held)]
+        parts += ["train", "validation"]
+    return [u for u in divided if u[3]], [p for u, p in zip(divided, parts, strict=True) if u[3]], "validation"
+
+
+def _units(rows: list[tuple[int, int, int, int]]) -> pa.Table:
+    turned = list(zip(*rows, strict=True)) if rows else [[], [], [], []]
+    return pa.table({name: pa.array(values, pa.int64()) for name, values in zip(("file", "group", "first", "rows"), turned, strict=True)})

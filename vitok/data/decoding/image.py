@@ -1,0 +1,121 @@
+"""From a sample to square uint8 pixels. What cannot be decoded is a reason in words, not an exception of a library."""
+
+import io
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from vitok.data.sample import Sample
+from vitok.errors import RejectedError
+from vitok.storage import filesystem
+
+if TYPE_CHECKING:
+    from vitok.data.decoding.video import Video
+
+# What Pillow has to say of damaged files is said by the reason of their rejection, or is of no consequence.
+warnings.filterwarnings("ignore", module="PIL")
+# Above it a file counts as a decompression bomb. The default is Pillow's own, pinned.
+Image.MAX_IMAGE_PIXELS = int(os.environ.get("VITOK_MAX_PIXELS") or 178_956_970)
+
+
+def load(data: bytes, smallest: int) -> Image.Image:
+    """The whole image as RGB, decoded to its last byte; of an animation the first picture. Raises `RejectedError`.
+
+    `smallest` is the side (pixels) that must be left: JPEGs far larger are decoded at a half, a quarter or an eighth.
+    """
+    if not data:
+        raise RejectedError("empty", "zero bytes")
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+                raise _bomb()
+            if smallest:
+                image.draft("RGB", (smallest, smallest))
+            rgb = _rgb(image)
+    except Image.DecompressionBombError:
+        raise _bomb() from None
+    except UnidentifiedImageError:
+        raise RejectedError("not an image") from None
+    except RejectedError:
+        raise
+    except Exception as error:  # Pillow's plugins raise many kinds (OSError, SyntaxError, struct.error, ...) on bad bytes
+        reason = "truncated" if "truncated" in str(error) or isinstance(error, EOFError) else "corrupt"
+        raise RejectedError(reason, f"{type(error).__name__}: {error}"[:200]) from None
+    if min(rgb.size) < 2:
+        raise RejectedError("too small", f"{rgb.width}x{rgb.height} pixels")
+    return rgb
+
+
+def random_crop(image: Image.Image, size: int, smallest_crop: float, rng: np.random.Generator) -> np.ndarray:
+    """A square of random side and place, resized to (size, size, 3) uint8."""
+    side, left, top = _square(image.width, image.height, size, smallest_crop, rng)
+    box = (left, top, left + side, top + side)
+    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0))
+
+
+def center_crop(image: Image.Image, size: int) -> np.ndarray:
+    """ADM's centre crop (Dhariwal & Nichol 2021), the field's protocol: halve with a box filter while the short side is
+    at least twice `size`, resize the short side to `size` bicubically, cut the centre. (size, size, 3) uint8."""
+    while min(image.size) >= 2 * size:
+        image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
+    scale = size / min(image.size)
+    image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
+    left, top = (image.width - size) // 2, (image.height - size) // 2
+    return np.asarray(image.crop((left, top, left + size, top + size)))
+
+
+@contextmanager
+def open_video(sample: Sample) -> Iterator["Video"]:
+    """From its bytes, a local file, or a store, of which only what is needed is read."""
+    from vitok.data.decoding.video import Video
+
+    with ExitStack() as opened:
+        source: Any = sample.data
+        if source is None:
+            source = opened.enter_context(filesystem.opened(sample.uri)) if filesystem.is_remote(sample.uri) else sample.uri
+        yield opened.enter_context(Video(source, sample.span))
+
+
+def random_clip(sample: Sample, size: int, frames: int, fps: float, smallest_crop: float, rng: np.random.Generator) -> np.ndarray:
+    """`frames` pictures from a random start, all cut to one random square. (frames, size, size, 3) uint8."""
+    with open_video(sample) as video:
+        start = float(rng.uniform(0, max(0.0, video.seconds - frames / fps)))
+        side, left, top = _square(video.width, video.height, size, smallest_crop, rng)
+        wide, high = (max(size, round(length * size / side)) for length in (video.width, video.height))
+        clip = video.clip(start, frames, fps, (wide, high))
+    left, top = (min(round(place * size / side), length - size) for place, length in ((left, wide), (top, high)))
+    return np.ascontiguousarray(clip[:, top : top + size, left : left + size])
+
+
+def center_clip(sample: Sample, size: int, frames: int, fps: float) -> np.ndarray:
+    """The `frames` pictures in the middle of a video, each cut by `center_crop`. (frames, size, size, 3) uint8."""
+    with open_video(sample) as video:
+        start = max(0.0, video.seconds - frames / fps) / 2
+        clip = video.clip(start, frames, fps, (video.width, video.height))
+    return np.stack([center_crop(Image.fromarray(picture), size) for picture in clip])
+
+
+def _square(width: int, height: int, size: int, smallest_crop: float, rng: np.random.Generator) -> tuple[float, float, float]:
+    """(side, left, top). The side is log-uniform between `smallest_crop` of the short side (or `size`, if more) and the short side."""
+    short = min(width, height)
+    low = min(max(smallest_crop * short, size), short)
+    side = min(float(np.exp(rng.uniform(np.log(low), np.log(short)))), float(short))  # exp(log(x)) can be above x
+    left, top = rng.uniform(0, width - side), rng.uniform(0, height - side)
+    return side, left, top
+
+
+def _bomb() -> RejectedError:
+    return RejectedError("bomb", f"more than {Image.MAX_IMAGE_PIXELS} pixels; the variable VITOK_MAX_PIXELS raises the limit")
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16 bits a channel: Pillow's own conversion would cut it off at 255
+        return Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise RejectedError("unsupported", "floating point pixels, whose range is not known")
+    return image.convert("RGB")

@@ -1,0 +1,1 @@
+"""Any corpus -> sharded Parquet made for streaming; what a corpus holds."""

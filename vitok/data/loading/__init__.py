@@ -1,0 +1,1 @@
+"""Pixels -> batches: the order of samples, decode tasks, the stream into training."""

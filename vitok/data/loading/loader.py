@@ -1,0 +1,266 @@
+"""Ray Data -> batches, uint8 all the way to the device.
+
+Two ways, one content: `pool` crops decoded once, kept in Ray's object store and shared by all trials on a node; or,
+with `pool = 0`, a fresh crop for every sample, decoded by Ray Data on whatever CPUs there are, as training goes.
+"""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import ray
+from ray.data import Dataset
+
+from vitok.config import Data
+from vitok.data.corpora.corpus import Corpora
+from vitok.data.loading import blocks
+from vitok.data.loading.reader import Decoded, Reader
+from vitok.data.sample import Rejection
+from vitok.errors import VitokError
+from vitok.storage import filesystem
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+IMAGES, CLIPS = 128, 16  # about so many are decoded by one task, half a second's work and a second's: between tasks a worker waits 16 ms
+Part = Literal["train", "validation", "all"]
+PARTS: tuple[Part, Part] = ("train", "validation")
+FULL = 0.8  # of the object stores: what decoded samples may fill
+FORGIVEN = 10  # unusable samples that stop no run, however small the corpus
+
+
+@dataclass(frozen=True)
+class Batch:
+    images: np.ndarray  # (B, H, W, 3) or, of several frames, (B, T, H, W, 3) uint8
+    rejected: frozenset[Rejection]  # every sample that had to be replaced or left out
+    labels: np.ndarray | None = None  # (B,) int32, -1 where there is none
+    numbers: np.ndarray | None = None  # (B,) of held-out views
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What is seen in training."""
+        return {"images": self.images, "labels": np.array([]) if self.labels is None else self.labels}
+
+    def tensor(self) -> "Tensor":
+        """The images. A copy where they lie in Ray's store, which nobody may write to."""
+        import torch
+
+        return torch.from_numpy(self.images if self.images.flags.writeable else self.images.copy())
+
+
+class Rejected:
+    """Unusable samples, each counted once, by reason. More of them than a set share stop the run. `known` are those that were accepted
+    before it began."""
+
+    def __init__(self, limit: float, known: frozenset[Rejection] = frozenset()) -> None:
+        self.limit, self.drawn = limit, 0
+        self.accepted = {rejection.name for rejection in known}
+        self.found: dict[str, Rejection] = {rejection.name: rejection for rejection in known}
+
+    def add(self, rejected: frozenset[Rejection], drawn: int, whole: int) -> None:
+        """After `drawn` more samples of a corpus of `whole`. Raises `VitokError` above the share."""
+        self.drawn += drawn
+        self.found |= {rejection.name: rejection for rejection in rejected}
+        new = [one for name, one in self.found.items() if name not in self.accepted]
+        tried = min(self.drawn + len(new), whole)
+        if len(new) > max(FORGIVEN, self.limit * tried):
+            worst = "; ".join(f"{count} {reason}" for reason, count in Counter(one.reason for one in new).most_common(5))
+            raise VitokError(
+                f"{len(new)} of {tried} samples cannot be used ({worst}; the first: {new[0]}); "
+                f"data.max_rejected = {self.limit:g} allows a share of {self.limit:.0%}"
+            )
+
+    def reasons(self) -> Counter[str]:
+        return Counter(rejection.reason for rejection in self.found.values())
+
+
+@dataclass(frozen=True)
+class Source:
+    """All samples of a run at one size. Goes to every trial; splits and pooled blocks stay in the object store."""
+
+    uri: str
+    fingerprint: str
+    data: Data
+    size: int
+    frames: int
+    training: Reader
+    held_out: Reader
+    pool: Dataset | None
+    validation: Dataset | None  # decoded; None: as it is asked for
+    rejected: frozenset[Rejection]  # known so far
+
+    @property
+    def max_rejected(self) -> float:
+        return self.data.max_rejected
+
+    @property
+    def count(self) -> int:
+        """Samples to train on."""
+        return sum(self.training.counts)
+
+    @property
+    def views(self) -> int:
+        """Held-out views: what an evaluation sees."""
+        return self.held_out.total
+
+    def batches(self, *, seed: int, batch_size: int, start: int, steps: int, rank: int = 0, world: int = 1) -> Iterator[Batch]:
+        """The training batches of steps start .. steps - 1; this rank's share, batch_size / world samples, of each."""
+        make = self._pooled if self.pool is not None else self._fresh
+        return make(seed, batch_size, start, steps, slice(rank * batch_size // world, (rank + 1) * batch_size // world))
+
+    def validation_batches(self, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[Batch]:
+        """Every held-out view once, in order, over the ranks together: batch b is rank b % world's. The last may be short."""
+        if self.validation is not None:
+            for number, batch in enumerate(self.validation.iter_batches(batch_size=batch_size, prefetch_batches=1)):
+                if number % world == rank:
+                    yield _batch(batch, number * batch_size)
+            return
+        mine, views = range(rank, -(-self.views // batch_size), world), self.views
+
+        def rows(number: int) -> range:
+            return range(mine[number] * batch_size, min((mine[number] + 1) * batch_size, views))
+
+        yield from _batches(self.held_out.views, rows, len(mine), self.held_out, world, numbered=True)
+
+    def _pooled(self, seed: int, batch_size: int, start: int, steps: int, share: slice) -> Iterator[Batch]:
+        assert self.pool is not None
+        per_epoch = max(1, self.data.pool // batch_size)
+        for step in range(start - start % per_epoch, steps, per_epoch):
+            epoch = self.pool.iter_batches(
+                batch_size=min(batch_size, self.data.pool), drop_last=True, prefetch_batches=0,
+                local_shuffle_buffer_size=self.data.pool, local_shuffle_seed=_seed(seed, step // per_epoch),
+            )  # fmt: skip
+            for offset, batch in enumerate(epoch):
+                if start <= step + offset < steps:
+                    found: Any = batch
+                    yield Batch(found["image"][share], frozenset(), found["label"][share])
+
+    def _fresh(self, seed: int, batch_size: int, start: int, steps: int, share: slice) -> Iterator[Batch]:
+        local = share.stop - share.start
+
+        def rows(number: int) -> range:
+            first = (start + number) * batch_size + share.start
+            return range(first, first + local)
+
+        for batch in _batches(partial(self.training.training, seed=seed), rows, steps - start, self.training, batch_size // local):
+            if len(batch.images) < local:
+                raise self._dead(batch.rejected)
+            yield batch
+
+    def _dead(self, rejected: frozenset[Rejection]) -> VitokError:
+        """To be raised where the rows are read: an exception inside a task would come back wrapped, and logged twice, by Ray."""
+        first = min(rejected, key=str)
+        return VitokError(f"corpus {self.uri!r}: none of {len(rejected)} samples could be decoded; the first: {first}")
+
+
+def prepare(corpora: Corpora, data: Data, size: int, frames: int = 1) -> Source:
+    """Lay out the samples of a corpus; with a pool, decode it now, on all of Ray's CPUs. Needs a connected Ray.
+
+    Raises `VitokError` where not one sample of the training split can be decoded, or too many cannot.
+    """
+    training, held_out = (reader(corpora, part, data, size, frames) for part in PARTS)
+    source = Source(corpora.uri, corpora.fingerprint, data, size, frames, training, held_out, None, None, frozenset(corpora.rejected))
+    count = sum(corpora.counts)
+    Rejected(data.max_rejected).add(source.rejected, count, count + len(source.rejected))
+    if not data.pool:
+        return source
+    _must_fit(data.pool * math.prod(training.shape) + source.views * math.prod(held_out.shape), data.pool)
+    crops, views = _runs(data.pool, 512), _runs(source.views, 64)
+    pool = blocks.dataset(lambda n: columns(training.training(crops[n], 0), training), len(crops))
+    validation = blocks.dataset(lambda n: columns(held_out.views(views[n]), held_out), len(views))
+    pool, validation = pool.materialize(), validation.materialize()
+    rows = [row for part in (pool, validation) for row in part.select_columns(["ok", "rejected"]).take_all()]
+    rejected = frozenset(rejection for row in rows for rejection in reasons(row["rejected"]))
+    if not all(row["ok"] for row in rows[: data.pool]):
+        raise source._dead(rejected)
+    Rejected(data.max_rejected, source.rejected).add(rejected, data.pool, count)
+    return Source(corpora.uri, corpora.fingerprint, data, size, frames, training, held_out, pool, validation, source.rejected | rejected)
+
+
+def _must_fit(need: int, pool: int) -> None:
+    """Raises `VitokError` where decoded samples would fill the object stores: they would be written to disk and read again, without end."""
+    room = ray.cluster_resources().get("object_store_memory", 0)
+    if need > FULL * room:
+        raise VitokError(
+            f"data.pool = {pool} samples and the held-out views take {need / 1e9:,.1f} GB decoded, of {room / 1e9:,.1f} GB of Ray's object "
+            "stores: lower data.pool (0: decode as training goes), or give Ray more (object_store_memory)"
+        )
+
+
+def reader(corpora: Corpora, part: Part, data: Data, size: int, frames: int) -> Reader:
+    """Of a split of every corpus, or of all there is. Needs a connected Ray."""
+    wanted = PARTS if part == "all" else (part,)
+    found = [
+        (weight, corpus, corpus.train if name == "train" else corpus.validation) for name in wanted for weight, corpus in corpora.parts
+    ]
+    weights, opened, splits = zip(*found, strict=True)
+    return Reader(
+        tuple(ray.put(split) for split in splits), tuple(map(len, splits)), tuple(corpus.kind == "video" for corpus in opened),
+        weights, data, size, frames, any(filesystem.is_remote(corpus.uri) for corpus in opened),
+    )  # fmt: skip
+
+
+def _batches(
+    read: Callable[[Sequence[int]], list[Decoded]],
+    rows: Callable[[int], range],
+    count: int,
+    reader: Reader,
+    world: int,
+    numbered: bool = False,
+) -> Iterator[Batch]:
+    """Batches 0 .. count - 1 of the rows of each, several by one task where they are small."""
+    if not count:
+        return
+    batch_bytes = len(rows(0)) * math.prod(reader.shape)
+    together = max(1, min((IMAGES if reader.frames == 1 else CLIPS) // len(rows(0)), blocks.largest_block(world) // batch_bytes, count))
+
+    def make(number: int) -> blocks.Columns:
+        batches = range(number * together, min((number + 1) * together, count))
+        return columns(read([row for batch in batches for row in rows(batch)]), reader)
+
+    for number, block in enumerate(blocks.stream(make, -(-count // together), together * batch_bytes, world)):
+        first = 0
+        for batch in range(number * together, min((number + 1) * together, count)):
+            last = first + len(rows(batch))
+            yield _batch({name: column[first:last] for name, column in block.items()}, rows(batch)[0] if numbered else None)
+            first = last
+
+
+def _runs(count: int, about: int) -> list[range]:
+    """0 .. count - 1 in runs of equal length, give or take one."""
+    runs = max(1, count // about)
+    return [range(count * n // runs, count * (n + 1) // runs) for n in range(runs)]
+
+
+def columns(decoded: list[Decoded], reader: Reader) -> dict[str, np.ndarray]:
+    """Rows of a block, one for each sample asked for, `ok` where it could be decoded."""
+    nothing = np.zeros(reader.shape, np.uint8)
+    return {
+        "image": np.stack([nothing if one.pixels is None else one.pixels for one in decoded]),
+        "label": np.array([one.label for one in decoded], np.int32),
+        "ok": np.array([one.pixels is not None for one in decoded]),
+        "rejected": np.array([json.dumps([[r.name, r.reason, r.detail] for r in one.rejected]) for one in decoded], dtype=object),
+    }
+
+
+def _batch(found: Any, first: int | None = None) -> Batch:
+    """A block as it is read: without the rows that could not be decoded. `first`: the number of the first view."""
+    ok: np.ndarray = found["ok"]
+    rejected = frozenset(rejection for cell in found["rejected"] for rejection in reasons(cell))
+    images, labels = (found["image"], found["label"]) if ok.all() else (found["image"][ok], found["label"][ok])
+    return Batch(images, rejected, labels, None if first is None else first + np.flatnonzero(ok))
+
+
+def reasons(cell: Any) -> list[Rejection]:
+    return [Rejection(*parts) for parts in json.loads(cell)] if cell != "[]" else []
+
+
+def _seed(seed: int, epoch: int) -> int:
+    return int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])

@@ -1,0 +1,190 @@
+"""Sample i of a run, as a decode task makes it: a function of (seed, i) alone.
+
+So the order needs no state: a resumed run asks for the batches from its step on, and any number of workers cut the same
+global batches between them. A sample that cannot be decoded is replaced by the next one of the order, and counted.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import ray
+from PIL import Image
+
+from vitok.config import Data
+from vitok.data.corpora.splits import Split
+from vitok.data.decoding.image import center_clip, center_crop, load, random_clip, random_crop
+from vitok.data.loading.order import Mixture, Order, epoch_order
+from vitok.data.sample import NO_LABEL, Rejection, Sample
+from vitok.errors import RejectedError
+
+CANDIDATES = 100  # samples of the order that are tried for one place
+FEW = 16  # samples of a corpus whose decoded images are kept
+READS = 16  # requests to a store at once, by one task
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """`pixels` are (size, size, 3) for one frame, else (frames, size, size, 3), uint8; None if nothing could be decoded."""
+
+    pixels: np.ndarray | None
+    label: int
+    rejected: tuple[Rejection, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reader:
+    """What a task needs. The splits themselves, which may be large, lie once in the object store of each node."""
+
+    splits: tuple[Any, ...]  # references to the `Split` of each corpus of the mixture
+    counts: tuple[int, ...]
+    videos: tuple[bool, ...]
+    weights: tuple[float, ...]
+    data: Data
+    size: int
+    frames: int
+    remote: bool
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one sample's pixels."""
+        return (self.size, self.size, 3) if self.frames == 1 else (self.frames, self.size, self.size, 3)
+
+    @property
+    def total(self) -> int:
+        """Held-out views: `validation_crops` of each sample, of one corpus after the other, and of these as many as are asked for."""
+        return min(self.data.validation_views or self.whole, self.whole)
+
+    @property
+    def whole(self) -> int:
+        """Held-out views that there could be."""
+        return sum(self.counts) * self.data.validation_crops
+
+    def samples(self) -> np.ndarray:
+        """Which sample each view is of."""
+        return np.arange(self.total) * self.whole // self.total // self.data.validation_crops
+
+    def training(self, samples: Sequence[int], seed: int) -> list[Decoded]:
+        return self._each(lambda sample: self._training(sample, seed), samples)
+
+    def views(self, views: Sequence[int]) -> list[Decoded]:
+        """Of the held-out samples, by number up to `total`."""
+        return self._each(self._view, views)
+
+    def _each(self, decode: Any, numbers: Sequence[int]) -> list[Decoded]:
+        if not self.remote:
+            return [decode(int(n)) for n in numbers]
+        with ThreadPoolExecutor(READS) as pool:  # waiting for the store is what takes the time
+            return list(pool.map(decode, map(int, numbers)))
+
+    def _training(self, sample: int, seed: int) -> Decoded:
+        corpus, own = Mixture(self.weights).at(sample, seed)
+        split, count = _split(self.splits[corpus]), self.counts[corpus]
+        epoch, place = divmod(own, count)
+        order = _order(self.splits[corpus], seed, epoch)
+        rejected: list[Rejection] = []
+        for candidate in range(min(CANDIDATES, count)):
+            unit, row = order.at((place + candidate) % count)
+            try:
+                found = split.get(unit, row)
+                pixels = self._crop(found, self.videos[corpus], np.random.default_rng([seed, sample]))
+                return Decoded(pixels, found.label, tuple(rejected))
+            except RejectedError as error:
+                rejected.append(Rejection(split.name(unit, row), error.reason, error.detail))
+        return Decoded(None, NO_LABEL, tuple(rejected))
+
+    def name(self, view: int) -> str:
+        """Of the sample that a view shows, within its corpus."""
+        corpus, unit, row = self._find(view)
+        crop = f" (crop {self._drawn(view) % self.data.validation_crops})" if self.data.validation_crops > 1 else ""
+        return _split(self.splits[corpus]).name(unit, row) + crop
+
+    def about(self) -> str:
+        return described(self.data, self.frames, self.total, self.whole)
+
+    def _drawn(self, view: int) -> int:
+        """Its number among all that there could be."""
+        return view * self.whole // self.total
+
+    def _find(self, view: int) -> tuple[int, int, int]:
+        """(corpus, unit, row)"""
+        number, corpus = self._drawn(view) // self.data.validation_crops, 0
+        while number >= self.counts[corpus]:
+            number -= self.counts[corpus]
+            corpus += 1
+        return corpus, *_place(self.splits[corpus], number)
+
+    def _view(self, view: int) -> Decoded:
+        corpus, unit, row = self._find(view)
+        split = _split(self.splits[corpus])
+        try:
+            found = split.get(unit, row)
+            if self.data.validation_crops > 1:
+                return Decoded(self._crop(found, self.videos[corpus], np.random.default_rng([0, self._drawn(view)])), found.label)
+            return Decoded(self._center(found, self.videos[corpus]), found.label)
+        except RejectedError as error:
+            return Decoded(None, NO_LABEL, (Rejection(split.name(unit, row), error.reason, error.detail),))
+
+    def _crop(self, sample: Sample, video: bool, rng: np.random.Generator) -> np.ndarray:
+        if video:
+            return self._shaped(random_clip(sample, self.size, self.frames, self.data.fps, self.data.smallest_crop, rng))
+        # 2 x size: a JPEG decoded at a reduced scale keeps enough pixels for a crop of half the short side.
+        return self._shaped(random_crop(self._image(sample, 2 * self.size), self.size, self.data.smallest_crop, rng))
+
+    def _center(self, sample: Sample, video: bool) -> np.ndarray:
+        if video:
+            return self._shaped(center_clip(sample, self.size, self.frames, self.data.fps))
+        return self._shaped(center_crop(self._image(sample, 0), self.size))
+
+    def _image(self, sample: Sample, smallest: int) -> Image.Image:
+        # Many crops of few photographs: each is decoded once. Of many they would fill the memory, and not be met again.
+        few = sum(self.counts) <= FEW
+        return _kept(sample.name, sample.data or b"", smallest) if few else load(sample.data or b"", smallest)
+
+    def _shaped(self, pixels: np.ndarray) -> np.ndarray:
+        """One frame has no axis of frames; an image among videos is a still."""
+        if self.frames == 1:
+            return pixels[0] if pixels.ndim == 4 else pixels
+        return pixels if pixels.ndim == 4 else np.repeat(pixels[None], self.frames, axis=0)
+
+
+def described(data: Data, frames: int, views: int, whole: int) -> str:
+    """How so many views of `whole` are cut, for a protocol."""
+    crops, share = data.validation_crops, data.smallest_crop
+    cut = "ADM's centre crop" if crops == 1 else f"{crops} fixed random crops a sample, of sides from {share:g} of its short side"
+    cut += f", {frames} frames at {data.fps:g} a second" if frames > 1 else ""
+    return cut + (f", {views} of {whole} views, evenly spread" if views < whole else "")
+
+
+@lru_cache(maxsize=8)
+def _split(reference: Any) -> Split:
+    return ray.get(reference)
+
+
+@lru_cache(maxsize=8)
+def _order(reference: Any, seed: int, epoch: int) -> Order:
+    split = _split(reference)
+    return epoch_order(len(split), split.units, split.window, seed, epoch)
+
+
+@lru_cache(maxsize=4)
+def _ends(reference: Any) -> np.ndarray | None:
+    units = _split(reference).units
+    return None if units is None else np.cumsum(units)
+
+
+def _place(reference: Any, number: int) -> tuple[int, int]:
+    """(unit, row) of a sample by its number in the split, in the split's own order."""
+    ends = _ends(reference)
+    if ends is None:
+        return number, 0
+    unit = int(np.searchsorted(ends, number, side="right"))
+    return unit, number - (int(ends[unit - 1]) if unit else 0)
+
+
+@lru_cache(maxsize=FEW)
+def _kept(name: str, data: bytes, smallest: int) -> Image.Image:
+    return load(data, smallest)

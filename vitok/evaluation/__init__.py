@@ -1,0 +1,1 @@
+"""A subject (tokenizer, generator, baseline) -> its metrics."""

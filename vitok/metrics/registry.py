@@ -1,0 +1,106 @@
+"""Every metric by its name. r: of reconstructions against their originals; g: of generated samples against a reference set.
+
+A Fréchet distance is FID on the FID Inception alone, FVD on I3D alone; on any other network it bears that network's name.
+"""
+
+import difflib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from vitok.errors import UsageError
+from vitok.networks.registry import NETWORKS
+
+Statistic = Literal["psnr", "ssim", "lpips", "frechet", "infinity", "score", "kernel", "precision", "recall"]
+MARK = ":"  # between a metric's name and the length of a nested code that it was measured at
+SAMPLE = "sample"  # beside the values of single views: which sample of the corpus each shows
+PAIRED = ("psnr", "ssim", "lpips")
+
+
+@dataclass(frozen=True)
+class Metric:
+    name: str
+    statistic: Statistic
+    network: str = ""  # of `NETWORKS`
+    unit: str = ""
+    higher: bool = False  # is better
+
+    @property
+    def paired(self) -> bool:
+        """Whether it compares an image with its original, one value a sample; else sets of samples."""
+        return self.statistic in PAIRED
+
+    @property
+    def video(self) -> bool:
+        """Whether its network sees clips, not frames."""
+        return self.network == "i3d"
+
+    @property
+    def about(self) -> str:
+        return f"{self.unit}, " * bool(self.unit) + f"{'higher' if self.higher else 'lower'} is better"
+
+
+def _catalogue() -> Iterator[Metric]:
+    yield Metric("rPSNR", "psnr", unit="dB", higher=True)
+    yield Metric("rSSIM", "ssim", higher=True)
+    yield Metric("LPIPS", "lpips", "lpips-alexnet")
+    yield Metric("LPIPS-VGG16", "lpips", "lpips-vgg16")
+    for letter in "rg":
+        yield Metric(f"{letter}FID", "frechet", "fid-inception")
+        yield Metric(f"{letter}FID-infinity", "infinity", "fid-inception")
+        yield Metric(f"{letter}IS", "score", "fid-inception", higher=True)
+        yield Metric(f"{letter}KID", "kernel", "fid-inception")
+        yield Metric(f"{letter}Precision", "precision", "fid-inception", higher=True)
+        yield Metric(f"{letter}Recall", "recall", "fid-inception", higher=True)
+        yield Metric(f"{letter}FVD", "frechet", "i3d")
+        yield Metric(f"{letter}FVD-infinity", "infinity", "i3d")
+        for label, network in (("EffLite0", "efficientnet-lite0"), ("DINOv2", "dinov2-vitl14")):
+            yield Metric(f"{letter}FD-{label}", "frechet", network)
+            yield Metric(f"{letter}FD-{label}-infinity", "infinity", network)
+            if label == "EffLite0":  # which has ImageNet's classes
+                yield Metric(f"{letter}IS-{label}", "score", network, higher=True)
+            yield Metric(f"{letter}KD-{label}", "kernel", network)
+            yield Metric(f"{letter}Precision-{label}", "precision", network, higher=True)
+            yield Metric(f"{letter}Recall-{label}", "recall", network, higher=True)
+
+
+METRICS = {metric.name: metric for metric in _catalogue()}
+
+
+def named(names: Iterable[str], letter: str = "r") -> tuple[Metric, ...]:
+    """The metrics of these names, in any case, with or without their first `letter`, each once. Raises `UsageError` with the nearest
+    right ones."""
+    known = {name.lower(): metric for name, metric in METRICS.items()}
+    found: dict[str, Metric] = {}
+    for name in names:
+        tries = (prefix + name.strip().lower() for prefix in ("", letter, "r", "g"))
+        metric = next((known[text] for text in tries if text in known), None)
+        if metric is None:
+            near = difflib.get_close_matches(name.strip().lower(), known, n=3, cutoff=0.5)
+            hint = f"did you mean {', '.join(known[text].name for text in near)}?" if near else f"there are {', '.join(METRICS)}"
+            raise UsageError(f"unknown metric {name.strip()!r}; {hint}")
+        found[metric.name] = metric
+    return tuple(found.values())
+
+
+def of_letter(names: Iterable[str], letter: str) -> tuple[Metric, ...]:
+    """Likewise, for metrics of reconstructions (r) or of generated samples (g) alone. Raises `UsageError` for one of the other kind."""
+    found = named(names, letter)
+    for metric in found:
+        if metric.name.startswith("r" if letter == "g" else "g") or (letter == "g" and metric.paired):
+            raise UsageError(f"{metric.name} is not of {'generated samples' if letter == 'g' else 'reconstructions'}")
+    return found
+
+
+def catalogued(names: Iterable[str]) -> list[str]:
+    """Those of these names that values of metrics have, in the catalogue's order: of the whole code, then of shorter ones ("rPSNR:32")."""
+    order = list(METRICS)
+    parts = [(name, *name.partition(MARK)[::2]) for name in names]
+    found = [(order.index(metric), int(kept or 0), name) for name, metric, kept in parts if metric in METRICS]
+    return [name for *_, name in sorted(found)]
+
+
+def networks(metrics: Iterable[Metric]) -> tuple[str, ...]:
+    """The networks that these metrics look through, in the registry's order."""
+    wanted = {metric.network for metric in metrics}
+    return tuple(name for name in NETWORKS if name in wanted)

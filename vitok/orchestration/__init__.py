@@ -1,0 +1,1 @@
+"""A study -> finished runs: request, plan, preflight, sweep, single run."""

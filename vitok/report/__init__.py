@@ -1,0 +1,1 @@
+"""Rows of finished cells -> a report: tables, fits, verdicts, figures, one HTML page."""

@@ -1,0 +1,90 @@
+"""Pictures: a metric against E as the paper draws it, and originals beside their reconstructions."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from vitok.analysis.fits.log_linear import Fit
+from vitok.analysis.fits.power_law import PowerLaw
+from vitok.analysis.rows import Row
+from vitok.metrics.registry import METRICS, Metric
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS, MARKERS = ("#1f6f8b", "#d1495b", "#edae49", "#66a182", "#2e4057"), ("o", "s", "^", "D", "v")
+Style = tuple[Literal["-", "--"], str]
+STYLES: tuple[Style, Style] = (("-", "fit"), ("--", "extrapolated"))  # of a fit's line within the measured E and beyond them
+
+
+def against_floats(rows: list[Row], metrics: tuple[str, ...], fits: Mapping[str, Fit | PowerLaw]) -> "Figure":
+    """Each metric against E on a log2 axis, one mark a cell, colour and shape by patch size, with its fit along E (Figure 3): solid
+    where there are cells, dashed up to one doubling beyond them.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter
+
+    figure = Figure(figsize=(4.4 * len(metrics), 4.2), layout="constrained")
+    axes = figure.subplots(1, len(metrics), squeeze=False)[0]
+    floats = np.array(sorted({row["E"] for row in rows}), dtype=float)
+    patches = sorted({row["p"] for row in rows})
+    for axis, metric in zip(axes, metrics, strict=True):
+        for i, patch in enumerate(patches):
+            group = [row for row in rows if row["p"] == patch and metric in row]
+            axis.scatter(
+                [row["E"] for row in group], [row[metric] for row in group], s=46, color=COLOURS[i % 5], marker=MARKERS[i % 5],
+                edgecolors="white", linewidths=0.8, zorder=3,
+            )  # fmt: skip
+        axis.set_gid(f"E:{metric}")
+        axis.set_xscale("log", base=2)
+        if metric in fits:
+            axis.set_title(fits[metric].headline, fontsize=10)
+            _fit(axis, fits[metric])
+        axis.set_xticks(floats)
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.minorticks_off()
+        axis.tick_params(axis="x", labelrotation=45 if len(floats) > 6 else 0)
+        axis.set_xlabel("E = L · c (floats of the latent)")
+        axis.set_ylabel(labelled(METRICS[metric]))
+        axis.grid(alpha=0.25)
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.legend(handles=_legend(patches, bool(fits)), loc="outside upper center", ncols=len(patches) + 3, frameon=False, fontsize=9)
+    return figure
+
+
+def _fit(axis: "Axes", fit: Fit | PowerLaw) -> None:
+    """The panel holds the marks and the line, but for what leads further off than a quarter of their height, and as much of the band: a
+    wide one must not squash the marks.
+    """
+    low, high = fit.measured
+    inside, beyond = np.geomspace(low, high, 60), np.geomspace(high, 2 * high, 20)
+    held, shown = [*axis.get_ylim(), *fit.predict(inside)[0]], fit.predict(beyond)[0]
+    bottom, top = min(held), max(held)
+    reach = 0.25 * (top - bottom)
+    axis.set_ylim(np.clip(min(shown), bottom - reach, bottom), np.clip(max(shown), top, top + reach))
+    for column, (style, _), alpha in zip((inside, beyond), STYLES, (0.18, 0.09), strict=True):
+        line, lower, upper = fit.predict(column)
+        axis.fill_between(column, lower, upper, color="#888888", alpha=alpha, linewidth=0)
+        axis.plot(column, line, color="#555555", linewidth=1, linestyle=style)
+
+
+def _legend(patches: list[int], fitted: bool) -> list["Artist"]:
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    marks = [
+        Line2D([], [], color=COLOURS[i % 5], marker=MARKERS[i % 5], markersize=7, markeredgecolor="white", linewidth=0, label=f"p = {p}")
+        for i, p in enumerate(patches)
+    ]
+    if not fitted:
+        return [*marks]
+    shown = [Line2D([], [], color="#555555", linewidth=1, linestyle=style, label=label) for style, label in STYLES]
+    return [*marks, shown[0], Patch(color="#888888", alpha=0.18, linewidth=0, label="95 % band of the fit"), shown[1]]
+
+
+def labelled(metric: Metric) -> str:
+    unit = f" ({metric.unit})" if metric.unit else ""
+    return f"{metric.name}{unit} {'↑' if metric.higher else '↓'}"

@@ -1,0 +1,149 @@
+"""The picture of generation against E: a parabola and an optimum for each patch size, as the paper draws it."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vitok.analysis.fits.parabola import Curves, logged, quantities
+from vitok.analysis.rows import Row
+from vitok.metrics.registry import METRICS
+from vitok.report.figures.floats import COLOURS, MARKERS, labelled
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+ACROSS = 3  # panels in a row
+LANE = 0.055  # of a panel's height: what one patch size's optimum takes below the marks
+SIDES = (("left", 7, 0), ("center", 0, -1), ("right", -7, 0), ("center", 0, 1))  # of a mark where its c stands, by patch size: marks meet
+
+
+def generation_over_floats(rows: list[Row], metrics: tuple[str, ...], fits: dict[str, Curves]) -> "Figure":
+    """Each metric against E (log2), one mark a cell with its c, colour and shape by patch size, with its parabola and band
+    (Figure 4). Below the marks a lane for each patch size: a diamond at its optimum, a bar over the 95 % interval; an open
+    diamond has no bounded interval.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    across = min(ACROSS, len(metrics))
+    down = -(-len(metrics) // across)
+    figure = Figure(figsize=(4.8 * across, 4.3 * down + 0.4), layout="constrained")
+    axes = list(figure.subplots(down, across, squeeze=False).flat)
+    patches = sorted({row["p"] for row in rows})
+    floats = np.array(sorted({row["E"] for row in rows}), dtype=float)
+    for axis in axes[len(metrics) :]:
+        axis.set_axis_off()
+    for axis, metric in zip(axes, metrics, strict=False):
+        axis.set_gid(f"E:{metric}")
+        axis.set_xscale("log", base=2)
+        axis.set_yscale("log" if logged(metric) else "linear")
+        axis.set_xlim(floats[0] / 1.5, floats[-1] * 1.5)
+        _panel(axis, rows, patches, metric, fits.get(metric))
+        axis.xaxis.set_major_locator(FixedLocator(floats.tolist()))
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.xaxis.set_minor_locator(NullLocator())
+        axis.tick_params(axis="x", labelrotation=45 if len(floats) > 6 else 0)
+        axis.set_xlabel("E = L · c (floats of the latent)")
+        axis.set_ylabel(labelled(METRICS[metric]))
+        axis.grid(alpha=0.25)
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.legend(handles=_legend(patches, fits), loc="outside upper center", ncols=3 * across - (across == 1), frameon=False, fontsize=9)
+    return figure
+
+
+def _panel(axis: "Axes", rows: list[Row], patches: list[int], metric: str, curves: Curves | None) -> None:
+    usable = [row | {metric: np.exp(row[metric]) if logged(metric) else row[metric]} for row in quantities(rows, metric)[0]]
+    if not usable:
+        return
+    _limit(axis, [row[metric] for row in usable], len(patches) if curves else 0)
+    for i, patch in enumerate(patches):
+        group = [row for row in usable if row["p"] == patch]
+        axis.scatter(
+            [row["E"] for row in group], [row[metric] for row in group], s=46, color=COLOURS[i % 5], marker=MARKERS[i % 5],
+            edgecolors="white", linewidths=0.8, zorder=3,
+        )  # fmt: skip
+        _channels(axis, group, metric, i)
+        if curves and patch in curves.parabolas:
+            _curve(axis, curves, patch, COLOURS[i % 5])
+            _optimum(axis, curves, patch, COLOURS[i % 5], (len(patches) - i - 0.5) * LANE)
+
+
+def _channels(axis: "Axes", group: list[Row], metric: str, i: int) -> None:
+    """The c of each E, once, at the seed nearest to that side."""
+    from matplotlib.patheffects import withStroke
+
+    align, x, up = SIDES[i % 4]
+    for floats in {row["E"]: None for row in group}:
+        seeds = sorted((row for row in group if row["E"] == floats), key=lambda row: row[metric])
+        mark = seeds[{-1: 0, 0: len(seeds) // 2, 1: -1}[up]]
+        axis.annotate(
+            f"{mark['c']:g}", (floats, mark[metric]), (x, 7 * up), textcoords="offset points", ha=align,
+            va=("center", "bottom", "top")[up], fontsize=7, color=COLOURS[i % 5], zorder=5,
+            path_effects=[withStroke(linewidth=1.8, foreground="white")],
+        )  # fmt: skip
+
+
+def _limit(axis: "Axes", values: list[float], lanes: int) -> None:
+    """The marks with a margin and the lanes below them, whatever the bands: a wide one must not squash the marks."""
+    from matplotlib.ticker import AutoLocator, FuncFormatter, LogLocator, NullLocator
+
+    to, back = axis.yaxis.get_transform(), axis.yaxis.get_transform().inverted()
+    low, high = to.transform([min(values), max(values)])
+    span = (high - low) or abs(high) or 1.0
+    low, high = low - 0.13 * span, high + 0.13 * span
+    floor, bottom = low, low - (high - low) * lanes * LANE / (1 - lanes * LANE)
+    bottom, floor, top = back.transform([bottom, floor, high]).tolist()
+    axis.set_ylim(bottom, top)
+    if lanes:
+        axis.axhspan(bottom, floor, facecolor="white", edgecolor="#cccccc", zorder=1.2)  # above bands, below the grid
+    locator = LogLocator(subs=(1, 2, 5)) if axis.get_yscale() == "log" and top > 6 * floor else AutoLocator()
+    axis.set_yticks([value for value in locator.tick_values(floor, top) if floor <= value <= top])
+    axis.yaxis.set_minor_locator(NullLocator())
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def _curve(axis: "Axes", curves: Curves, patch: int, colour: str) -> None:
+    along = np.geomspace(*curves.parabolas[patch].measured, 60)
+    curve, low, high = curves.predict(patch, along)
+    if np.isfinite(low).all():
+        low, high = np.clip([low, high], *axis.get_ylim())  # it may be wide beyond all numbers
+        axis.fill_between(along, low, high, color=colour, alpha=0.1, linewidth=0)
+    axis.plot(along, curve, color=colour, linewidth=1.2)
+
+
+def _optimum(axis: "Axes", curves: Curves, patch: int, colour: str, height: float) -> None:
+    one, lane, scale = curves.parabolas[patch], axis.get_xaxis_transform(), axis.yaxis.get_transform()  # lane: y of the panel
+    left, right = axis.get_xlim()
+    if one.optimum is None or not left < one.optimum < right:
+        return
+    if one.optimum_interval:
+        axis.plot(np.clip(one.optimum_interval, left, right), [height] * 2, color=colour, linewidth=1.6, transform=lane, zorder=3)
+    fill = colour if one.optimum_interval else "white"
+    axis.plot(one.optimum, height, "D", markersize=5, markerfacecolor=fill, markeredgecolor=colour, transform=lane, zorder=4)
+    if one.measured[0] < one.optimum < one.measured[1]:
+        curve = float(curves.predict(patch, np.array([one.optimum]))[0][0])
+        below, above, top = scale.transform([*axis.get_ylim(), curve])
+        ends = [height, (top - below) / (above - below)]
+        axis.plot([one.optimum] * 2, ends, color=colour, linewidth=0.9, linestyle=(0, (4, 3)), transform=lane, zorder=2)
+
+
+def _legend(patches: list[int], fits: dict[str, Curves]) -> list["Artist"]:
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    marks = [
+        Line2D([], [], color=COLOURS[i % 5], marker=MARKERS[i % 5], markersize=7, markeredgecolor="white", linewidth=1.2, label=f"p = {p}")
+        for i, p in enumerate(patches)
+    ]
+    if not fits:
+        return [*marks]
+    grey = "#555555"
+    parabolas = [one for curves in fits.values() for one in curves.parabolas.values()]
+    shown = [Line2D([], [], color=grey, marker="D", markersize=5, linewidth=1.6, label="optimum and its 95 % interval")]
+    if any(one.optimum is not None and one.optimum_interval is None for one in parabolas):
+        shown.append(
+            Line2D([], [], color=grey, marker="D", markersize=5, markerfacecolor="white", linewidth=0, label="interval not bounded")
+        )
+    return [*marks, Patch(color=grey, alpha=0.15, label="95 % band of the parabola"), *shown]

@@ -1,0 +1,165 @@
+"""The report, from MLflow alone: tables, fits, verdicts, figures, the paper's numbers beside them, and one page that holds them all."""
+
+import base64
+import csv
+import io
+import json
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vitok.analysis import pareto
+from vitok.analysis.claims.optimum import whole
+from vitok.analysis.model_selection import compare
+from vitok.analysis.rows import Row
+from vitok.errors import VitokError
+from vitok.metrics.registry import METRICS
+from vitok.report import paper
+from vitok.report.figures.pareto import fronts_figure
+from vitok.report.results import Gathered, columns, described, gather, generated, measured
+from vitok.storage import mirror
+from vitok.study.study import Study
+from vitok.tracking.tags import SCALE
+
+if TYPE_CHECKING:
+    from vitok.tracking.client import Tracker
+
+IN_THE_LABEL = ("variant", "dit", "stage", "p", "q", "c", "seed", "cfg")  # which a terminal's table need not say again
+
+
+def write(
+    study: Study[Any], tracker: "Tracker", sweep: str, folder: Path, any_version: bool = False, partial: bool = False
+) -> dict[str, Any]:
+    """Write results.csv, fits.json, claims.json, the figure (PNG, SVG) and index.html. Returns what `--json` prints.
+
+    `sweep` is the sweep's key; `partial`: of a part of the study's cells, on which claims about what others measure are not judged.
+    Raises `VitokError` if none of its cells is finished.
+    """
+    found = gather(study.name, tracker, sweep, any_version)
+    metrics = measured(found.rows)
+    if not metrics:
+        raise VitokError(f"{study.name}: nothing is left to report: {'; '.join(found.problems) or 'no metric was measured'}")
+    shown = tuple(name for name in metrics if name in study.measures) or metrics
+    fits, comparisons, problems = _fitted(study, found.rows, shown)
+    verdicts = [claim(found.rows) for claim in study.claims if not (partial and claim.lacking(metrics))]
+    pairs, advice, more = _fronts(study, found.rows)
+    figure = study.figure([*found.rows, *found.beside], shown, fits)
+    paper.mark(figure, paper.reported(study.name), {row.get("size") for row in found.rows})
+    pictures = _pictures(study.name, figure)
+    if pairs:
+        pictures["fronts.svg"] = _saved(fronts_figure(found.rows, pairs), "svg")
+    names = (*columns(found.rows), *metrics)
+    files = {
+        "results.csv": _csv([*found.rows, *found.beside], metrics).encode(),
+        "fits.json": json.dumps({name: fit.json() for name, fit in fits.items()}, indent=2).encode(),
+        "claims.json": json.dumps([verdict.json() for verdict in verdicts], indent=2).encode(),
+    } | pictures
+    summary = {
+        "study": study.name, "question": study.question, "scale": found.tags[SCALE], "cells_finished": len(found.rows),
+        "cells_planned": found.planned, "columns": ["label", *(name for name in names if name not in IN_THE_LABEL)],
+        "fits": {name: fit.json() for name, fit in fits.items()}, "comparisons": comparisons,
+        "claims": [verdict.json() for verdict in verdicts], "advice": advice, "problems": [*found.problems, *problems, *more],
+        "results": [_told(row, names) for row in found.rows], "others": [_told(row, names) for row in found.others],
+        "beside": [_told(row, names) for row in found.beside], "paper": paper.table(paper.reported(study.name)),
+        "report": mirror.told(folder / "index.html"),
+    }  # fmt: skip
+    keep(folder, files | {"index.html": written(study, found, metrics, summary, pictures).encode()})
+    return summary
+
+
+def computed(study: Study[Any], folder: Path) -> dict[str, Any]:
+    """Likewise, of a study that trains nothing."""
+    assert study.computed is not None
+    rows, reported = study.computed(), paper.reported(study.name)
+    verdicts = [claim(rows) for claim in study.claims]
+    pictures = _pictures(study.name, study.figure(rows, (), {}))
+    names = list(rows[0])
+    summary = {
+        "study": study.name, "question": study.question, "scale": "", "cells_finished": len(rows), "cells_planned": len(rows),
+        "columns": names, "fits": {}, "comparisons": [], "claims": [verdict.json() for verdict in verdicts], "advice": [], "problems": [],
+        "results": rows, "others": [], "beside": [], "paper": paper.table(reported), "report": mirror.told(folder / "index.html"),
+    }  # fmt: skip
+    gathered = Gathered({}, rows, [], [], len(rows), [])
+    keep(folder, pictures | {"index.html": written(study, gathered, (), summary, pictures).encode()})
+    return summary
+
+
+def _fitted(study: Study[Any], rows: list[Row], metrics: tuple[str, ...]) -> tuple[dict[str, Any], list[str], list[str]]:
+    """(fits, which kind of fit predicts best, what could not be fitted)"""
+    fits: dict[str, Any] = {}
+    comparisons, problems = list[str](), list[str]()
+    for metric in metrics if study.fit else ():
+        assert study.fit is not None
+        try:
+            fits[metric] = study.fit(rows, metric)
+            comparisons.append(compare(rows, metric).sentence)
+        except VitokError as error:
+            problems.append(str(error))
+    return fits, comparisons, problems
+
+
+def _fronts(study: Study[Any], rows: list[Row]) -> tuple[tuple[tuple[str, str], ...], list[str], list[str]]:
+    """(the pairs that there is something to say of, what it is, what there is not)"""
+    pairs, advice, problems = list[tuple[str, str]](), list[str](), list[str]()
+    for pair in study.fronts:
+        if set(pair) & (METRICS.keys() - set(measured(rows))):
+            continue  # another has what this scale measures in its place
+        try:
+            advice += pareto.advice(rows, *pair)
+            pairs.append(pair)
+        except VitokError as error:
+            problems.append(str(error))
+    return tuple(pairs), advice, problems
+
+
+def _told(row: Row, names: tuple[str, ...]) -> Row:
+    return {"label": row["label"], **{name: row.get(name) for name in names}}
+
+
+def _csv(rows: list[Row], metrics: tuple[str, ...]) -> str:
+    out = io.StringIO()
+    names = ("label", *columns(rows), *metrics, "images", "rejected", "train_seconds", "version", "commit", "cell", "run_id")
+    writer = csv.DictWriter(out, names, extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def _pictures(name: str, figure: Any) -> dict[str, bytes]:
+    from matplotlib import rcParams
+
+    rcParams["svg.hashsalt"] = name  # the same cells give the same file, byte by byte
+    return {f"{name}.{kind}": _saved(figure, kind) for kind in ("png", "svg")}
+
+
+def _saved(figure: Any, kind: str) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind, dpi=160, metadata={"Date": None} if kind == "svg" else {"Software": None})
+    return buffer.getvalue()
+
+
+def keep(folder: Path, files: dict[str, bytes]) -> None:
+    """A reader sees the old file or the new one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        partial = folder / f"{name}.partial"
+        partial.write_bytes(content)
+        partial.replace(folder / name)
+        mirror.keep(folder / name)
+
+
+def written(study: Study[Any], found: Gathered, metrics: tuple[str, ...], summary: dict[str, Any], pictures: dict[str, bytes]) -> str:
+    shown = [(row, base64.b64encode(row["picture"]).decode()) for row in found.rows if row.get("picture")]
+    commits = Counter(row["commit"] for row in found.rows if row.get("commit"))
+    svgs = [base64.b64encode(content).decode() for name, content in pictures.items() if name.endswith(".svg")]
+    return environment().get_template("report.html").render(
+        study=study, tags=found.tags, rows=found.rows, others=found.others, beside=found.beside, metrics=metrics,
+        protocols=described(found.rows) if metrics else [], columns=columns(found.rows), summary=summary, svgs=svgs, pictures=shown,
+        rejected=max(row.get("rejected", 0) for row in found.rows), commits=commits.most_common(), generated=generated, whole=whole,
+    )  # fmt: skip
+
+
+def environment() -> Any:
+    from jinja2 import Environment, PackageLoader
+
+    return Environment(loader=PackageLoader("vitok.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True)

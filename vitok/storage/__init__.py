@@ -1,0 +1,1 @@
+"""Where things are kept: the one room that knows a folder from s3://."""

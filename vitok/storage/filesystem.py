@@ -1,0 +1,251 @@
+"""Bytes from where they are: a local path, s3://, gs:// or hf://. Everything else in this room asks here.
+
+Requests to a store are repeated when they fail; a file that is gone, or a store that stays away, is a rejected sample.
+"""
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+from urllib.parse import urlsplit
+
+from vitok.errors import RejectedError, UsageError, VitokError
+
+SCHEMES = ("s3", "gs", "hf")
+ATTEMPTS, PAUSE = 5, 0.2  # tries of one request, seconds before the second; doubled each time
+Result = TypeVar("Result")
+
+
+def is_remote(uri: str) -> bool:
+    return uri.partition("://")[0] in SCHEMES and "://" in uri
+
+
+def join(root: str, name: str) -> str:
+    return f"{root.rstrip('/')}/{name}"
+
+
+def absolute(uri: str) -> str:
+    return uri.rstrip("/") if is_remote(uri) else str(Path(uri).expanduser().resolve())
+
+
+def listing(root: str) -> list[tuple[str, int]]:
+    """All files under a folder: (name relative to it, bytes), sorted by name. Raises `UsageError` where it cannot be read."""
+    if is_remote(root):
+        from pyarrow import fs
+
+        system, path = filesystem(root)
+        found = _asked(root, "listed", lambda: system.get_file_info(fs.FileSelector(path, recursive=True, allow_not_found=True)))
+        start = len(path.rstrip("/")) + 1
+        return sorted((info.path[start:], info.size) for info in found if info.type == fs.FileType.File)
+    found_here: list[tuple[str, int]] = []
+    _walk(root, "", found_here)
+    return sorted(found_here)
+
+
+def exists(uri: str) -> str | None:
+    """ "file", "folder" or None."""
+    if not is_remote(uri):
+        return "folder" if Path(uri).is_dir() else "file" if Path(uri).is_file() else None
+    from pyarrow import fs
+
+    system, path = filesystem(uri)
+    kind = _asked(uri, "read", lambda: system.get_file_info(path)).type
+    return {fs.FileType.File: "file", fs.FileType.Directory: "folder"}.get(kind)
+
+
+def size(uri: str) -> int:
+    """Bytes of a file. Raises `UsageError` if it is not there."""
+    return _stat(uri)[0]
+
+
+def changed(uri: str) -> int:
+    """When a file was last written, in ns. Raises `UsageError`."""
+    return int(_stat(uri)[1])
+
+
+def stamp(uri: str) -> str:
+    """Another text when a file has been written again. Raises `UsageError`."""
+    return "{} {}".format(*_stat(uri))
+
+
+def _stat(uri: str) -> tuple[int, int | str]:
+    """(bytes, time of the last change in ns; on the Hub, which has no times, the name of the content)"""
+    if not is_remote(uri):
+        try:
+            found = Path(uri).stat()
+        except OSError as error:
+            raise UsageError(f"{uri!r} cannot be read: {_short(error)}") from None
+        return found.st_size, found.st_mtime_ns
+    system, path = filesystem(uri)
+    info = _asked(uri, "read", lambda: system.get_file_info(path))
+    if info.size is None:
+        raise UsageError(f"{uri!r} is not there")
+    if uri.startswith("hf://"):
+        return int(info.size), _asked(uri, "read", lambda: system.handler.fs.info(path))["blob_id"]
+    return int(info.size), int(info.mtime_ns or 0)
+
+
+def read(uri: str, offset: int = 0, count: int | None = None) -> bytes:
+    """Bytes of a file, all or a range. Raises `RejectedError` ("vanished", "unreadable")."""
+
+    def attempt() -> bytes:
+        with open_file(uri) as file:
+            if offset:
+                file.seek(offset)
+            return file.read() if count is None else file.read(count)
+
+    return retried(uri, attempt)
+
+
+def open_file(uri: str) -> Any:
+    """A seekable binary file for reading. Raises OSError."""
+    if not is_remote(uri):
+        return Path(uri).open("rb")
+    system, path = filesystem(uri)
+    return system.open_input_file(path)
+
+
+def opened(uri: str) -> Any:
+    """`open_file` for one sample. Raises `RejectedError`."""
+    return retried(uri, lambda: open_file(uri))
+
+
+def write(uri: str, data: bytes | Callable[[BinaryIO], None]) -> None:
+    """A whole file or none: written beside and renamed; a store does that by itself. Raises `VitokError`."""
+    if uri.startswith("hf://"):
+        raise UsageError(f"{uri}: the Hub is read here, not written; write to a folder and upload it with `hf upload`")
+    fill: Callable[[BinaryIO], Any] = (lambda file: file.write(data)) if isinstance(data, bytes) else data
+    try:
+        _patiently(uri, lambda: _upload(uri, fill)) if is_remote(uri) else _replace(Path(uri), fill)
+    except OSError as error:
+        raise VitokError(f"{uri} cannot be written: {_short(error)}") from None
+
+
+def _upload(uri: str, fill: Callable[[BinaryIO], Any]) -> None:
+    system, path = filesystem(uri)
+    with system.open_output_stream(path) as file:
+        fill(file)
+
+
+def _replace(path: Path, fill: Callable[[BinaryIO], Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial-{os.getpid()}-{threading.get_ident()}")
+    with partial.open("wb") as file:
+        fill(file)
+    partial.replace(path)
+
+
+def remove(uri: str) -> None:
+    """A folder and all in it; of a store, or a file."""
+    if is_remote(uri):
+        system, path = filesystem(uri)
+        with contextlib.suppress(FileNotFoundError):  # gs:// has deleted all within, and then misses the folder, which is only a name
+            system.delete_file(path) if exists(uri) == "file" else system.delete_dir(path)
+    else:
+        import shutil
+
+        shutil.rmtree(uri)
+
+
+def tidy(root: str) -> None:
+    """Remove what writers that were killed have left in a local folder."""
+    if not is_remote(root):
+        for path in Path(root).glob("*.partial-*"):
+            path.unlink()
+
+
+def retried(uri: str, attempt: Callable[[], Result]) -> Result:
+    """What reads one sample. Raises `RejectedError` ("vanished", "unreadable")."""
+    try:
+        return _patiently(uri, attempt)
+    except FileNotFoundError:
+        raise RejectedError("vanished", uri) from None
+    except OSError as error:
+        raise RejectedError("unreadable", _short(error)) from None
+
+
+def _patiently(uri: str, attempt: Callable[[], Result]) -> Result:
+    """Several attempts where a store may answer the next. Raises OSError, the last one's."""
+    for number in range(ATTEMPTS):
+        try:
+            return attempt()
+        except FileNotFoundError:
+            raise
+        except _failures(uri) as error:
+            if not is_remote(uri) or number == ATTEMPTS - 1:
+                raise OSError(_short(error)) from None
+            time.sleep(PAUSE * 2**number)
+    raise AssertionError
+
+
+def _failures(uri: str) -> tuple[type[Exception], ...]:
+    """What a client raises when a request fails. The Hub's lets the errors of its HTTP library through, whichever that is;
+    Google's says that an argument is invalid when an upload broke off and cannot go on."""
+    if uri.startswith("gs://"):
+        from pyarrow import ArrowException
+
+        return OSError, ArrowException
+    if uri.startswith("hf://"):
+        from huggingface_hub.errors import HfHubHTTPError
+
+        return OSError, *HfHubHTTPError.__bases__
+    return (OSError,)
+
+
+def _asked(uri: str, what: str, attempt: Callable[[], Result]) -> Result:
+    """What a store says about its files; asked once where the client asks again by itself. Raises `UsageError`."""
+    try:
+        return _patiently(uri, attempt) if uri.startswith("hf://") else attempt()
+    except OSError as error:
+        raise UsageError(f"{uri!r} cannot be {what}: {_short(error)}") from None
+
+
+def _walk(root: str, prefix: str, found: list[tuple[str, int]]) -> None:
+    try:
+        with os.scandir(root) as entries:
+            for entry in entries:
+                if entry.is_dir():
+                    _walk(entry.path, f"{prefix}{entry.name}/", found)
+                elif entry.is_file():
+                    found.append((prefix + entry.name, entry.stat().st_size))
+    except OSError as error:
+        raise UsageError(f"corpus folder {root!r} cannot be read: {error.strerror}") from None
+
+
+def filesystem(uri: str) -> tuple[Any, str]:
+    """(pyarrow's filesystem of a store, the path in it)"""
+    scheme, _, path = uri.partition("://")
+    return _connected(scheme), path
+
+
+@lru_cache
+def _connected(scheme: str) -> Any:
+    """A pyarrow filesystem. Credentials come from the environment, as the clouds' own tools read them."""
+    from pyarrow import fs
+
+    if scheme == "s3":
+        endpoint = urlsplit(os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "")
+        options = {"endpoint_override": endpoint.netloc, "scheme": endpoint.scheme} if endpoint.netloc else {}
+        region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+        return fs.S3FileSystem(region=region, retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=10), **options)
+    if scheme == "gs":
+        emulator = urlsplit(os.environ.get("STORAGE_EMULATOR_HOST") or "")
+        options = {"anonymous": True, "endpoint_override": emulator.netloc, "scheme": emulator.scheme} if emulator.netloc else {}
+        return fs.GcsFileSystem(retry_time_limit=timedelta(seconds=30), **options)
+    from huggingface_hub import HfFileSystem
+
+    return fs.PyFileSystem(fs.FSSpecHandler(HfFileSystem()))
+
+
+def _short(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def cache() -> Path:
+    """What can be made again, on this machine."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vitok"

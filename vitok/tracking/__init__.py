@@ -1,0 +1,1 @@
+"""MLflow: an experiment a study, a parent run a sweep, a child run a cell."""

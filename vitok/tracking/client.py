@@ -1,0 +1,252 @@
+"""MLflow: an experiment a study, a parent run a sweep, a child run a cell. All of MLflow that is used is used here."""
+
+import logging
+import os
+import re
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import vitok
+from vitok.analysis.rows import Row
+from vitok.errors import UsageError, VitokError
+from vitok.storage import mirror
+from vitok.study.labels import named
+from vitok.tracking.rows import of_lengths
+from vitok.tracking.tags import PROTOCOL
+
+# An absent server must be an error after seconds, not after minutes of retries.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, Run, RunStatus, RunTag
+from mlflow.exceptions import MlflowException
+
+from vitok.tracking.rows import _row, version
+from vitok.tracking.tags import CELL, CELLS, CORPUS, FOLDER, SCALE, STUDY, SWEEP
+
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # the making of a database is no news
+
+TOKENIZER = "tokenizer.safetensors"  # what a tokenizer's run leaves there
+MOST_PARAMS = 100  # that MLflow takes at once
+
+
+def address(storage: Path) -> str:
+    """`MLFLOW_TRACKING_URI`, or a database beside the storage. Raises `UsageError` where that is a store, which cannot hold one."""
+    given = os.environ.get("MLFLOW_TRACKING_URI")
+    if not given and mirror.there(storage):
+        raise UsageError(
+            f"storage {mirror.told(storage)} cannot hold MLflow's database: set MLFLOW_TRACKING_URI to the address of a server"
+        )
+    return given or f"sqlite:///{storage / 'mlflow.db'}"
+
+
+class Tracker:
+    """One study in MLflow. Raises `VitokError` with one line if the server cannot be reached."""
+
+    def __init__(self, uri: str, storage: Path, study: str) -> None:
+        self.uri = uri
+        mlflow.set_tracking_uri(uri)  # artifact locations are resolved against it
+        try:
+            self.client = MlflowClient(uri)
+            self.experiment = self._experiment(storage, study)
+        except Exception as error:  # requests, SQLAlchemy and MLflow each have their own
+            first = redact(str(error).strip().splitlines()[0])
+            raise VitokError(
+                f"MLflow at {redact(uri)} cannot be used: {first[:300]}. Start it, correct MLFLOW_TRACKING_URI, "
+                "or unset it to use a database beside the storage"
+            ) from None
+
+    def _experiment(self, storage: Path, study: str) -> str:
+        """Its id. Another process may make it at this very moment."""
+        local = self.uri.startswith("sqlite:")  # a server decides itself where its artifacts go
+        where = (storage / "mlflow-artifacts" / study).as_uri() if local else None
+        known = self.client.get_experiment_by_name(study)
+        if known is None:
+            try:
+                return self.client.create_experiment(study, artifact_location=where)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+                known = self.client.get_experiment_by_name(study)
+                assert known is not None
+        return known.experiment_id
+
+    def sweep(self, key: str, tags: dict[str, str], cells: Iterable[str]) -> str:
+        """The parent run of a sweep, made once: its id. Cells of earlier calls (other seeds) stay part of it, unless the
+        corpus under its name has changed since."""
+        run = self.find_sweep(key)
+        if run is None:
+            run = self.client.create_run(self.experiment, tags={SWEEP: key, **tags}, run_name=f"{tags[STUDY]} {tags[SCALE]}")
+        known = run.data.tags.get(CELLS, "").split() if run.data.tags[CORPUS] == tags[CORPUS] else []
+        tags = {**tags, CELLS: " ".join(dict.fromkeys([*known, *cells]))}
+        self.client.log_batch(run.info.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+        self.client.update_run(run.info.run_id, status="RUNNING")
+        return run.info.run_id
+
+    def find_sweep(self, key: str) -> Run | None:
+        found = self._search(f"tags.`{SWEEP}` = '{key}'")
+        return found[0] if found else None
+
+    def tag_sweep(self, key: str, tags: dict[str, str]) -> None:
+        run = self.find_sweep(key)
+        assert run is not None
+        self.client.log_batch(run.info.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+
+    def find_run(self, run_id: str) -> Run | None:
+        """Any run, of whatever study."""
+        try:
+            return self.client.get_run(run_id)
+        except MlflowException:
+            return None
+
+    @property
+    def address(self) -> str:
+        return redact(self.uri)
+
+    def finished(self, cells: Iterable[str], any_version: bool = False) -> dict[str, Run]:
+        """Finished runs by cell, whichever study they were run for. By this version of the code, unless any will do: then by this one
+        where there are several."""
+        wanted = set(cells)
+        runs = [run for run in self._cells("attributes.status = 'FINISHED' AND ") if run.data.tags[CELL] in wanted]
+        by_this = {run.data.tags[CELL]: run for run in runs if version(run) == vitok.__version__}
+        return ({run.data.tags[CELL]: run for run in runs} if any_version else {}) | by_this
+
+    def weights(self, cells: Iterable[str]) -> dict[str, Path]:
+        """The tokenizers of cells that this version of the code finished, whose weights still lie where they were left, of whatever study
+        they are."""
+        wanted, runs_of = set(cells), dict[str, list[Run]]()
+        for run in self._cells("attributes.status = 'FINISHED' AND ") if wanted else ():
+            if version(run) == vitok.__version__:
+                runs_of.setdefault(run.data.tags[CELL], []).append(run)
+        found: dict[str, Path] = {}
+        for cell in wanted:
+            runs = runs_of.get(cell, [])
+            paths = [mirror.here(run.data.tags[FOLDER]) / TOKENIZER for run in runs if FOLDER in run.data.tags]
+            if there := [path for path in paths if mirror.exists(path)]:
+                found[cell] = there[0]
+        return found
+
+    def states(self, cells: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """What each cell that was ever begun has come to: status, and its metrics or its error."""
+        wanted, names = set(cells), {"FINISHED": "finished", "RUNNING": "begun", "FAILED": "failed", "SCHEDULED": "open"}
+        found: dict[str, dict[str, Any]] = {}
+        for run in self._cells():
+            cell = run.data.tags[CELL]
+            if cell in wanted and found.get(cell, {}).get("status") != "finished":
+                state: dict[str, Any] = {"status": names.get(run.info.status, run.info.status.lower()), "run_id": run.info.run_id}
+                state["study"] = run.data.tags.get(STUDY)
+                state |= {name.removeprefix("final/"): v for name, v in run.data.metrics.items() if name.startswith("final/")}
+                if state["status"] == "failed":
+                    state["error"] = run.data.tags.get("vitok.error", "unknown")
+                found[cell] = state
+        return found
+
+    def every_state(self) -> dict[str, str]:
+        """What each cell of all studies has come to: "finished" where any run of it is."""
+        return {cell: state["status"] for cell, state in self.states({run.data.tags[CELL] for run in self._cells()}).items()}
+
+    def child(self, parent: str | None, cell: str, name: str, tags: dict[str, str], params: dict[str, Any]) -> str:
+        """The run of a cell, under a sweep's or by itself: the unfinished one of an earlier attempt, or a new one. Its id."""
+        found = [
+            run for run in self._cells("attributes.status != 'FINISHED' AND ", cell)
+            if version(run) == vitok.__version__ and run.data.tags.get(FOLDER) == tags.get(FOLDER)
+        ]  # fmt: skip
+        if found:
+            run_id = found[0].info.run_id
+            self.client.update_run(run_id, status="SCHEDULED")  # until its trial logs
+            return run_id
+        tags = {CELL: cell, "vitok.version": vitok.__version__, **({"mlflow.parentRunId": parent} if parent else {}), **tags}
+        run_id = self.client.create_run(self.experiment, tags=tags, run_name=name).info.run_id
+        each = [Param(key, str(value)) for key, value in params.items()]
+        for first in range(0, len(each), MOST_PARAMS):
+            self.client.log_batch(run_id, params=each[first : first + MOST_PARAMS])
+        self.client.update_run(run_id, status="SCHEDULED")
+        return run_id
+
+    def last_step(self, run_id: str) -> int:
+        """The last step that a cell's curves have a point for; -1 if none."""
+        return max((point.step for point in self.client.get_metric_history(run_id, "train/loss")), default=-1)
+
+    def log(self, run_id: str, values: dict[str, float], step: int, when: float | None = None) -> None:
+        """Points of a step, now or at a time (seconds)."""
+        at = int((when or time.time()) * 1000)
+        self.client.log_batch(run_id, metrics=[Metric(key, value, at, step) for key, value in values.items()])
+
+    def add_metrics(self, folder: Path, corpus: str, values: dict[str, float], tags: dict[str, str]) -> list[str]:
+        """Give the run whose weights lie in `folder` the metrics that it lacks, if they are of its own corpus. Their names."""
+        experiments = [one.experiment_id for one in self.client.search_experiments()]
+        runs = self.client.search_runs(experiments, f"tags.`{FOLDER}` = '{mirror.told(folder)}' AND attributes.status = 'FINISHED'")
+        runs = [run for run in runs if run.data.tags.get(CORPUS) == corpus and run.data.tags.get(STUDY) != "eval"]
+        if not runs:
+            return []
+        run = runs[0]
+        lacking = [tag.removeprefix(PROTOCOL) for tag in tags if tag.startswith(PROTOCOL) and tag not in run.data.tags]
+        if lacking:
+            self.client.log_batch(run.info.run_id, tags=[RunTag(f"{PROTOCOL}{name}", tags[f"{PROTOCOL}{name}"]) for name in lacking])
+            self.log(run.info.run_id, {f"final/{name}": values[name] for name in lacking}, 0)
+        return lacking
+
+    def add_news(self, run_id: str, lines: str) -> None:
+        """To the run's artifact news.txt."""
+        there = {item.path for item in self.client.list_artifacts(run_id)}  # to ask for one that is not there takes its retries
+        before = (self.artifact(run_id, "news.txt") or b"") if "news.txt" in there else b""
+        self.client.log_text(run_id, before.decode() + lines, "news.txt")
+
+    def begin(self, run_id: str) -> None:
+        self.client.update_run(run_id, status="RUNNING")
+
+    def finish(self, run_id: str, values: dict[str, float], step: int, artifacts: dict[str, bytes], tags: dict[str, str]) -> None:
+        """Everything a finished cell leaves, the status last: a run that is FINISHED is complete."""
+        with tempfile.TemporaryDirectory() as folder:
+            for name, content in artifacts.items():
+                Path(folder, name).write_bytes(content)
+            self.client.log_artifacts(run_id, folder)
+        self.client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+        self.log(run_id, {f"final/{name}": value for name, value in values.items()}, step)
+        self.client.set_terminated(run_id, "FINISHED")
+
+    def fail(self, run_id: str, reason: str) -> None:
+        self.client.set_tag(run_id, "vitok.error", reason)
+        self.client.set_terminated(run_id, "FAILED")
+
+    def close(self, run_id: str, finished: bool) -> None:
+        self.client.set_terminated(run_id, RunStatus.to_string(RunStatus.FINISHED if finished else RunStatus.KILLED))
+
+    def rows(self, runs: Iterable[Run]) -> list[Row]:
+        """Params and final metrics of cells, or of evaluations, as the report's table, numbers as numbers."""
+        return named([row for run in runs for row in of_lengths(_row(run))])
+
+    def artifact(self, run_id: str, name: str) -> bytes | None:
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                return Path(self.client.download_artifacts(run_id, name, folder)).read_bytes()
+            except (MlflowException, OSError):
+                return None
+
+    def _cells(self, also: str = "", cell: str = "") -> list[Run]:
+        """Runs of cells, of all studies."""
+        return self._search(f"{also}tags.`{CELL}` " + (f"= '{cell}'" if cell else "!= ''"), everywhere=True)
+
+    def _search(self, query: str, everywhere: bool = False) -> list[Run]:
+        found: list[Run] = []
+        token: str | None = None
+        where = [one.experiment_id for one in self.client.search_experiments()] if everywhere else [self.experiment]
+        while True:
+            page = self.client.search_runs(where, query, max_results=1000, order_by=["start_time ASC"], page_token=token)
+            found += page
+            token = page.token
+            if not token:
+                return found
+
+
+def redact(uri: str) -> str:
+    """A text without the passwords that addresses in it may carry."""
+    return re.sub(r"://[^/@\s]*@", "://***@", uri)

@@ -1,0 +1,55 @@
+"""Runs in MLflow -> rows of results."""
+
+from typing import Any
+
+from mlflow.entities import Run
+
+from vitok.analysis.rows import Row
+from vitok.metrics.registry import MARK
+from vitok.tracking.tags import CELL, PROTOCOL
+
+
+def version(run: Run) -> str:
+    """Of the code that a run is of."""
+    return run.data.tags.get("vitok.version", "")
+
+
+def _row(run: Run) -> Row:
+    row: Row = {
+        "cell": run.data.tags[CELL],
+        "run_id": run.info.run_id,
+        "version": version(run),
+        "commit": run.data.tags.get("vitok.commit"),
+    }
+    row |= {key: _number(value) for key, value in run.data.params.items()}
+    row |= {key: row.get(f"tokenizer.tokenizer.{key}", row.get(f"tokenizer.{key}")) for key in ("size", "frames")}
+    row["protocols"] = {k.removeprefix(PROTOCOL): v for k, v in run.data.tags.items() if k.startswith(PROTOCOL)}
+    return row | {key.removeprefix("final/"): value for key, value in run.data.metrics.items() if key.startswith("final/")}
+
+
+def _number(text: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text
+
+
+def of_lengths(row: Row) -> list[Row]:
+    """A cell's row as it is; and for each shorter code one with its L, its E and what was measured at it, shortest first."""
+    lengths = sorted({int(name.partition(MARK)[2]) for name in row if MARK in name and name.partition(MARK)[2].isdecimal()})
+    whole = {name: value for name, value in row.items() if MARK not in name}
+    whole["protocols"] = {name: text for name, text in row["protocols"].items() if MARK not in name}
+    found = [_shorter(row, whole, length) for length in lengths]
+    return [*found, whole]
+
+
+def _shorter(row: Row, whole: Row, length: int) -> Row:
+    suffix, metrics = f"{MARK}{length}", [name.partition(MARK)[0] for name in row if MARK in name]
+    floats = length * row["c"]
+    own = {name: value for name, value in whole.items() if name not in metrics}
+    own |= {"L": length, "E": floats, "compression": round(whole["compression"] * whole["E"] / floats, 3)}
+    own |= {"cell": f"{row['cell']}{suffix}", "kept": f" first {length}", "length": length}
+    own |= {name.removesuffix(suffix): value for name, value in row.items() if name.endswith(suffix)}
+    return own | {"protocols": {name.removesuffix(suffix): text for name, text in row["protocols"].items() if name.endswith(suffix)}}

@@ -1,0 +1,155 @@
+"""Checkpoints that are complete or do not exist, written while training goes on.
+
+What a file holds is told in `saved`, where they stand in `shelf`. A step is held up only while its tensors are copied to the CPU's
+memory; a thread of each rank writes them, that of rank 0 completes.
+"""
+
+import threading
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from vitok.config import Resources, Training
+from vitok.config.overrides import flat
+from vitok.errors import VitokError
+from vitok.storage import mirror
+from vitok.train.checkpoint.format import Saved, damage, load, write
+from vitok.train.checkpoint.store import shelf
+from vitok.train.engine.deepspeed import Engine, Place
+
+CLOSING = 30.0  # seconds for what is being written when a run ends early; ranks may be gone then
+
+
+class Checkpoints:
+    """Of one run. Every rank has one, and calls its methods when the others do. `before` is called, on rank 0, before a
+    checkpoint is complete; `say` with what a user must know."""
+
+    def __init__(
+        self, folder: Path, place: Place, recipe: Training, resources: Resources, before: Callable[[], None], say: Callable[[str], None]
+    ) -> None:
+        self.folder, self.place, self.recipe, self.resources = folder, place, recipe, resources
+        self.before, self.say = before, say
+        self.writer: threading.Thread | None = None
+        self.error: Exception | None = None  # of the writer, other than a disk's
+        self.memory: dict[str, Tensor] = {}  # what is being written, reused from one checkpoint to the next
+        self.shelf = shelf(folder, place.rank)
+        if place.rank == 0:
+            self.shelf.clear()
+        self.attempt = shared(uuid.uuid4().hex[:8], place)  # a process that was taken for dead writes elsewhere
+
+    def newest(self) -> Saved | None:
+        """The newest whole checkpoint. A damaged one is put aside, loudly, and the one before is taken.
+
+        Raises `VitokError` if it was written with another recipe, or if all are damaged."""
+        self.finish()
+        steps = shared(self.shelf.steps(), self.place)
+        for step in reversed(steps):
+            path = self.shelf.opened(step)
+            try:
+                saved, problem = load(path), None
+                names = sorted(saved.state["files"])[self.place.rank :: self.place.world]
+                problem = damage(saved, names)
+            except ValueError as error:
+                saved, problem = None, str(error)
+            problem = next((found for found in gathered(problem, self.place) if found), None)
+            if saved and not problem:
+                self._same_recipe(saved)
+                return saved
+            if self.place.rank == 0:
+                self.say(f"checkpoint of step {step} is damaged ({problem}): put aside as {self.shelf.aside(step, self.attempt)}")
+        if steps:
+            raise VitokError(f"all checkpoints in {mirror.told(self.folder)} are damaged; delete the folder to begin again")
+        return None
+
+    def save(self, engines: list[Engine], step: int, state: dict[str, Any]) -> None:
+        """After `step` steps. Returns when the tensors are copied; the disk follows."""
+        self.finish()
+        kept = {
+            f"{engine.name}/{kind}/{part.name}@{part.start}": tensor
+            for engine in engines
+            for kind, tensors in engine.kept().items()
+            for part, tensor in zip(engine.parts, tensors, strict=True)
+        }
+        for name, tensor in kept.items():
+            if name not in self.memory:
+                self.memory[name] = torch.empty(tensor.shape, pin_memory=tensor.device.type == "cuda")
+            self.memory[name].copy_(tensor, non_blocking=True)
+        if self.place.device.type == "cuda":
+            torch.cuda.synchronize()
+        state |= {
+            "step": step, "world": self.place.world, "zero": self.resources.zero, "updates": {e.name: e.updates for e in engines},
+            "recipe": self.recipe.model_dump(mode="json"),
+        }  # fmt: skip
+        self.writer = threading.Thread(target=self._write, args=(step, state), name="checkpoint", daemon=True)
+        self.writer.start()
+
+    def finish(self) -> None:
+        """Wait for what is being written. Raises what ended the writer, unless it was the disk."""
+        if self.writer:
+            self.writer.join()
+            self.writer = None
+        if self.error:
+            error, self.error = self.error, None
+            raise error
+
+    def close(self) -> None:
+        """However a run ends: what is nearly written is not lost."""
+        if self.writer:
+            self.writer.join(timeout=CLOSING)
+
+    def _write(self, step: int, state: dict[str, Any]) -> None:
+        shelf, attempt = self.shelf, self.attempt
+        try:
+            own = shelf.begin(step, attempt)
+            sha256 = write(own, self.memory)
+            shelf.hand_in(step, attempt, {"sha256": sha256, "bytes": own.stat().st_size})
+            if self.place.rank == 0:
+                files = dict(shelf.entry(step, attempt, rank) for rank in range(self.place.world))
+                self.before()
+                shelf.complete(step, attempt, state | {"files": files})
+                self._retire(state["best"] and state["best"][0])
+        except OSError as error:
+            if self.place.rank:
+                shelf.give_up(step, attempt, str(error))
+                return
+            shelf.discard(step, attempt)
+            good = shelf.steps()
+            self.say(
+                f"checkpoint of step {step} could not be written: {error}. Training goes on; "
+                + (f"the last good one is of step {good[-1]}" if good else "there is none yet")
+            )
+        except Exception as error:  # a thread would end without a word
+            self.error = error
+
+    def _retire(self, best: int | None) -> None:
+        """Remove what is not among the newest, the best, or those kept for good."""
+        every = self.resources.keep_every
+        for step in self.shelf.steps()[: -self.resources.keep]:
+            if step != best and not (every and step % every == 0):
+                self.shelf.retire(step)
+
+    def _same_recipe(self, saved: Saved) -> None:
+        theirs, ours = flat(saved.state["recipe"]), flat(self.recipe.model_dump(mode="json"))
+        differing = [
+            f"{key}: {theirs.get(key)!r} there, {ours.get(key)!r} here" for key in theirs | ours if theirs.get(key) != ours.get(key)
+        ]
+        if differing:
+            raise VitokError(f"{saved.path} was written with another recipe ({'; '.join(differing)}): use the same, or another folder")
+
+
+def gathered(value: Any, place: Place) -> list[Any]:
+    """The value of every rank."""
+    values = [value] * place.world
+    if place.world > 1:
+        dist.all_gather_object(values, value)
+    return values
+
+
+def shared(value: Any, place: Place) -> Any:
+    """Rank 0's value. No rank goes on before rank 0 has come here."""
+    return gathered(value, place)[0]

@@ -1,0 +1,205 @@
+"""Where the checkpoints of a run stand: on a disk that all ranks see, or in an object store.
+
+On a disk every rank writes into one folder, which is renamed when it is whole. A store renames nothing: there the files of an attempt
+carry its name, and state.json, which comes last and names them, makes the checkpoint.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from vitok.errors import RejectedError, VitokError
+from vitok.storage import filesystem, mirror
+
+PATIENCE = 600.0  # seconds that rank 0 waits for the files of the others
+PARTIAL, DAMAGED, STATE = ".partial", ".damaged", "state.json"
+
+
+class Disk:
+    """A folder of checkpoints, seen by all ranks."""
+
+    poll = 0.02  # seconds between two looks for the files of others
+
+    def __init__(self, folder: Path, rank: int) -> None:
+        self.folder, self.rank = folder, rank
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def clear(self) -> None:
+        """Remove what attempts before this one have left unfinished. By rank 0."""
+        for partial in self.folder.glob("*" + PARTIAL):
+            shutil.rmtree(partial, ignore_errors=True)
+
+    def steps(self) -> list[int]:
+        """Of the checkpoints that are whole, oldest first."""
+        return sorted(int(path.name[5:]) for path in self.folder.glob("step_*") if not path.suffix)
+
+    def opened(self, step: int) -> Path:
+        """The folder to read a checkpoint from."""
+        return self.folder / named(step)
+
+    def aside(self, step: int, attempt: str) -> str:
+        """Put a damaged one where it is not found again; its new name. By rank 0."""
+        path = self.opened(step)
+        return path.replace(path.with_name(f"{path.name}-{attempt}{DAMAGED}")).name
+
+    def begin(self, step: int, attempt: str) -> Path:
+        """This rank's file, to be written."""
+        partial = self._partial(step, attempt)
+        partial.mkdir(exist_ok=True)
+        return partial / f"{part(self.rank)}.safetensors"
+
+    def hand_in(self, step: int, attempt: str, entry: dict[str, Any]) -> None:
+        """This rank's file is written; `entry` describes it."""
+        put(self._partial(step, attempt) / f"{part(self.rank)}.json", entry)
+
+    def give_up(self, step: int, attempt: str, reason: str) -> None:
+        """It could not be."""
+        with suppress(OSError):  # on a full disk the empty file says enough
+            (self._partial(step, attempt) / f"{part(self.rank)}.failed").write_text(reason)
+
+    def entry(self, step: int, attempt: str, rank: int) -> tuple[str, dict[str, Any]]:
+        """(name of a rank's file, its description), when it is there. Raises OSError."""
+        done = self._partial(step, attempt) / f"{part(rank)}.json"
+        waited_for(lambda: done.exists(), lambda: _text(done.with_suffix(".failed")), rank, self.poll)
+        return f"{part(rank)}.safetensors", json.loads(done.read_text())
+
+    def complete(self, step: int, attempt: str, state: dict[str, Any]) -> None:
+        """All files are there: from now on it is a checkpoint. By rank 0."""
+        partial, path = self._partial(step, attempt), self.opened(step)
+        put(partial / STATE, state)
+        if path.exists():  # done before by a run that was then set back
+            shutil.rmtree(path)
+        partial.replace(path)
+
+    def discard(self, step: int, attempt: str) -> None:
+        shutil.rmtree(self._partial(step, attempt), ignore_errors=True)
+
+    def retire(self, step: int) -> None:
+        shutil.rmtree(self.opened(step), ignore_errors=True)
+
+    def _partial(self, step: int, attempt: str) -> Path:
+        return self.folder / f"{named(step)}-{attempt}{PARTIAL}"
+
+
+class Store:
+    """A store's folder of checkpoints; `folder` stands for it on this machine."""
+
+    poll = 0.5
+
+    def __init__(self, folder: Path, rank: int) -> None:
+        self.folder, self.rank, self.uri = folder, rank, mirror.told(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def clear(self) -> None:
+        """Files of attempts that did not come to a checkpoint."""
+        whole = {named(step) for step in self.steps()}
+        for name in {name.partition("/")[0] for name in mirror.names(self.folder)} - whole:
+            if "." not in name:  # one that was put aside stays
+                mirror.drop(self.folder / name)
+
+    def steps(self) -> list[int]:
+        whole = (name.partition("/") for name in mirror.names(self.folder))
+        return sorted(int(folder[5:]) for folder, _, file in whole if file == STATE and "." not in folder)
+
+    def opened(self, step: int) -> Path:
+        return mirror.fetch(self.folder / named(step))
+
+    def aside(self, step: int, attempt: str) -> str:
+        """Its state.json is moved; the files stay, for who looks into it."""
+        name, state = f"{named(step)}-{attempt}{DAMAGED}", self._file(step, STATE)
+        filesystem.write(filesystem.join(self.uri, f"{name}/{STATE}"), filesystem.read(state))
+        filesystem.remove(state)
+        return name
+
+    def begin(self, step: int, attempt: str) -> Path:
+        folder = self.folder / named(step)
+        folder.mkdir(exist_ok=True)
+        return folder / _of(self.rank, attempt, "safetensors")
+
+    def hand_in(self, step: int, attempt: str, entry: dict[str, Any]) -> None:
+        path = self.begin(step, attempt)
+        try:
+            mirror.keep(path)
+            filesystem.write(self._file(step, _of(self.rank, attempt, "json")), json.dumps(entry).encode())
+        except VitokError as error:
+            raise OSError(str(error)) from None
+        finally:
+            path.unlink(missing_ok=True)  # two are held already: in the device's memory and in this machine's
+
+    def give_up(self, step: int, attempt: str, reason: str) -> None:
+        with suppress(VitokError):
+            filesystem.write(self._file(step, _of(self.rank, attempt, "failed")), reason.encode())
+
+    def entry(self, step: int, attempt: str, rank: int) -> tuple[str, dict[str, Any]]:
+        done, failed = (self._file(step, _of(rank, attempt, kind)) for kind in ("json", "failed"))
+        try:
+            waited_for(lambda: filesystem.exists(done) == "file", lambda: _remote_text(failed), rank, self.poll)
+            return _of(rank, attempt, "safetensors"), json.loads(filesystem.read(done))
+        except (VitokError, RejectedError) as error:
+            raise OSError(str(error)) from None
+
+    def complete(self, step: int, attempt: str, state: dict[str, Any]) -> None:
+        try:
+            filesystem.write(self._file(step, STATE), json.dumps(state).encode())
+        except VitokError as error:
+            raise OSError(str(error)) from None
+
+    def discard(self, step: int, attempt: str) -> None:
+        """What is there of it is cleared by the next attempt."""
+
+    def retire(self, step: int) -> None:
+        with suppress(VitokError, OSError):  # it is then retired with the next
+            state = self._file(step, STATE)
+            if filesystem.exists(state):
+                filesystem.remove(state)  # first: what lacks files must not be taken for whole
+            mirror.drop(self.folder / named(step))
+
+    def _file(self, step: int, name: str) -> str:
+        return filesystem.join(self.uri, f"{named(step)}/{name}")
+
+
+def shelf(folder: Path, rank: int) -> Disk | Store:
+    return Store(folder, rank) if mirror.there(folder) else Disk(folder, rank)
+
+
+def named(step: int) -> str:
+    return f"step_{step:08d}"
+
+
+def part(rank: int) -> str:
+    return f"rank_{rank:05d}"
+
+
+def _of(rank: int, attempt: str, kind: str) -> str:
+    return f"{part(rank)}-{attempt}.{kind}"
+
+
+def put(path: Path, value: Any) -> None:
+    """A file that is whole when it is there."""
+    partial = path.with_name(path.name + ".new")
+    partial.write_text(json.dumps(value))
+    partial.replace(path)
+
+
+def waited_for(there: Callable[[], bool], failed: Callable[[], str | None], rank: int, poll: float) -> None:
+    """Raises OSError where a rank has failed, or is not heard of."""
+    ends = time.monotonic() + PATIENCE
+    while not there():
+        reason = failed()
+        if reason is not None:
+            raise OSError(f"rank {rank}: {reason}")
+        if time.monotonic() > ends:
+            raise OSError(f"rank {rank} has not written its part in {PATIENCE:.0f} s")
+        time.sleep(poll)
+
+
+def _text(path: Path) -> str | None:
+    return path.read_text() if path.exists() else None
+
+
+def _remote_text(uri: str) -> str | None:
+    return filesystem.read(uri).decode() if filesystem.exists(uri) else None

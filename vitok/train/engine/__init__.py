@@ -1,0 +1,1 @@
+"""DeepSpeed, and how its ZeRO stages cut a model over ranks."""

@@ -1,0 +1,1 @@
+"""What keeps a long run alive: watchdog, preemption notices, bad steps, timers."""

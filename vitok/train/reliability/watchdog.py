@@ -1,0 +1,94 @@
+"""A rank that hangs is found and named, and the worker group ends, to be started again from its last checkpoint.
+
+A thread of each rank writes where the rank stands to a file in the run's folder. When its own rank has stood in one place
+for too long, it looks who is furthest behind: the others only wait for that one.
+"""
+
+import faulthandler
+import json
+import os
+import socket
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from vitok.errors import VitokError
+from vitok.storage import mirror
+from vitok.train.engine.deepspeed import Place
+from vitok.train.reliability.timer import Clock
+
+EXIT = 75  # of a process that ends itself because of a hang
+ORDER = ("start", "data", "compute", "evaluation", "logging", "checkpoint")  # of the phases within a step
+BEATS = 20  # signs of life within the time that is allowed
+
+
+class Watch:
+    def __init__(self, folder: Path, place: Place, clock: Clock, minutes: float) -> None:
+        self.folder, self.place, self.clock, self.limit = folder / "ranks", place, clock, 60 * minutes
+        self.news = folder / "hang.txt"
+        self._ended = threading.Event()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for old in mirror.fetch(self.folder).glob("*.json") if place.rank == 0 else ():
+            if int(old.stem) >= place.world:
+                mirror.drop(old)
+        self._beat()
+        self.thread = threading.Thread(target=self._run, name="watch", daemon=True)
+        self.thread.start()
+
+    def earlier(self) -> str | None:
+        """What ended the attempt before this one, once."""
+        if self.place.rank or not mirror.fetch(self.news).exists():
+            return None
+        text = self.news.read_text()
+        mirror.drop(self.news)
+        return text
+
+    def close(self) -> None:
+        self._ended.set()
+        self.thread.join()
+
+    def _run(self) -> None:
+        while not self._ended.wait(self.limit / BEATS):
+            self._beat()
+            if self.clock.phase != "start" and time.time() - self.clock.since > self.limit:
+                try:
+                    beats = [json.loads(path.read_text()) for path in sorted(mirror.fetch(self.folder).glob("*.json"))]
+                    text = blame(beats, self.limit, time.time())
+                    print(f"rank {self.place.rank}: {text}", file=sys.stderr, flush=True)
+                    faulthandler.dump_traceback(all_threads=True)
+                    _put(self.news, text, self.place.rank)
+                finally:  # whatever could not be told
+                    os._exit(EXIT)
+
+    def _beat(self) -> None:
+        beat = {
+            "rank": self.place.rank, "host": socket.gethostname(), "pid": os.getpid(), "step": self.clock.step,
+            "phase": self.clock.phase, "since": self.clock.since, "at": time.time(),
+        }  # fmt: skip
+        _put(self.folder / f"{self.place.rank}.json", json.dumps(beat), self.place.rank)
+
+
+def _put(path: Path, text: str, rank: int) -> None:
+    """A file that is whole when it is there. A full disk stops no run, and keeps no hung one alive."""
+    partial = path.with_name(f"{path.stem}-{rank}.new")
+    with suppress(OSError, VitokError):
+        partial.write_text(text)
+        partial.replace(path)
+        mirror.keep(path)
+
+
+def blame(beats: list[dict[str, Any]], limit: float, now: float) -> str:
+    """Who holds up the others: a process that gives no sign of life, else those furthest behind."""
+    dead = [beat for beat in beats if now - beat["at"] > limit / 2]
+    behind = min((beat["step"], ORDER.index(beat["phase"])) for beat in beats)
+    guilty = dead or [beat for beat in beats if (beat["step"], ORDER.index(beat["phase"])) == behind]
+    named = "; ".join(
+        f"rank {beat['rank']} on {beat['host']} (process {beat['pid']}) "
+        + (f"has given no sign of life for {now - beat['at']:.0f} s" if beat in dead else f"has stood for {now - beat['since']:.0f} s")
+        + f" in step {beat['step'] + 1}, {beat['phase']}"
+        for beat in guilty
+    )
+    return f"hung: {named}" + ("" if len(guilty) < len(beats) else " (all ranks alike)")

@@ -1,0 +1,1 @@
+"""What is trained: a tokenizer's first stage, its second, a generator."""

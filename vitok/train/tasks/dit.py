@@ -1,0 +1,136 @@
+"""A generator's training (section 2.3): a DiT learns to tell the noise (or the velocity) of noised latents, by an L2 loss."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from vitok import diffusion
+from vitok.config import Generation, Resources
+from vitok.costs import flops
+from vitok.data.latents.loader import LatentBatch, LatentSource
+from vitok.evaluation.evaluation import Evaluation
+from vitok.evaluation.generated import GeneratedJudge, for_pictures, picture
+from vitok.evaluation.generator import ABOUT, WEIGHTS, About, drawing
+from vitok.metrics.registry import named
+from vitok.models.blocks import prepare
+from vitok.models.bottleneck import Posterior
+from vitok.models.checksum import digest
+from vitok.models.dit import DiT
+from vitok.models.tokenizer import Tokenizer
+from vitok.train.checkpoint.format import Saved
+from vitok.train.engine.deepspeed import Engine, Place
+from vitok.train.schedule import warmed
+from vitok.train.tasks.inputs import mean_terms
+from vitok.train.tasks.tokenizer import load_weights
+
+TOGETHER = 256  # samples that are drawn at once, at most
+
+
+class Inputs(NamedTuple):
+    """This rank's share of a batch, on the CPU. All that is random is a function of (seed, position), drawn for the whole batch and cut."""
+
+    mean: Tensor  # (B, L, c) float16, of the posterior
+    log_variance: Tensor
+    labels: Tensor  # (B,) int64, hidden ones as the label of no class
+    code: Tensor  # (B, L, c) noise of the posterior's sample
+    noise: Tensor  # (B, L, c) of the diffusion
+    uniform: Tensor  # (B,) in [0, 1), for the times
+
+    def micro(self, number: int, of: int, device: torch.device) -> "Inputs":
+        """One of `of` micro-batches, on the device."""
+        size = len(self.mean) // of
+        return Inputs(*(part[number * size : (number + 1) * size].to(device, non_blocking=True) for part in self))
+
+
+class DiTTask:
+    """One engine. What is sampled from, and kept, are the averaged weights."""
+
+    file = WEIGHTS
+
+    def __init__(
+        self, recipe: Generation, resources: Resources, place: Place, source: LatentSource, judge: GeneratedJudge,
+        tokenizer: dict[str, Tensor], saved: Saved | None,
+    ) -> None:  # fmt: skip
+        torch.manual_seed(recipe.seed)
+        self.recipe, self.resources, self.place, self.source, self.evaluation = recipe, resources, place, source, judge
+        self.tokenizer, self.flops = tokenizer, flops.step_flops(recipe)
+        first = named(resources.metrics)[0]
+        self.goal = (first.name, first.higher)
+        self.about = About(
+            source.uri, source.fingerprint, tuple(source.set.classes) if recipe.conditional else (),
+            tuple(source.set.counts) if recipe.conditional else (),
+        )  # fmt: skip
+        self.objective = diffusion.objective(recipe.diffusion)
+        model = self._model()
+        self.normalised = {name: value.to(place.device) for name, value in model.named_buffers()}
+        if saved:
+            load_weights(model, saved, "dit")
+        prepare(model, resources.recompute, resources.compile)
+        self.engine = Engine("dit", model, recipe.optimizer, recipe, resources, place, recipe.ema)
+        self.engines = [self.engine]
+        if saved:
+            self.engine.resume(saved)
+
+    def prepare(self, batch: LatentBatch, position: int) -> Inputs:
+        recipe, place, cfg = self.recipe, self.place, self.recipe.tokenizer.tokenizer
+        local = recipe.batch_size // place.world
+        share = slice(place.rank * local, (place.rank + 1) * local)
+        generator = torch.Generator().manual_seed((recipe.seed << 32) + position)
+        whole = (recipe.batch_size, cfg.tokens, cfg.channels)
+        code, noise = (torch.randn(whole, generator=generator)[share] for _ in range(2))
+        uniform, hidden = (torch.rand(whole[0], generator=generator)[share] for _ in range(2))
+        labels = torch.from_numpy(batch.labels.astype("int64"))
+        labels = torch.where(hidden < recipe.diffusion.label_dropout, len(self.about.classes), labels)
+        inputs = Inputs(torch.from_numpy(batch.mean), torch.from_numpy(batch.log_variance), labels, code, noise, uniform)
+        return Inputs(*(part.pin_memory() for part in inputs)) if place.device.type == "cuda" else inputs
+
+    def backward(self, inputs: Inputs, step: int) -> dict[str, Tensor]:
+        count, each = self.resources.accumulation, list[dict[str, Tensor]]()
+        for number in range(count):
+            part = inputs.micro(number, count, self.place.device)
+            latents = Posterior(part.mean.float(), part.log_variance.float()).sample(part.code)
+            latents = (latents - self.normalised["mean"]) / self.normalised["std"]
+            pair = self.objective.pair(latents, part.noise, part.uniform)
+            loss = (self.engine(pair.noised, pair.times, part.labels).float() - pair.target).square().mean()
+            self.engine.backward(loss)
+            if number + 1 < count:
+                self.engine.micro_step()
+            each.append({"loss": loss})
+        return mean_terms(each)
+
+    def rates(self, step: int) -> list[float]:
+        return [warmed(self.recipe.optimizer, self.recipe.batch_size, step, self.recipe.steps)]
+
+    def watch(self) -> dict[str, float]:
+        return {}
+
+    def weights(self) -> dict[str, Tensor]:
+        return self.engine.weights(averaged=True) | {name: value.cpu() for name, value in self.normalised.items()}
+
+    def remark(self, weights: dict[str, Tensor]) -> str:
+        return ""
+
+    def evaluate(self, weights: dict[str, Tensor], alive: Callable[[], None]) -> Evaluation:
+        """Of samples, in models of their own: no gather of ZeRO in it."""
+        recipe, device = self.recipe, self.place.device
+        model, decoder = self._model(), Tokenizer(recipe.tokenizer.tokenizer)
+        model.load_state_dict(weights)
+        decoder.load_state_dict(self.tokenizer)
+        networks = (model.to(device).eval(), decoder.to(device).eval())
+        batch = min(TOGETHER, recipe.batch_size)
+        evaluation = self.evaluation(drawing(*networks, recipe, recipe.sampling, device), self.about, digest(weights), batch, alive)
+        return evaluation.pictured(picture(drawing(*networks, recipe, for_pictures(recipe), device), self.about))
+
+    def _model(self) -> DiT:
+        cfg = self.recipe.tokenizer.tokenizer
+        model = DiT(self.recipe.dit, cfg.channels, cfg.code, len(self.about.classes))
+        model.mean.copy_(torch.tensor(self.source.set.mean))
+        model.std.copy_(torch.tensor(self.source.set.std))
+        return model
+
+    def beside(self) -> dict[str, Any]:
+        """What else sampling needs to know."""
+        return {ABOUT: asdict(self.about)}

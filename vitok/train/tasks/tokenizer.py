@@ -1,0 +1,149 @@
+"""What the two stages of a tokenizer's training have in common."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from vitok import losses
+from vitok.config import Recipe, Resources
+from vitok.costs import flops
+from vitok.data.loading.loader import Batch, Source
+from vitok.evaluation.evaluation import Evaluation, Judge
+from vitok.metrics.prefix import Prefix
+from vitok.models.blocks import prepare
+from vitok.models.bottleneck import Posterior
+from vitok.models.lpips import LPIPS
+from vitok.models.tokenizer import Tokenizer
+from vitok.train.checkpoint.format import Saved
+from vitok.train.engine.deepspeed import Engine, Place, autocast
+from vitok.train.schedule import learning_rate
+from vitok.train.tasks.inputs import Inputs, draw, mean_terms
+
+pass
+
+
+class TokenizerTask(ABC):
+    """A stage says what its engines are, what a step is, and what weights come of it."""
+
+    file = "tokenizer.safetensors"  # that a finished run leaves
+
+    def __init__(
+        self, recipe: Recipe, resources: Resources, place: Place, source: Source, perceptual: LPIPS | None, judge: Judge,
+        start: dict[str, Tensor] | None, saved: Saved | None,
+    ) -> None:  # fmt: skip
+        """`start` are weights to begin from instead of fresh ones, `saved` a checkpoint to continue."""
+        torch.manual_seed(recipe.seed)
+        self.recipe, self.resources, self.place, self.source = recipe, resources, place, source
+        self.perceptual, self.evaluation = perceptual, judge
+        self.goal = recipe.goal
+        self.flops = flops.step_flops(recipe)
+        self.posterior: Posterior | None = None  # of the last micro-batch
+        self.engines = self.build(start, saved)
+        if saved:
+            for engine in self.engines:
+                engine.resume(saved)
+
+    @abstractmethod
+    def build(self, start: dict[str, Tensor] | None, saved: Saved | None) -> list[Engine]: ...
+
+    @abstractmethod
+    def weights(self) -> dict[str, Tensor]: ...
+
+    def beside(self) -> dict[str, Any]:
+        """More files that a finished run leaves, by name, as JSON."""
+        return {}
+
+    def remark(self, weights: dict[str, Tensor]) -> str:
+        """What is to be said of the trained weights; empty: nothing."""
+        return ""
+
+    def prepare(self, batch: Batch, position: int) -> Inputs:
+        return draw(batch, position, self.recipe, self.place)
+
+    def watch(self) -> dict[str, float]:
+        assert self.posterior is not None
+        return statistics(self.posterior, self.place)
+
+    def evaluate(self, weights: dict[str, Tensor], alive: Callable[[], None]) -> Evaluation:
+        """From the posterior's mean, in a model of its own: no gather of ZeRO in it. Of a nested code at every length that training
+        draws."""
+        cfg = self.recipe.tokenizer
+        model = Tokenizer(cfg)
+        model.load_state_dict(weights)
+        model.to(self.place.device).eval()
+        size = max(1, min(64, self.recipe.batch_size // self.place.world))
+
+        def reconstruct(pixels: Tensor, prefix: Prefix | None) -> Tensor:
+            alive()
+            with autocast(self.place.device, self.recipe.precision):
+                return model(pixels, sample=False, kept=prefix and prefix.of_each(pixels)).pixels
+
+        shorter = [Prefix(length, cfg.tokens) for length in cfg.lengths[:-1]]
+        whole = self.evaluation(partial(reconstruct, prefix=None), size)
+        return whole.beside(self.evaluation(partial(reconstruct, prefix=prefix), size, prefix) for prefix in shorter)
+
+
+def load_weights(model: Any, saved: Saved, engine: str) -> None:
+    """The trained weights of a checkpoint, before an engine cuts them."""
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    with torch.no_grad():
+        for name, value in saved.whole(engine, "weight", {name: p.shape for name, p in trained.items()}).items():
+            trained[name].copy_(value)
+
+
+ACTIVE = 0.01  # variance of the posterior's mean over the data, above which a channel carries something (Burda et al. 2016)
+
+
+@torch.no_grad()
+def statistics(posterior: Posterior, place: Place) -> dict[str, float]:
+    """Over all samples and tokens of a batch, of all ranks (a collective): mean and deviation of the sampled latents, the KL
+    divergence of each channel (nats), and the number of channels that carry something."""
+    mean, variance = posterior.mean.flatten(0, 1), posterior.log_variance.flatten(0, 1).exp()
+    sums: Tensor = torch.stack([mean.mean(0), mean.square().mean(0), variance.mean(0), posterior.kl().flatten(0, 1).mean(0)])
+    if place.world > 1:
+        dist.all_reduce(sums)
+        sums /= place.world
+    center, square, noise, kl = sums.cpu()
+    active = (square - center.square() > ACTIVE).sum()
+    whole = center.mean()
+    values = {
+        "latent/mean": float(whole), "latent/std": float((square + noise).mean().sub(whole.square()).clamp_min(0).sqrt()),
+        "latent/active_channels": float(active),
+    }  # fmt: skip
+    return values | {f"latent_kl/{channel:03d}": float(value) for channel, value in enumerate(kl)}
+
+
+class Stage1(TokenizerTask):
+    def build(self, start: dict[str, Tensor] | None, saved: Saved | None) -> list[Engine]:
+        model = Tokenizer(self.recipe.tokenizer)
+        if start:
+            model.load_state_dict(start)
+        if saved:
+            load_weights(model, saved, "tokenizer")
+        prepare(model, self.resources.recompute, self.resources.compile)
+        self.engine = Engine("tokenizer", model, self.recipe.optimizer, self.recipe, self.resources, self.place, self.recipe.ema)
+        return [self.engine]
+
+    def backward(self, inputs: Inputs, step: int) -> dict[str, Tensor]:
+        count, each = self.resources.accumulation, list[dict[str, Tensor]]()
+        for number in range(count):
+            pixels, noise, kept = inputs.micro(number, count, self.place.device)
+            output = self.engine(pixels, noise, kept=kept)
+            terms = losses.stage1(output, pixels, self.recipe.loss, self.perceptual)
+            self.engine.backward(terms["loss"])
+            if number + 1 < count:
+                self.engine.micro_step()
+            each.append(terms)
+            self.posterior = output.posterior
+        return mean_terms(each)
+
+    def rates(self, step: int) -> list[float]:
+        return [learning_rate(self.recipe.optimizer, self.recipe.batch_size, step, self.recipe.steps)]
+
+    def weights(self) -> dict[str, Tensor]:
+        return self.engine.weights(averaged=True)
