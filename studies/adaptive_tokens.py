@@ -9,6 +9,7 @@ length, beside simple ones of about the same E.
     python studies/adaptive_tokens.py --scale paper       lengths 32 to 256: 6 cells, 66 hours of trials on 8 H100s each
 """
 
+from vitok import main
 from vitok.analysis import claims
 from vitok.report.figures import panels
 from vitok.study import Study, presets
@@ -60,4 +61,4 @@ study = Study(
 )
 
 if __name__ == "__main__":
-    study.main(__doc__)
+    main(study, __doc__)

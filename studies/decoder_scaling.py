@@ -10,6 +10,7 @@ are those of encoder_scaling, looked at the other way: decoders are compared at 
 
 from encoder_scaling import study as encoders
 
+from vitok import main
 from vitok.analysis import claims
 from vitok.report.figures import panels
 from vitok.study import Study
@@ -34,4 +35,4 @@ study = Study(
 )
 
 if __name__ == "__main__":
-    study.main(__doc__)
+    main(study, __doc__)

@@ -8,6 +8,7 @@ narrow one wins; if the width of a token's description is, the flat one; if only
     python studies/decoder_shape.py --scale paper            3 cells, 30 hours of trials on 8 H100s each
 """
 
+from vitok import main
 from vitok.analysis import claims
 from vitok.report.figures import panels
 from vitok.study import Study, presets
@@ -34,4 +35,4 @@ study = Study(
 )
 
 if __name__ == "__main__":
-    study.main(__doc__)
+    main(study, __doc__)

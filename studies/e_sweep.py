@@ -11,6 +11,7 @@ not FID, but the same on EfficientNet-Lite0.
 Expected at laptop scale: rPSNR from 22 dB to 35 dB, Pearson r with log2 E about 0.98.
 """
 
+from vitok import main
 from vitok.analysis import claims
 from vitok.analysis.fits import log_linear
 from vitok.report.figures import floats
@@ -37,4 +38,4 @@ study = Study(
 )
 
 if __name__ == "__main__":
-    study.main(__doc__)
+    main(study, __doc__)

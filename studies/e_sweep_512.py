@@ -9,6 +9,7 @@ the smaller size are those of the E sweep, and are not run twice.
     python studies/e_sweep_512.py --scale paper       256 and 512 pixels, 6 cells, 304 hours of trials on 8 H100s each
 """
 
+from vitok import main
 from vitok.analysis import claims
 from vitok.report.figures import panels
 from vitok.study import Study, presets
@@ -35,4 +36,4 @@ study = Study(
 )
 
 if __name__ == "__main__":
-    study.main(__doc__)
+    main(study, __doc__)

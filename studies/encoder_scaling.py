@@ -9,6 +9,7 @@ no narrower than their tokens: 48 and 96 wide on patches of 48 values.
     python studies/encoder_scaling.py --scale paper       7 of each, a DiT-L, 184 hours of trials on 8 H100s each
 """
 
+from vitok import main
 from vitok.analysis import claims
 from vitok.report.figures import panels
 from vitok.study import Study, presets
@@ -39,4 +40,4 @@ study = Study(
 )
 
 if __name__ == "__main__":
-    study.main(__doc__)
+    main(study, __doc__)

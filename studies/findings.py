@@ -15,6 +15,7 @@ import generation_e_sweep
 import loss_tradeoff
 import video_e_sweep
 
+from vitok import main
 from vitok.study import Collection, Finding
 
 study = Collection(
@@ -34,4 +35,4 @@ study = Collection(
 )
 
 if __name__ == "__main__":
-    study.main(__doc__)
+    main(study, __doc__)

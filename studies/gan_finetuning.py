@@ -9,6 +9,7 @@ laptop's discriminator must learn in hundreds of steps: its rates and weights ar
     python studies/gan_finetuning.py --scale paper       S-B/16, 7 cells, 130 hours of trials on 8 H100s each
 """
 
+from vitok import main
 from vitok.analysis import claims
 from vitok.report.figures import panels
 from vitok.study import Study, presets
@@ -46,4 +47,4 @@ study = Study(
 )
 
 if __name__ == "__main__":
-    study.main(__doc__)
+    main(study, __doc__)

@@ -11,6 +11,7 @@ tokenizer of the E sweep; tokenizers that are finished are taken as they are, th
 At laptop scale gFID is not measured but the same on EfficientNet-Lite0, on crops of twelve photographs, each a class.
 """
 
+from vitok import main
 from vitok.analysis.claims import optimum
 from vitok.analysis.fits import parabola
 from vitok.report.figures import generation
@@ -38,4 +39,4 @@ study = Study(
 )
 
 if __name__ == "__main__":
-    study.main(__doc__)
+    main(study, __doc__)

@@ -8,6 +8,7 @@ on SD-VAE reports 2.27 and 278.24, 3.04 and 240.82. Here one generator for each 
     python studies/image_generation.py --scale paper --corpus imagenet:PATH  256 and 512 pixels, 520 hours of trials on 8 H100s each
 """
 
+from vitok import main
 from vitok.report.figures import panels
 from vitok.study import Study, presets
 
@@ -28,4 +29,4 @@ study = Study(
 )
 
 if __name__ == "__main__":
-    study.main(__doc__)
+    main(study, __doc__)

@@ -9,6 +9,7 @@ codecs at the bits of the latent (16 a float), and at larger scales the autoenco
     python studies/image_reconstruction.py --scale paper --corpus imagenet:PATH  6 cells, 6 baselines, 189 hours of trials on 8 H100s each
 """
 
+from vitok import main
 from vitok.analysis import claims
 from vitok.report.figures import panels
 from vitok.study import Study, presets
@@ -40,4 +41,4 @@ study = Study(
 )
 
 if __name__ == "__main__":
-    study.main(__doc__)
+    main(study, __doc__)

@@ -8,6 +8,7 @@ variant in rFID and rIS; it costs more FLOPs. Latent tokens in powers of two at 
     python studies/latent_tokens.py --scale paper       5 latent and 15 simple cells, 344 hours of trials on 8 H100s each
 """
 
+from vitok import main
 from vitok.analysis import claims
 from vitok.report.figures import panels
 from vitok.study import Study, presets
@@ -44,4 +45,4 @@ study = Study(
 )
 
 if __name__ == "__main__":
-    study.main(__doc__)
+    main(study, __doc__)

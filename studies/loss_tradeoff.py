@@ -8,6 +8,7 @@ furthest, to rFID 0.50 (Finding 4). L2 or L1 by three weights of LPIPS, and stag
     python studies/loss_tradeoff.py --scale paper       S-B/16, 7 cells, 74 hours of trials on 8 H100s each
 """
 
+from vitok import main
 from vitok.analysis import claims
 from vitok.report.figures import panels
 from vitok.study import Study, presets
@@ -53,4 +54,4 @@ study = Study(
 )
 
 if __name__ == "__main__":
-    study.main(__doc__)
+    main(study, __doc__)

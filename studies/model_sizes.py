@@ -5,6 +5,7 @@ Arithmetic: nothing is trained. What the paper calls GFLOPs are multiply-adds, a
     python studies/model_sizes.py                    seconds, anywhere
 """
 
+from vitok import main
 from vitok.analysis import claims
 from vitok.analysis.rows import Row
 from vitok.config import variants
@@ -52,4 +53,4 @@ study = Study(
 )
 
 if __name__ == "__main__":
-    study.main(__doc__)
+    main(study, __doc__)

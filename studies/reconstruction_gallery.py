@@ -8,6 +8,7 @@ photographs through codes of ever fewer channels, each beside its original. All 
     python studies/reconstruction_gallery.py --scale paper       S-B/16, c = 4 to 64, 5 cells, 49 hours of trials on 8 H100s each
 """
 
+from vitok import main
 from vitok.analysis import claims
 from vitok.report.figures import panels
 from vitok.study import Study, presets
@@ -31,4 +32,4 @@ study = Study(
 )
 
 if __name__ == "__main__":
-    study.main(__doc__)
+    main(study, __doc__)

@@ -8,6 +8,7 @@ rFID, not 16 times (Finding 5). Clips in tubelets of several lengths, and single
     python studies/video_e_sweep.py --scale paper --corpus PATH  16 frames of 256 pixels, 15 cells, 463 hours of trials on 16 H100s each
 """
 
+from vitok import main
 from vitok.analysis import claims
 from vitok.data.sample import MOTION
 from vitok.report.figures import panels
@@ -50,4 +51,4 @@ study = Study(
 )
 
 if __name__ == "__main__":
-    study.main(__doc__)
+    main(study, __doc__)

@@ -7,6 +7,7 @@ The paper: DiT-L on S-B/4x8, 16 frames of 128 pixels in 1024 tokens, 500,000 ste
     python studies/video_generation.py --scale paper --corpus ucf101:PATH  76 hours of trials on 8 H100s
 """
 
+from vitok import main
 from vitok.data.sample import MOTION
 from vitok.report.figures import panels
 from vitok.study import Study, presets
@@ -27,4 +28,4 @@ study = Study(
 )
 
 if __name__ == "__main__":
-    study.main(__doc__)
+    main(study, __doc__)

@@ -8,6 +8,7 @@ LARP has rFVD 20 and MAGViTv2 16. Both stages here, the clips judged frame by fr
     python studies/video_reconstruction.py --scale paper --corpus ucf101:PATH  16 frames of 128 pixels, 30 hours of trials on 16 H100s
 """
 
+from vitok import main
 from vitok.data.sample import MOTION
 from vitok.report.figures import panels
 from vitok.study import Study, presets
@@ -30,4 +31,4 @@ study = Study(
 )
 
 if __name__ == "__main__":
-    study.main(__doc__)
+    main(study, __doc__)

@@ -1,10 +1,14 @@
-"""Recipes that train in seconds."""
+"""Recipes that train in seconds, runs of them, and sessions on a few CPUs."""
 
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from vitok.config import Generation, Recipe, Resources, variants
+from vitok.config import Generation, Recipe, Resources, Training, variants
 from vitok.config.overrides import override
+from vitok.orchestration.capacity import Capacity
+from vitok.orchestration.session import Session
 from vitok.study import presets
+from vitok.train.run_spec import RunInputs, RunSpec
 
 RESOURCES = Resources(checkpoint_every=4, log_every=2, tflops=0.08, utilisation=0.5)
 
@@ -22,3 +26,25 @@ def tiny_generation(**changes: Any) -> Generation:
     assert isinstance(recipe, Generation)
     base = recipe.model_copy(update={"tokenizer": tiny(), "dit": variants.DITS["N"]})
     return override(base, small | {key.replace("__", "."): value for key, value in changes.items()})
+
+
+class Job(NamedTuple):
+    """The arguments of `launch.run`."""
+
+    spec: RunSpec
+    inputs: RunInputs
+    sink: Any
+
+
+def make_job(
+    recipe: Training, resources: Resources, source: Any, networks: Any, folder: Path, sink: Any, storage: Path | None = None
+) -> Job:
+    """A run in a folder; the statistics of reference sets lie in `storage`, or beside it."""
+    return Job(RunSpec(recipe, resources, str(folder), str(storage or folder)), RunInputs({"": source}, networks), sink)
+
+
+def session(storage: Path, cpus: float = 1.0) -> Session:
+    """A session on a cluster of so many CPUs, to which this process is connected already."""
+    found = Session(storage)
+    found.__dict__["capacity"] = Capacity({"CPU": cpus})
+    return found

@@ -29,7 +29,8 @@ from vitok.models.lpips import LPIPS
 from vitok.models.tokenizer import Tokenizer
 from vitok.networks import weights
 from vitok.study import presets
-from vitok.train.engine.deepspeed import Place, autocast, connect
+from vitok.train.engine.deepspeed import autocast, connect
+from vitok.train.ranks import Place
 from vitok.train.reliability.timer import peak
 from vitok.train.tasks.tokenizer import Stage1
 

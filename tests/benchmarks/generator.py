@@ -31,7 +31,8 @@ from vitok.models.bottleneck import Posterior
 from vitok.models.dit import DiT
 from vitok.runtime import compute_here
 from vitok.study import presets
-from vitok.train.engine.deepspeed import Place, autocast, connect
+from vitok.train.engine.deepspeed import autocast, connect
+from vitok.train.ranks import Place
 from vitok.train.reliability.timer import peak
 from vitok.train.tasks.dit import DiTTask
 

@@ -94,7 +94,7 @@ def rank(options: Any) -> int:
     import torch
     import torch.distributed as dist
 
-    from vitok.train.engine.deepspeed import Place
+    from vitok.train.ranks import Place
 
     recipe, resources = setting(options)
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{options.port}", rank=options.rank, world_size=options.workers)

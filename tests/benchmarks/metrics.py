@@ -40,7 +40,6 @@ from vitok.evaluation import accumulator as tallies
 from vitok.evaluation import pool
 from vitok.evaluation.accumulator import Sizes, Tally
 from vitok.evaluation.measure import Measurer
-from vitok.evaluation.standalone import by_name
 from vitok.evaluation.subject import Coder
 from vitok.evaluation.trained import Trained
 from vitok.losses import to_pixels
@@ -51,6 +50,7 @@ from vitok.metrics.psnr_ssim import ssim, to_uint8
 from vitok.metrics.registry import named
 from vitok.models.tokenizer import Tokenizer
 from vitok.networks import weights
+from vitok.orchestration.evaluation_run import by_name
 
 BATCH, SUBSET = 32, 64
 NAMES = ("rPSNR", "rSSIM", "LPIPS", "rFID", "rIS", "rKID", "rPrecision", "rRecall")

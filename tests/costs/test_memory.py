@@ -11,7 +11,7 @@ from vitok.config.overrides import override
 from vitok.config.variants import tokenizer
 from vitok.costs.memory import shortage, step_memory
 from vitok.study import presets
-from vitok.train.engine.deepspeed import Place
+from vitok.train.ranks import Place
 
 pytestmark = pytest.mark.usefixtures("cluster")
 

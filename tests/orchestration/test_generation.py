@@ -15,6 +15,7 @@ from PIL import Image
 from tests.conftest import STUDY
 from vitok.config import Generation
 from vitok.evaluation import sampling
+from vitok.orchestration.capacity import Capacity
 from vitok.tracking.tags import CELL
 
 GENERATION = STUDY.with_name("generation_e_sweep.py")
@@ -52,7 +53,7 @@ def run(swept: tuple[Path, subprocess.CompletedProcess[str]]) -> Path:
 @pytest.fixture
 def vitok(monkeypatch: pytest.MonkeyPatch, call_vitok: Callable[..., tuple[int, str, str]], cluster: str, swept: tuple[Path, object]):
     """`vitok ...` on that storage, in this process, which is connected already. Gives (exit code, stdout, stderr)."""
-    monkeypatch.setattr("vitok.orchestration.session.connect", lambda slots, storage: {"CPU": 1.0})
+    monkeypatch.setattr("vitok.orchestration.session.connect", lambda storage: Capacity({"CPU": 1.0}))
     return lambda *arguments: call_vitok(*arguments, "--storage", str(swept[0]))
 
 

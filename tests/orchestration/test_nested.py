@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from tests.recipes import RESOURCES, tiny
+from tests.recipes import RESOURCES, make_job, tiny
 from tests.train.conftest import Curve
 from vitok import cli
 from vitok.config import Data, Recipe
@@ -18,15 +18,16 @@ from vitok.console.panel import sentence
 from vitok.data.corpora.corpus import Corpora, open_corpora
 from vitok.data.loading.loader import prepare
 from vitok.errors import UsageError
-from vitok.evaluation import standalone
 from vitok.evaluation.available import available
 from vitok.evaluation.trained import Trained
 from vitok.metrics.registry import catalogued
+from vitok.orchestration.capacity import Capacity
+from vitok.orchestration.evaluation_run import EvaluationRequest, Target, Views
 from vitok.report.results import comparable
 from vitok.study.grid import describe
 from vitok.tracking.client import Tracker
 from vitok.tracking.tags import CORPUS, FOLDER, PROTOCOL, STUDY
-from vitok.train import launch, worker
+from vitok.train import launch
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -45,11 +46,11 @@ def corpora(photos: Path) -> Corpora:
 
 
 @pytest.fixture(scope="module")
-def trained(corpora: Corpora, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, worker.Outcome, Curve]:
+def trained(corpora: Corpora, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, launch.Outcome, Curve]:
     folder, curve, found = tmp_path_factory.mktemp("nested"), Curve(), available(NAMES, asked=True)
     resources = override(RESOURCES, {"metrics": ",".join(NAMES), "evaluate_every": 4})
     source = prepare(corpora, recipe().data, 32)
-    outcome = launch.run(launch.Job(recipe(), resources, source, found.payloads, str(folder), str(folder / "statistics"), curve))
+    outcome = launch.run(*make_job(recipe(), resources, source, found.payloads, folder, curve))
     return folder, outcome, curve
 
 
@@ -63,7 +64,7 @@ def tracker(storage: Path) -> Tracker:
     return Tracker(f"sqlite:///{storage}/mlflow.db", storage, "eval")
 
 
-def test_a_run_measures_every_length(trained: tuple[Path, worker.Outcome, Curve], tracker: Tracker) -> None:
+def test_a_run_measures_every_length(trained: tuple[Path, launch.Outcome, Curve], tracker: Tracker) -> None:
     _, outcome, curve = trained
     found = outcome.evaluation
     assert catalogued(found.metrics) == WANTED and set(found.protocols) == set(WANTED)
@@ -91,7 +92,7 @@ def test_one_length_outside_of_training(
     there = {f"{PROTOCOL}{name}": one.json() for name, one in outcome.evaluation.protocols.items() if name != "rPSNR:4"}
     run_id = tracker.child(None, "another", "another", {FOLDER: str(folder), CORPUS: corpora.fingerprint, STUDY: "train"}, {})
     tracker.finish(run_id, {}, 8, {}, there)
-    monkeypatch.setattr("vitok.orchestration.session.connect", lambda slots, storage: {"CPU": 2.0})  # this process is connected already
+    monkeypatch.setattr("vitok.orchestration.session.connect", lambda storage: Capacity({"CPU": 2.0}))  # this process is connected already
     arguments = ["--tokens", "4", "--corpus", corpora.uri, "--metrics", ",".join(NAMES), "--storage", str(storage), "--json"]
     monkeypatch.setattr(sys, "argv", ["vitok", "eval", str(folder), *arguments])
     cli.main()
@@ -106,13 +107,13 @@ def test_one_length_outside_of_training(
     assert after and {name for name in after.data.metrics if name.startswith("final/")} == {"final/rPSNR:4"}
 
 
-def test_every_length_is_an_evaluation_of_its_own(trained: Any, corpora: Corpora, tracker: Tracker, storage: Path) -> None:
+def test_every_length_is_an_evaluation_of_its_own(trained: Any, corpora: Corpora) -> None:
     subject = Trained("tiny", recipe(), load_file(trained[0] / "tokenizer.safetensors"))
     some = [subject.first(tokens, 32, 1) for tokens in (1, 3, 6)]
     asked = [
-        standalone.Asked(
-            one, one.name, "the weights", {}, None, corpora, "validation", Data(), 32, 1, 0, available(["rPSNR"], asked=True), None, None,
-            8, 2, None, storage, tracker, prefix=one.prefix,
+        EvaluationRequest(
+            Target(one.name, "the weights", one, prefix=one.prefix), Views(corpora, "validation", Data(), 32, 1),
+            available(["rPSNR"], asked=True), 8, 2,
         )
         for one in (*some, subject)
     ]  # fmt: skip

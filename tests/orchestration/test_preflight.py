@@ -10,7 +10,8 @@ import vitok
 from vitok.cluster import growth
 from vitok.config import Resources
 from vitok.errors import VitokError
-from vitok.orchestration import preflight, request, session
+from vitok.orchestration import capacity, preflight, request, session
+from vitok.orchestration.capacity import Capacity
 
 ROOT = Path(__file__).parent.parent.parent
 GPU = Resources(gpus_per_worker=1, cpus_per_worker=4, workers=8, tflops=1, utilisation=1)
@@ -26,24 +27,24 @@ def _in_cluster(cluster: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 @pytest.mark.parametrize(("file", "cpus"), [("aws.yaml", 192), ("kuberay/raycluster.yaml", 180)])
 def test_nodes_that_may_come_count(file: str, cpus: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Six GPU nodes and four that decode, beside the six CPUs and two slots of the tests' own node."""
-    assert "GPU" not in preflight.offer().total
+    assert "GPU" not in capacity.measure().total
     with pytest.raises(VitokError, match=r"no node can ever hold one worker, which needs 4 CPU and 1 GPU at once; the largest has 6 CPU"):
-        preflight.must_fit(GPU)
+        capacity.measure().require_node(GPU)
     monkeypatch.setenv("VITOK_CLUSTER", str(ROOT / "clusters" / file))
-    found = preflight.offer()
+    found = capacity.measure()
     assert found.total["GPU"] == 48 and found.total["trial_slot"] == 16
     assert found.total["CPU"] == 6 * cpus + 4 * found.total["decode"] / 4
-    preflight.must_fit(GPU)
-    preflight.require(GPU.need(_recipe()) | {"trial_slot": 1}, found.total)
+    capacity.measure().require_node(GPU)
+    found.require(GPU.need(_recipe()) | {"trial_slot": 1})
     with pytest.raises(VitokError, match="no node can ever hold one worker, which needs 500 CPU"):
-        preflight.must_fit(GPU.model_copy(update={"cpus_per_worker": 500}))
+        capacity.measure().require_node(GPU.model_copy(update={"cpus_per_worker": 500}))
 
 
 def test_what_ray_up_has_left_is_believed_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "ray_bootstrap_config.yaml").write_text((ROOT / "clusters" / "aws.yaml").read_text())
     monkeypatch.setenv("VITOK_CLUSTER", "no-such.yaml")
     assert {pool.name for pool in growth.pools()} == {"head", "gpu-spot", "gpu-on-demand", "cpu"}
-    assert request.choose({"laptop": _scale(), "paper": _scale(8)}, None, preflight.offer().total).scale == "paper"
+    assert request.choose({"laptop": _scale(), "paper": _scale(8)}, None, capacity.measure()).scale == "paper"
 
 
 @pytest.mark.parametrize(
@@ -60,7 +61,7 @@ def test_a_file_that_does_not_tell(content: str | None, said: str, monkeypatch: 
         (tmp_path / "pools.yaml").write_text(content)
     monkeypatch.setenv("VITOK_CLUSTER", "pools.yaml")
     with pytest.raises(VitokError, match=said):
-        preflight.offer()
+        capacity.measure()
 
 
 def test_the_doctor_looks_at_every_node(
@@ -96,7 +97,7 @@ def test_decoding_on_nodes_of_its_own_is_another_need() -> None:
     assert apart.need(decodes) == {"CPU": 32, "GPU": 8, "decode": 1} and apart.want(decodes) == {"CPU": 32, "GPU": 8, "decode": 64}
     assert apart.need(_recipe())["decode"] == 1 and apart.want(_recipe())["decode"] == 0  # what is decoded before all trials holds up none
     with pytest.raises(VitokError, match="one run needs 1 decode, the cluster offers 0"):
-        preflight.require(apart.need(_recipe()), {"CPU": 100, "GPU": 8})
+        Capacity({"CPU": 100, "GPU": 8}).require(apart.need(_recipe()))
 
 
 def _recipe():

@@ -9,13 +9,15 @@ import vitok
 from tests.conftest import STUDY
 from vitok.cli import study_file
 from vitok.errors import VitokError
-from vitok.orchestration.request import Asked, Options, Readable, ask
+from vitok.orchestration.request import Request, StudyJsonOptions, StudyOptions, resolve
 from vitok.orchestration.sweep import missing
+from vitok.report import report
+from vitok.storage.layout import RunFolder
 from vitok.study import catalogue
 from vitok.study.collection import Finding
 from vitok.study.grid import describe, label
 from vitok.study.study import Study
-from vitok.tracking.client import TOKENIZER, Tracker
+from vitok.tracking.client import Tracker
 from vitok.tracking.tags import FOLDER
 from vitok.tracking.tags import STUDY as OF
 
@@ -27,18 +29,18 @@ def tracker(tmp_path: Path) -> Tracker:
     return Tracker(f"sqlite:///{tmp_path}/mlflow.db", tmp_path, "e_sweep")
 
 
-def asked_of(name: str) -> Asked:
+def asked_of(name: str) -> Request:
     study = ENTRIES[name]
     assert isinstance(study, Study)
-    return ask(study, Options(scale="laptop"))
+    return resolve(study, StudyOptions(scale="laptop"))
 
 
-def finish(tracker: Tracker, asked: Asked, count: int, folder: Path, version: str = vitok.__version__) -> None:
+def finish(tracker: Tracker, asked: Request, count: int, folder: Path, version: str = vitok.__version__) -> None:
     """The first so many cells, as a run of that version of the code leaves them."""
     for cell in asked.cells[:count]:
         where = folder / cell.digest
         where.mkdir(parents=True, exist_ok=True)
-        (where / TOKENIZER).touch()
+        (where / RunFolder.TOKENIZER).touch()
         tags = {OF: asked.study.name, FOLDER: str(where), "vitok.version": version}
         run_id = tracker.child(None, cell.digest, label(cell.recipe), tags, describe(cell.recipe))
         tracker.finish(run_id, {"rPSNR": 20.0}, 1, {}, {})
@@ -76,28 +78,28 @@ def test_cells_of_another_version_are_run_again_unless_any_will_do(tracker: Trac
 def test_a_renamed_study_is_told_where_its_cells_are(tracker: Tracker, tmp_path: Path) -> None:
     sweep = asked_of("e_sweep")
     renamed = Study(name="renamed", question="", hypothesis="", figure=sweep.study.figure, scales=sweep.study.scales)
-    options = Readable(scale="laptop", storage=tmp_path)
+    options = StudyJsonOptions(scale="laptop", storage=tmp_path)
     with pytest.raises(VitokError, match="renamed: no finished cell to report on; `run` it first"):
-        study_file._refuse(renamed, options, tracker)
+        study_file._refuse_report(renamed, options, tracker)
     finish(tracker, sweep, 8, tmp_path)
     with pytest.raises(VitokError, match=r"renamed was never run, but 8 of its cells were finished by e_sweep: `run` takes them"):
-        study_file._refuse(renamed, options, tracker)
+        study_file._refuse_report(renamed, options, tracker)
 
 
 def test_a_part_takes_the_cells_that_it_names(tracker: Tracker) -> None:
     scaling = asked_of("encoder_scaling")
     finding = Finding("", (scaling.study,), only={"dit": (None,)})
-    taken = study_file.taken(finding, scaling)
+    taken = scaling.only(finding.only)
     assert len(scaling.cells) == 14 and len(taken.cells) == 7 and all("dit" not in cell.described for cell in taken.cells)
-    assert taken.key != scaling.key and taken.key == study_file.taken(finding, scaling).key
+    assert taken.key != scaling.key and taken.key == scaling.only(finding.only).key
     with pytest.raises(VitokError, match="no cell is left of 14 where p is 3"):
-        study_file.taken(Finding("", (scaling.study,), only={"p": (3,)}), scaling)
+        scaling.only({"p": (3,)})
 
 
 def test_a_collection_is_as_sure_as_its_least_sure_claim() -> None:
     def verdict(*verdicts: str) -> str:
         summary: dict[str, Any] = {"claims": [{"verdict": one} for one in verdicts]}
-        return study_file._answer(Finding("", ()), [summary])["verdict"]
+        return report.answer(Finding("", ()), [summary])["verdict"]
 
     assert verdict("supported", "supported") == "supported"
     assert verdict("supported", "inconclusive") == "inconclusive" == verdict()

@@ -19,6 +19,7 @@ from vitok.config.overrides import override
 from vitok.console.panel import frame, sentence
 from vitok.data.corpora.corpus import open_corpora
 from vitok.errors import UsageError, VitokError
+from vitok.orchestration.capacity import Capacity
 from vitok.orchestration.session import results_apart
 from vitok.orchestration.sweep import concurrency, enough
 
@@ -74,7 +75,7 @@ def test_a_finished_run_is_not_run_again(
     trained: tuple[Path, dict, str], photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     storage, result, _ = trained
-    monkeypatch.setattr("vitok.orchestration.session.connect", lambda slots, storage: {"CPU": 2.0})  # this process is connected already
+    monkeypatch.setattr("vitok.orchestration.session.connect", lambda storage: Capacity({"CPU": 2.0}))  # this process is connected already
     monkeypatch.setattr(sys, "argv", ["vitok", *command(storage, photos, "--steps", "200")[3:]])
     cli.main()
     shown = capsys.readouterr()
@@ -111,7 +112,7 @@ def test_stage_2_starts_from_a_run_of_mlflow(trained: tuple[Path, dict, str], cl
 def test_what_cannot_be_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], code: int, words: str
 ) -> None:
-    monkeypatch.setattr("vitok.orchestration.session.connect", lambda slots, storage: {"CPU": 2.0})  # this process is connected already
+    monkeypatch.setattr("vitok.orchestration.session.connect", lambda storage: Capacity({"CPU": 2.0}))  # this process is connected already
     monkeypatch.setattr(sys, "argv", ["vitok", "train", "tokenizer", "--storage", str(tmp_path), *arguments])
     with pytest.raises(SystemExit) as ended:
         cli.main()

@@ -11,8 +11,8 @@ import pytest
 
 from tests.conftest import STUDY
 from vitok.errors import UsageError
-from vitok.orchestration.plan import plan
-from vitok.orchestration.request import Several, check
+from vitok.orchestration.plan import plan_cells
+from vitok.orchestration.request import Choice, Several, check
 from vitok.study import catalogue, grid
 from vitok.study.collection import Collection
 from vitok.study.study import Study
@@ -52,7 +52,7 @@ def test_every_scale_has_cells_that_can_run_and_claims_that_can_be_judged(study:
         cells = grid.cells(scale, (0, 1), "corpus", classes=10)
         check(study, scale)
         everything = [cell for level in grid.levels(cells, "corpus") for cell in level]
-        assert plan(everything, scale, "", "", "").warnings == [], "every step fits its device"
+        assert plan_cells(everything, scale, Choice("", ""), "").warnings == [], "every step fits its device"
 
 
 def test_a_claim_on_what_is_not_measured_is_refused_before_anything_runs() -> None:

@@ -2,8 +2,9 @@ import pytest
 
 from vitok.costs import flops as accounting
 from vitok.errors import UsageError
-from vitok.orchestration.plan import duration, plan
-from vitok.orchestration.request import choose
+from vitok.orchestration.capacity import Capacity
+from vitok.orchestration.plan import duration, plan_cells
+from vitok.orchestration.request import Choice, choose
 from vitok.study import grid, presets
 
 LAPTOP = presets.laptop({"tokenizer.patch": (4, 8), "tokenizer.channels": (4, 16)})
@@ -59,13 +60,16 @@ def test_the_papers_grid_spans_2_to_the_8_to_2_to_the_16() -> None:
 
 def test_a_plan_adds_up() -> None:
     cells = grid.cells(LAPTOP, (0,), "corpus")
-    planned = plan(cells, LAPTOP, "laptop", "asked for", "sample-photos")
+    planned = plan_cells(cells, LAPTOP, Choice("laptop", "asked for"), "sample-photos")
     assert planned.hours == pytest.approx(sum(accounting.run_hours(cell.recipe, LAPTOP.resources) for cell in cells))
     assert {"p", "c", "L", "E", "params_m", "gmacs", "training_flops", "hours", "worker_gb"} <= set(planned.rows[0])
     assert planned.warnings == [] and planned.rows[0]["worker_gb"] < 0.1
     paper = presets.paper({"tokenizer.channels": (4, 8, 16, 32, 64)})
     everything = grid.cells(paper, (0,), "corpus")
-    clock = [plan(everything, paper, "", "", "", offered).at_once for offered in (None, {"GPU": 32.0, "CPU": 720.0, "trial_slot": 16.0})]
+    clock = [
+        plan_cells(everything, paper, Choice("", ""), "", offered).at_once
+        for offered in (None, Capacity({"GPU": 32.0, "CPU": 720.0, "trial_slot": 16.0}))
+    ]
     assert clock == [None, 4], "only a cluster says how many of its trials run at once"
     assert [duration(h) for h in (10 / 3600, 0.2, 3.0)] == ["10 s", "12 min", "3.0 h"]
 

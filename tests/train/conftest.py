@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from tests.recipes import RESOURCES, tiny
+from tests.recipes import RESOURCES, Job, make_job, tiny
 from vitok.config import Recipe, Resources
 from vitok.data.corpora.corpus import open_corpora
 from vitok.data.loading.loader import Source, prepare
 from vitok.networks import weights
 from vitok.networks.sources import Payload
-from vitok.train import launch, worker
+from vitok.train import launch
 
 
 class Curve:
@@ -46,7 +46,7 @@ class Curve:
         return "\n".join(text for _, text in self.news)
 
 
-Run = Callable[..., worker.Outcome]
+Run = Callable[..., launch.Outcome]
 
 
 @pytest.fixture(scope="session")
@@ -64,9 +64,9 @@ def states() -> dict[str, Payload]:
 def run(source: Source, states: dict[str, Payload]) -> Run:
     """Run a recipe in a folder, in this process."""
 
-    def call(folder: Path, sink: Curve | None = None, recipe: Recipe | None = None, resources: Resources = RESOURCES) -> worker.Outcome:
+    def call(folder: Path, sink: Curve | None = None, recipe: Recipe | None = None, resources: Resources = RESOURCES) -> launch.Outcome:
         folder.mkdir(exist_ok=True)
-        return launch.run(launch.Job(recipe or tiny(), resources, source, states, str(folder), str(folder / "statistics"), sink or Curve()))
+        return launch.run(*make_job(recipe or tiny(), resources, source, states, folder, sink or Curve()))
 
     return call
 
@@ -78,14 +78,14 @@ class Rank:
         self.rank = rank
         dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
 
-    def work(self, job: Any) -> tuple[worker.Outcome, Any]:
-        from vitok.train.engine.deepspeed import Place
+    def work(self, job: Any) -> tuple[launch.Outcome, Any]:
+        from vitok.train.ranks import Place
 
-        return worker.work(job, Place(self.rank, 2)), job.sink
+        return launch.run(*job, Place(self.rank, 2)), job.sink
 
 
 @pytest.fixture(scope="session")
-def two_ranks(source: Source, states: dict[str, Payload]) -> Iterator[Callable[..., tuple[worker.Outcome, Curve]]]:
+def two_ranks(source: Source, states: dict[str, Payload]) -> Iterator[Callable[..., tuple[launch.Outcome, Curve]]]:
     """Run a recipe on two ranks: a process group over gloo, without the half minute that a Ray Train group takes to start."""
     import ray
 
@@ -95,13 +95,13 @@ def two_ranks(source: Source, states: dict[str, Payload]) -> Iterator[Callable[.
     ranks = [ray.remote(num_cpus=1)(Rank).remote(rank, port) for rank in range(2)]
 
     def call(
-        folder: Path, recipe: Recipe, resources: Resources, sink: Curve | None = None, job: launch.Job | None = None
-    ) -> tuple[worker.Outcome, Curve]:
+        folder: Path, recipe: Recipe, resources: Resources, sink: Curve | None = None, job: Job | None = None
+    ) -> tuple[launch.Outcome, Curve]:
         folder.mkdir(exist_ok=True)
         two = resources.model_copy(update={"workers": 2})
         if job is None:
-            job = launch.Job(recipe, two, source, states, str(folder), str(folder / "statistics"), sink or Curve())
-        job = replace(job, resources=two)
+            job = make_job(recipe, two, source, states, folder, sink or Curve())
+        job = job._replace(spec=replace(job.spec, resources=two))
         return ray.get([rank.work.remote(job) for rank in ranks], timeout=120)[0]
 
     yield call

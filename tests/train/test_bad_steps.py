@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 import torch
 
-from tests.recipes import RESOURCES, tiny
+from tests.recipes import RESOURCES, make_job, tiny
 from tests.train.conftest import Curve, Run
 from vitok.config.overrides import override
 from vitok.errors import UsageError, VitokError
-from vitok.train import launch
-from vitok.train.engine.deepspeed import Place
+from vitok.train import launch, worker_group
+from vitok.train.ranks import Place
 from vitok.train.reliability.bad_steps import SETTLED, Health
 from vitok.train.reliability.preemption import Notice
 from vitok.train.reliability.watchdog import blame
@@ -90,10 +90,10 @@ def test_a_run_that_never_recovers_ends_with_the_way_out(run: Run, tmp_path: Pat
 
 def test_a_group_that_would_only_fail_again_passes_on_why(source: Any, states: Any, tmp_path: Path) -> None:
     """What a worker of a group does: Ray Train starts it again whatever ended it."""
-    job = launch.Job(tiny(optimizer__lr=1e30), RESOURCES, source, states, str(tmp_path), str(tmp_path / "statistics"), Curve())
+    job = make_job(tiny(optimizer__lr=1e30), RESOURCES, source, states, tmp_path, Curve())
     with pytest.raises(VitokError, match=r"lower optimizer\.lr"):
-        launch.attempt(job, Place())
-    passed_on = launch.attempt(job, Place())
+        worker_group.attempt(*job, Place())
+    passed_on = worker_group.attempt(*job, Place())
     assert isinstance(passed_on, VitokError) and "lower optimizer.lr" in str(passed_on)
 
 
@@ -102,24 +102,20 @@ def test_no_worker_trains_on_a_cpu_where_a_gpu_was_asked_for(
 ) -> None:
     """Neither alone nor in a group, which would be started again for ever."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    job = launch.Job(
-        tiny(), override(RESOURCES, {"gpus_per_worker": 1}), source, states, str(tmp_path), str(tmp_path / "statistics"), Curve()
-    )
-    for begin in (launch.run, lambda job: launch.attempt(job, Place())):
+    job = make_job(tiny(), override(RESOURCES, {"gpus_per_worker": 1}), source, states, tmp_path, Curve())
+    for begin in (lambda job: launch.run(*job), lambda job: worker_group.attempt(*job, Place())):
         with pytest.raises(UsageError, match="torch finds no usable GPU here: set it to 0"):
             begin(job)
-    assert isinstance(launch.attempt(job, Place()), VitokError)
+    assert isinstance(worker_group.attempt(*job, Place()), VitokError)
 
 
 def test_a_group_that_dies_again_and_again_without_getting_on_is_given_up(
     source: Any, states: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(launch, "STUCK", 3)
+    monkeypatch.setattr(worker_group, "STUCK", 3)
 
     def attempt(crash_at: int | None) -> Any:
-        return launch.attempt(
-            launch.Job(tiny(), RESOURCES, source, states, str(tmp_path), str(tmp_path / "statistics"), Curve(crash_at)), Place()
-        )
+        return worker_group.attempt(*make_job(tiny(), RESOURCES, source, states, tmp_path, Curve(crash_at)), Place())
 
     for crash_at in (2, 2, 6, 6, 6, 6):  # before and after the checkpoint of step 4
         with pytest.raises(KeyboardInterrupt):

@@ -9,12 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.recipes import RESOURCES, tiny_generation
+from tests.recipes import RESOURCES, Job, make_job, session, tiny_generation
 from tests.train.conftest import Curve
 from vitok import diffusion
 from vitok.config import Generation, Resources
 from vitok.config.overrides import override
-from vitok.console.progress import Progress
 from vitok.data.corpora.corpus import open_corpora
 from vitok.data.latents.encode import Encoder
 from vitok.data.latents.loader import LatentSource
@@ -26,9 +25,8 @@ from vitok.models.bottleneck import Posterior
 from vitok.models.dit import DiT
 from vitok.models.tokenizer import Tokenizer
 from vitok.orchestration import generator_inputs
-from vitok.orchestration.sweep import STATISTICS
-from vitok.train import launch, worker
-from vitok.train.engine.deepspeed import Place
+from vitok.train import launch
+from vitok.train.ranks import Place
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -43,23 +41,23 @@ def prepared(labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     torch.manual_seed(0)
     weights = storage / "tokenizer.safetensors"
     save_file(Tokenizer(recipe.tokenizer.tokenizer).state_dict(), weights)
-    (one,) = generator_inputs.ready([(recipe, weights)], open_corpora(str(labelled)), storage, found, {"CPU": 1.0}, Progress())
+    (one,) = generator_inputs.prepare(session(storage), [(recipe, weights)], open_corpora(str(labelled)), found)
     return storage, one.recipe, one.source, found
 
 
-Run = Callable[..., worker.Outcome]
+Run = Callable[..., launch.Outcome]
 
 
 @pytest.fixture
-def job(prepared: tuple[Path, Generation, LatentSource, Available]) -> Callable[..., launch.Job]:
+def job(prepared: tuple[Path, Generation, LatentSource, Available]) -> Callable[..., Job]:
     storage, base, source, found = prepared
 
-    def make(folder: Path, sink: Curve | None = None, resources: Resources = RESOURCES, **changes: Any) -> launch.Job:
+    def make(folder: Path, sink: Curve | None = None, resources: Resources = RESOURCES, **changes: Any) -> Job:
         folder.mkdir(exist_ok=True)
         (folder / "start.safetensors").write_bytes((storage / "tokenizer.safetensors").read_bytes())
         recipe = override(base, {key.replace("__", "."): value for key, value in changes.items()})
         own = resources.model_copy(update={"metrics": tuple(metric.name for metric in found.metrics)})
-        return launch.Job(recipe, own, source, found.payloads, str(folder), str(storage / STATISTICS), sink or Curve())
+        return make_job(recipe, own, source, found.payloads, folder, sink or Curve(), storage)
 
     return make
 
@@ -76,13 +74,13 @@ def far(one: Path, other: Path) -> float:
 
 
 @pytest.mark.parametrize(("zero", "objective"), [(0, "noise"), (3, "flow")])
-def test_an_interrupted_run_continues_bit_by_bit(job: Callable[..., launch.Job], tmp_path: Path, zero: int, objective: str) -> None:
+def test_an_interrupted_run_continues_bit_by_bit(job: Callable[..., Job], tmp_path: Path, zero: int, objective: str) -> None:
     resources, changes = override(RESOURCES, {"zero": zero}), {"diffusion__objective": objective}
     whole, before, after = Curve(), Curve(crash_at=6), Curve()
-    first = launch.run(job(tmp_path / "whole", whole, resources, **changes))
+    first = launch.run(*job(tmp_path / "whole", whole, resources, **changes))
     with pytest.raises(KeyboardInterrupt):
-        launch.run(job(tmp_path / "cut", before, resources, **changes))
-    second = launch.run(job(tmp_path / "cut", after, resources, **changes))
+        launch.run(*job(tmp_path / "cut", before, resources, **changes))
+    second = launch.run(*job(tmp_path / "cut", after, resources, **changes))
     assert second.steps == 4  # from the checkpoint of step 4
     assert {**before.losses(), **after.losses()} == whole.losses()
     assert far(tmp_path / "whole", tmp_path / "cut") == 0
@@ -122,10 +120,10 @@ def plain(prepared: tuple[Path, Generation, LatentSource, Available]) -> dict[st
 
 @pytest.mark.parametrize("changes", [{"zero": 0}, {"zero": 2, "accumulation": 2}], ids=str)
 def test_training_is_that_of_a_plain_loop(
-    job: Callable[..., launch.Job], plain: dict[str, torch.Tensor], tmp_path: Path, changes: dict[str, Any]
+    job: Callable[..., Job], plain: dict[str, torch.Tensor], tmp_path: Path, changes: dict[str, Any]
 ) -> None:
     """AdamW's first steps are signs: where a gradient is nearly zero its rounding decides, which is what the tolerance is for."""
-    launch.run(job(tmp_path / "run", resources=override(RESOURCES, changes)))
+    launch.run(*job(tmp_path / "run", resources=override(RESOURCES, changes)))
     ours = weights(tmp_path / "run")
     assert set(ours) == {*plain, "mean", "std"}
     difference = torch.cat([(ours[name].double() - plain[name]).flatten() for name in plain]).norm()
@@ -134,23 +132,21 @@ def test_training_is_that_of_a_plain_loop(
 
 @pytest.mark.parametrize("zero", [3])
 def test_two_ranks_train_and_draw_as_one(
-    job: Callable[..., launch.Job], two_ranks: Callable[..., Any], plain: dict[str, torch.Tensor], tmp_path: Path, zero: int
+    job: Callable[..., Job], two_ranks: Callable[..., Any], plain: dict[str, torch.Tensor], tmp_path: Path, zero: int
 ) -> None:
     asked = job(tmp_path / "run", resources=override(RESOURCES, {"zero": zero}))
-    outcome, _ = two_ranks(tmp_path / "run", asked.recipe, asked.resources, job=asked)
+    outcome, _ = two_ranks(tmp_path / "run", asked.spec.recipe, asked.spec.resources, job=asked)
     ours = weights(tmp_path / "run")
     difference = torch.cat([(ours[name].double() - plain[name]).flatten() for name in plain]).norm()
     assert float(difference / torch.cat([value.flatten() for value in plain.values()]).norm()) < 1e-5
-    alone = launch.run(job(tmp_path / "alone")).evaluation
+    alone = launch.run(*job(tmp_path / "alone")).evaluation
     assert outcome.evaluation.metrics == pytest.approx(alone.metrics, rel=1e-3)
     assert outcome.evaluation.images == alone.images == 24
 
 
-def test_what_was_drawn_before_a_crash_is_not_drawn_again(
-    job: Callable[..., launch.Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_was_drawn_before_a_crash_is_not_drawn_again(job: Callable[..., Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The samples of a run are three blocks of eight; the second time one is interrupted after two."""
-    whole = launch.run(job(tmp_path / "whole")).evaluation
+    whole = launch.run(*job(tmp_path / "whole")).evaluation
     monkeypatch.setattr(generated, "KEPT_EVERY", 0.0)
     drawing, blocks = launch_drawing(), list[list[int]]()
 
@@ -167,8 +163,8 @@ def test_what_was_drawn_before_a_crash_is_not_drawn_again(
 
     monkeypatch.setattr("vitok.train.tasks.dit.drawing", counted)
     with pytest.raises(KeyboardInterrupt):
-        launch.run(job(tmp_path / "cut"))
-    again = launch.run(job(tmp_path / "cut"))
+        launch.run(*job(tmp_path / "cut"))
+    again = launch.run(*job(tmp_path / "cut"))
     assert again.steps == 0 and blocks[2] == blocks[3] == list(range(16, 24)), "the first two blocks are not drawn again"
     assert again.evaluation.metrics == pytest.approx(whole.metrics, rel=1e-12)  # of eigenvalues, in another order of threads
 
@@ -180,11 +176,11 @@ def launch_drawing() -> Any:
 
 
 def test_a_finished_generator_samples_as_it_was_measured(
-    job: Callable[..., launch.Job], prepared: tuple[Path, Generation, LatentSource, Available], tmp_path: Path
+    job: Callable[..., Job], prepared: tuple[Path, Generation, LatentSource, Available], tmp_path: Path
 ) -> None:
     asked = job(tmp_path / "run")
-    launch.run(asked)
-    recipe = asked.recipe
+    launch.run(*asked)
+    recipe = asked.spec.recipe
     assert isinstance(recipe, Generation)
     generator = Generator.read("tiny", recipe, tmp_path / "run")
     assert generator.about.classes == ("class-0", "class-1", "class-2") and sum(generator.about.counts) == prepared[2].set.rows
@@ -192,19 +188,20 @@ def test_a_finished_generator_samples_as_it_was_measured(
     assert pixels.shape == (4, 3, 32, 32) and pixels.isfinite().all()
 
 
-def test_another_tokenizer_is_refused(job: Callable[..., launch.Job], tmp_path: Path) -> None:
+def test_another_tokenizer_is_refused(job: Callable[..., Job], tmp_path: Path) -> None:
     asked = job(tmp_path / "run")
     torch.manual_seed(1)
-    save_file(Tokenizer(asked.recipe.tokenizer.tokenizer).state_dict(), tmp_path / "run" / "start.safetensors")  # pyright: ignore
+    save_file(Tokenizer(asked.spec.recipe.tokenizer.tokenizer).state_dict(), tmp_path / "run" / "start.safetensors")  # pyright: ignore
     with pytest.raises(VitokError, match=r"holds other weights \(SHA-256 .*\) than the recipe starts from"):
-        worker.work(asked, Place())
+        launch.run(*asked, Place())
 
 
-def test_statistics_that_are_not_there_are_told(job: Callable[..., launch.Job], tmp_path: Path) -> None:
+def test_statistics_that_are_not_there_are_told(job: Callable[..., Job], tmp_path: Path) -> None:
     from dataclasses import replace
 
     with pytest.raises(VitokError, match=r"the statistics of .* train are not at hand in"):
-        worker.work(replace(job(tmp_path / "run"), statistics=str(tmp_path / "none")), Place())
+        asked = job(tmp_path / "run")
+        launch.run(*asked._replace(spec=replace(asked.spec, storage_address=str(tmp_path / "none"))), Place())
 
 
 def test_encoders_are_known_by_their_weights(prepared: tuple[Path, Generation, LatentSource, Available]) -> None:

@@ -7,7 +7,7 @@ import torch
 from tests.recipes import tiny
 from vitok.config import Recipe
 from vitok.data.loading.loader import Batch
-from vitok.train.engine.deepspeed import Place
+from vitok.train.ranks import Place
 from vitok.train.tasks.inputs import Inputs, draw
 
 NESTED = {"tokenizer__latent_tokens": 12, "tokenizer__shortest": 2}  # lengths 2, 4, 8, 12

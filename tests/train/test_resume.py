@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.recipes import RESOURCES, tiny
+from tests.recipes import RESOURCES, make_job, tiny
 from tests.train.conftest import Curve, Run
 from tests.train.test_training import far
 from vitok.config.overrides import override
@@ -152,7 +152,7 @@ def test_what_else_ends_the_writer_ends_the_run(run: Run, tmp_path: Path) -> Non
 @pytest.fixture(scope="module")
 def plain(source: Any, states: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("plain")
-    launch.run(launch.Job(tiny(ema=0.9), RESOURCES, source, states, str(folder), str(folder / "statistics"), Curve()))
+    launch.run(*make_job(tiny(ema=0.9), RESOURCES, source, states, folder, Curve()))
     return folder
 
 

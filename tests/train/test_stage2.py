@@ -10,7 +10,7 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
-from tests.recipes import RESOURCES, tiny
+from tests.recipes import RESOURCES, make_job, tiny
 from tests.train.conftest import Curve, Run
 from tests.train.test_resume import same
 from tests.train.test_training import far
@@ -21,8 +21,9 @@ from vitok.data.loading.loader import prepare
 from vitok.errors import UsageError, VitokError
 from vitok.models.checksum import digest
 from vitok.models.tokenizer import Tokenizer
-from vitok.train import launch, worker
-from vitok.train.tasks import kinds
+from vitok.storage.layout import RunFolder
+from vitok.train import launch
+from vitok.train.tasks import build
 from vitok.train.tasks.stage2 import encoder_digest
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -33,12 +34,12 @@ GAN = Gan(base_channels=64, lr=1e-3, ramp=0.5)
 @pytest.fixture(scope="module")
 def stage1(source: Any, states: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("stage1")
-    launch.run(launch.Job(tiny(), RESOURCES, source, states, str(folder), str(folder / "statistics"), Curve()))
+    launch.run(*make_job(tiny(), RESOURCES, source, states, folder, Curve()))
     return folder / "tokenizer.safetensors"
 
 
 @pytest.fixture
-def tune(run: Run, stage1: Path, tmp_path: Path) -> Callable[..., tuple[worker.Outcome, Curve]]:
+def tune(run: Run, stage1: Path, tmp_path: Path) -> Callable[..., tuple[launch.Outcome, Curve]]:
     """Run stage 2 in a folder."""
 
     def call(name: str, gan: Gan = GAN, resources: Resources = RESOURCES, sink: Curve | None = None, **changes: Any) -> Any:
@@ -89,7 +90,7 @@ def test_the_adaptive_weight_is_the_ratio_at_the_last_layer(
     from vitok import losses
     from vitok.models.discriminator import Discriminator
     from vitok.networks.weights import lpips
-    from vitok.train.engine.deepspeed import Place
+    from vitok.train.ranks import Place
     from vitok.train.tasks.inputs import draw
 
     start, curve = stage1, Curve()
@@ -173,17 +174,7 @@ def test_clips(two_ranks: Any, states: Any, tmp_path: Path, frames: str) -> None
     gan = GAN.model_copy(update={"frames": frames})
     recipe = Recipe.model_validate(recipe.model_dump() | {"gan": gan.model_dump(), "start": digest(weights)})
     curve = Curve()
-    launch.run(
-        launch.Job(
-            recipe,
-            override(RESOURCES, {"zero": 1, "accumulation": 2}),
-            source,
-            states,
-            str(tmp_path / "run"),
-            str(tmp_path / "statistics"),
-            curve,
-        )
-    )
+    launch.run(*make_job(recipe, override(RESOURCES, {"zero": 1, "accumulation": 2}), source, states, tmp_path / "run", curve, tmp_path))
     assert 0 < curve.points[2]["train/gan/discriminator"] < 3
 
 
@@ -194,9 +185,9 @@ def test_what_cannot_be(tune: Any, stage1: Path, tmp_path: Path) -> None:
         tune("run", GAN.model_copy(update={"adaptive": True}), override(RESOURCES, {"zero": 3}))
     weights = load_file(stage1)
     save_file({name: value + 1 for name, value in weights.items()}, tmp_path / "run" / "start.safetensors")
-    launch_it = kinds.start_weights
+    launch_it = build.start_weights
     with pytest.raises(VitokError, match="holds other weights"):
-        launch_it(tmp_path / "run", digest(weights))
+        launch_it(RunFolder(tmp_path / "run"), digest(weights))
     (tmp_path / "run" / "start.safetensors").unlink()
     with pytest.raises(VitokError, match=r"start\.safetensors is missing"):
-        launch_it(tmp_path / "run", digest(weights))
+        launch_it(RunFolder(tmp_path / "run"), digest(weights))

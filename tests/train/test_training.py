@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.recipes import RESOURCES, tiny
+from tests.recipes import RESOURCES, make_job, tiny
 from tests.train.conftest import Curve, Run
 from vitok.config import Recipe
 from vitok.config.overrides import override
@@ -38,7 +38,7 @@ def far(one: Path, other: Path) -> float:
 def plain(source: Source, states: dict[str, Payload], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Curve]:
     """One worker without ZeRO: what everything else is held against."""
     folder, curve = tmp_path_factory.mktemp("plain"), Curve()
-    launch.run(launch.Job(tiny(), RESOURCES, source, states, str(folder), str(folder / "statistics"), curve))
+    launch.run(*make_job(tiny(), RESOURCES, source, states, folder, curve))
     return folder, curve
 
 

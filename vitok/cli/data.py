@@ -51,14 +51,15 @@ def ingest(
     video = corpus.kind == "video"
     from vitok.data.ingest import ingest as ingestion
     from vitok.orchestration import preflight, session
+    from vitok.orchestration.capacity import in_cluster
     from vitok.storage import mirror
 
     options = ingestion.Options(
         min_side, max_side, min_seconds, max_seconds, validation, shard_mb, group_rows or (4 if video else 32),
         part_samples or (64 if video else 1000), max_rejected,
     )  # fmt: skip
-    session.connect(0)
-    if preflight.in_cluster():
+    session.connect(None)
+    if in_cluster():
         preflight.check(mirror.here(target), tracked=False)
     with session.results_apart(), _progress() as progress:
         manifest = ingestion.ingest(corpus, target, options, progress)

@@ -71,17 +71,19 @@ def _cluster(asked: str | None, as_json: bool) -> None:
     """Raises `VitokError` where something is wrong."""
     from vitok.config.resources import DECODE, TRIAL_SLOT
     from vitok.console import tables
-    from vitok.orchestration import preflight, session
+    from vitok.orchestration import preflight
+    from vitok.orchestration.capacity import in_cluster
+    from vitok.orchestration.session import Session, connect, core_silent
 
-    if not preflight.in_cluster():
+    if not in_cluster():
         raise UsageError(
             "--cluster: RAY_ADDRESS names no cluster; set it to HOST:PORT of the head, or ask with `ray job submit -- vitok doctor`"
         )
-    storage = session.storage(asked)
-    with session.core_silent():
-        session.connect(0)
-    found, wrong = preflight.survey(storage)
-    wrong += [text] if not preflight.single() and (text := preflight.untracked()) else []
+    session = Session(asked)
+    with core_silent():
+        connect(None)
+    found, wrong = preflight.survey(session.storage.path)
+    wrong += [text] if not preflight.one_machine() and (text := preflight.tracking_problem()) else []
     if as_json:
         print(json.dumps({"nodes": [node.json() for node in found], "problems": wrong}, indent=2))
     else:

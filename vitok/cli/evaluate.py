@@ -2,14 +2,18 @@
 
 import json
 import math
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from vitok.errors import UsageError
+
+if TYPE_CHECKING:
+    from vitok.config import Recipe
+    from vitok.orchestration.evaluation_run import Target
+    from vitok.orchestration.session import Session
 
 
 def evaluate(
@@ -85,121 +89,198 @@ def evaluate(
     from vitok.metrics.registry import named, of_letter
 
     named(metrics.split(",") if metrics else ())  # a wrong name is told before anything is opened
-    drawn = checkpoint is not None and _draws(checkpoint, storage)
+    from vitok.config import Data
+    from vitok.data.corpora.corpus import open_corpora
+    from vitok.evaluation.available import available
+    from vitok.orchestration import evaluation_run, finished_runs
+    from vitok.orchestration.evaluation_run import EvaluationRequest, Views
+    from vitok.orchestration.session import Session, results_apart
+
+    session = Session(storage)
+    tracker = session.tracker("eval")
+    drawn = checkpoint is not None and finished_runs.is_generator(checkpoint, tracker, "CHECKPOINT")
     if (cfg or steps) and not drawn:
         raise UsageError(f"--{'cfg' if cfg else 'steps'}: it says how a generator's samples are drawn; give a generator's run")
     if tokens and (drawn or not checkpoint):
         raise UsageError(f"--tokens {tokens}: it says how much of its code a nested tokenizer decodes; give a tokenizer's run")
     letter = "g" if generated or drawn else "r"
-    asked_for = of_letter(metrics.split(","), letter) if metrics else ()
-    from vitok.orchestration import session
-    from vitok.orchestration.finished_runs import find
-    from vitok.tracking.client import Tracker, address
-
-    kept = session.storage(storage)
-    tracker = Tracker(address(kept), kept, "eval")
+    wanted = of_letter(metrics.split(","), letter) if metrics else ()
+    names = tuple(metric.name for metric in wanted)
+    given = {"reference_file": reference and reference.absolute(), "export": export and export.absolute(), "actors": actors}
     if drawn:
-        pass
-
         if size or frames or crops or like:
             raise UsageError("a generator is measured at its own size, on its own views: no --size, --frames, --crops or --like")
-        options = Options(corpus, part or "train", tuple(metric.name for metric in asked_for), samples, cfg, steps, reference, export)
-        evaluate_generator(checkpoint or "", options, batch, actors, kept, tracker, as_json)
+        options = GeneratorOptions(corpus, part or "train", names, samples, cfg, steps, batch)
+        _evaluate_generator(checkpoint or "", options, given, session, as_json)
         return
     corpus, part = corpus or "sample-photos", part or "validation"
-
-    from vitok.config import Data
-    from vitok.console.progress import Progress
-    from vitok.data.corpora.corpus import open_corpora
-    from vitok.evaluation import standalone
-    from vitok.evaluation.available import available
-
-    say = Progress()
-    recipe = find(like, tracker, "--like").recipe if like else None
+    recipe = finished_runs.find_tokenizer(like, tracker, "--like").recipe if like else None
     if codec and not bits and recipe:
         bits = 16 * recipe.tokenizer.floats // recipe.tokenizer.frames
-    subject, label, identity, about, origin, own = _subject(checkpoint, baseline, path, codec, bits, generated, tracker)
+    target, own = _target(checkpoint, baseline, path, codec, bits, generated, tracker)
     recipe = recipe or own
     data = recipe.data if recipe else Data()
     data = data.model_copy(update={"pool": 0} | ({"validation_crops": crops} if crops else {}))
     side: int = size or (recipe.tokenizer.size if recipe else 256)
     length: int = frames or (recipe.tokenizer.frames if recipe else 1)
-    prefix = None
     if tokens:
-        subject = subject.first(tokens, side, length)
-        label, prefix, floats = subject.name, subject.prefix, tokens * subject.recipe.tokenizer.channels
-        about |= {"tokens": tokens, "E": floats, "compression": round(3 * length * side**2 / floats, 3)}
+        target = _first_tokens(target, tokens, side, length)
     if baseline:
-        from vitok.evaluation.baselines.cost import cost
-
-        price = cost(baseline, side)
-        about["params_m"] = round(about.pop("params") / 1e6, 3)
-        if about["params_m"] == round(price.params / 1e6, 3):
-            about["gmacs"] = round(price.macs / 1e9, 3)
-        else:
-            say.line(f"warning: {label} is not the published {baseline}, of {price.params / 1e6:.3f} M parameters: its costs are not known")
-    corpora = open_corpora(corpus)
-    names = [metric.name for metric in asked_for] or usual(letter, length)
-    found = available(names, bool(metrics), letter)
+        target = _priced(target, baseline, side, session)
+    views = Views(open_corpora(corpus), part, data, side, length, samples)
+    found = available(names or usual(letter, length), bool(metrics), letter)
     for note in found.notes:
-        say.line(f"warning: {note}")
-    asked = standalone.Asked(
-        subject, label, identity, about, open_corpora(generated) if generated else None, corpora, part, data, side, length, samples, found,
-        reference.absolute() if reference else None, export.absolute() if export else None, batch, actors, origin, kept, tracker,
-        prefix=prefix,
-    )  # fmt: skip
-    say.line(f"{label}: {', '.join(metric.name for metric in found.metrics)} on {corpora.uri} {part}, {side} pixels")
-    with session.core_silent():
-        offered = session.connect(0, kept)
-    with session.results_apart():
-        result = standalone.run(asked, offered, say)
+        session.say(f"warning: {note}")
+    request = EvaluationRequest(target, views, found, batch, **given)
+    session.say(f"{target.name}: {', '.join(found.names)} on {views.corpora.uri} {part}, {side} pixels")
+    with results_apart():
+        result = evaluation_run.run(request, session)
     print(json.dumps(plain(result), indent=2)) if as_json else _show(result)
 
 
-def _draws(checkpoint: str, storage: str | None) -> bool:
-    """Whether it is a generator."""
-    from vitok.storage import mirror
-
-    folder = mirror.here(checkpoint)
-    if folder.exists() or not re.fullmatch(r"[0-9a-f]{32}", checkpoint):
-        return mirror.exists(folder / "dit.safetensors")
-    from vitok.orchestration import session
-    from vitok.orchestration.finished_runs import is_generator
-    from vitok.tracking.client import Tracker, address
-
-    kept = session.storage(storage)
-    return is_generator(checkpoint, Tracker(address(kept), kept, "eval"), "CHECKPOINT")
-
-
-def _subject(
+def _target(
     checkpoint: str | None, baseline: str, path: str, codec: Any, bits: int, generated: str, tracker: Any
-) -> tuple[Any, str, str, dict[str, Any], Path | None, Any]:
-    """(subject, label, identity, what else there is to say, folder of the run, recipe)"""
+) -> "tuple[Target, Recipe | None]":
+    """Return what is evaluated, and the recipe of a tokenizer."""
+    from vitok.orchestration.evaluation_run import Target
+
     if baseline:
         from vitok.evaluation.baselines.autoencoders import Baseline
 
         one = Baseline(baseline, path)
         sha256 = one.digest()
-        return one, one.name, sha256, {"weights": sha256, "params": one.params()}, None, None
+        return Target(one.name, sha256, one, about={"weights": sha256, "params": one.params()}), None
     if codec:
         from vitok.evaluation.baselines.codecs import Codec
 
         subject = Codec(codec, bits)
-        return subject, subject.name, subject.name, {}, None, None
+        return Target(subject.name, subject.name, subject), None
     if generated:
-        return None, f"generated: {generated}", "", {}, None, None
+        from vitok.data.corpora.corpus import open_corpora
+
+        return Target(f"generated: {generated}", generated=open_corpora(generated)), None
     from vitok.evaluation.trained import Trained
     from vitok.models.checksum import digest
-    from vitok.orchestration.finished_runs import find
+    from vitok.orchestration.finished_runs import find_tokenizer
     from vitok.study.grid import describe, label
 
-    start = find(checkpoint or "", tracker, "CHECKPOINT")
-    subject = Trained.read(f"{label(start.recipe)} stage {start.recipe.stage}", start.recipe, start.weights)
-    identity = digest(subject.state)
+    start = find_tokenizer(checkpoint or "", tracker, "CHECKPOINT")
+    trained = Trained.read(f"{label(start.recipe)} stage {start.recipe.stage}", start.recipe, start.weights)
+    identity = digest(trained.state)
     about = {
         key: value for key, value in describe(start.recipe).items() if key in ("variant", "c", "E", "compression", "params_m", "gmacs")
     }
-    return subject, subject.name, identity, about | {"weights": identity}, start.weights.parent, start.recipe
+    return Target(trained.name, identity, trained, origin=start.weights.parent, about=about | {"weights": identity}), start.recipe
+
+
+def _first_tokens(target: "Target", tokens: int, side: int, frames: int) -> "Target":
+    """Return a nested tokenizer that reconstructs from its first tokens alone. Raises `UsageError` for another tokenizer."""
+    from vitok.evaluation.trained import Trained
+
+    assert isinstance(target.subject, Trained)
+    subject = target.subject.first(tokens, side, frames)
+    floats = tokens * subject.recipe.tokenizer.channels
+    about = {**target.about, "tokens": tokens, "E": floats, "compression": round(3 * frames * side**2 / floats, 3)}
+    return replace(target, name=subject.name, subject=subject, prefix=subject.prefix, about=about)
+
+
+def _priced(target: "Target", baseline: str, side: int, session: "Session") -> "Target":
+    """Return a baseline with its costs, if it is the published one."""
+    from vitok.evaluation.baselines.cost import cost
+
+    price, about = cost(baseline, side), dict(target.about)
+    about["params_m"] = round(about.pop("params") / 1e6, 3)
+    if about["params_m"] == round(price.params / 1e6, 3):
+        about["gmacs"] = round(price.macs / 1e9, 3)
+    else:
+        session.say(
+            f"warning: {target.name} is not the published {baseline}, of {price.params / 1e6:.3f} M parameters: its costs are not known"
+        )
+    return replace(target, about=about)
+
+
+@dataclass(frozen=True)
+class GeneratorOptions:
+    """Options of `vitok eval` that concern a generator."""
+
+    corpus: str | None
+    part: Literal["train", "validation", "all"]
+    metrics: tuple[str, ...]
+    samples: int
+    cfg: str  # guidance scales, a comma between them
+    steps: int | None
+    batch: int
+
+
+def _evaluate_generator(run: str, options: GeneratorOptions, given: dict[str, Any], session: "Session", as_json: bool) -> None:
+    """Measure samples of a generator as they are drawn: one evaluation for each guidance scale, each kept, resumed and recorded by
+    itself."""
+    from vitok.config import Generation
+    from vitok.config.overrides import override
+    from vitok.data.corpora.corpus import open_corpora
+    from vitok.evaluation.available import available
+    from vitok.evaluation.measure import need_frames
+    from vitok.models.checksum import digest
+    from vitok.orchestration import evaluation_run, finished_runs
+    from vitok.orchestration.evaluation_run import EvaluationRequest, Target, Views
+    from vitok.orchestration.session import results_apart
+    from vitok.study.grid import describe
+
+    tracker = session.tracker("eval")
+    generator = finished_runs.find_generator(run, tracker, "CHECKPOINT")
+    cfg = generator.recipe.tokenizer.tokenizer
+    corpora = open_corpora(options.corpus or generator.about.corpus)
+    found = available(options.metrics or usual("g", cfg.frames), bool(options.metrics), "g")
+    need_frames(found.metrics, cfg.frames)
+    for note in found.notes:
+        session.say(f"warning: {note}")
+    identity = digest(generator.state)
+    described = describe(generator.recipe, len(generator.about.classes))
+    about = {key: described[key] for key in ("variant", "dit", "c", "E", "params_m", "gmacs")} | {"weights": identity}
+    requests: list[EvaluationRequest] = []
+    changed = options.cfg or options.steps or options.samples or options.corpus or given["reference_file"]
+    as_measured = not changed and options.part == "train"
+    origin = finished_runs.locate(run, tracker, "CHECKPOINT").absolute() if as_measured else None  # the run itself gets what it lacks
+    for scale in guidance_scales(options.cfg, generator.recipe.sampling.cfg):
+        sampling = {"cfg": scale, "steps": options.steps, "count": options.samples or None}
+        recipe = override(generator.recipe, {f"sampling.{key}": value for key, value in sampling.items() if value is not None})
+        assert isinstance(recipe, Generation)
+        target = Target(
+            f"{generator.name}, CFG {scale:g}",
+            identity,
+            generator=generator.with_recipe(recipe),
+            origin=origin,
+            about=about | {"cfg": scale},
+        )
+        views = Views(corpora, options.part, recipe.latents.data(), cfg.size, cfg.frames, recipe.sampling.count)
+        requests.append(EvaluationRequest(target, views, found, options.batch, **given))
+    samples = requests[0].views.samples
+    session.say(f"{generator.name}: {', '.join(found.names)} of {samples} samples against {corpora.uri} {options.part}, {cfg.size} pixels")
+    results: list[dict[str, Any]] = []
+    with results_apart():
+        for request in requests:
+            session.say(f"CFG {request.target.about['cfg']:g}")
+            results.append(evaluation_run.run(request, session))
+    if as_json:
+        print(json.dumps(plain(results[0] if len(results) == 1 else results), indent=2))
+        return
+    from vitok.console.tables import show
+
+    rows = [
+        {"cfg": one["cfg"], **{name: value["value"] for name, value in one["metrics"].items()}, "folder": one["folder"]} for one in results
+    ]
+    show(f"{generator.name}, {samples} samples", ("cfg", *results[0]["metrics"], "folder"), rows)
+
+
+def guidance_scales(text: str, usual: float) -> list[float]:
+    """Parse guidance scales with a comma between them; empty: the usual one. Raises `UsageError`."""
+    try:
+        found = [float(part) for part in text.split(",")] if text else [usual]
+    except ValueError:
+        raise UsageError(f"--cfg {text}: numbers with a comma between them, as in 1,1.5,4") from None
+    if bad := [scale for scale in found if not 0 <= scale < float("inf")]:
+        raise UsageError(f"--cfg {text}: guidance of {bad[0]:g}; it must be 0 or more (1: none)")
+    return list(dict.fromkeys(found))
 
 
 def usual(letter: str, frames: int) -> list[str]:
@@ -233,87 +314,3 @@ def _show(result: dict[str, Any]) -> None:
     show(result["name"], ("metric", "value", "deviation", "samples", "network", "protocol"), rows)
     print("\n".join(f"{key:<12} {value:.4g}" if isinstance(value, float) else f"{key:<12} {value}" for key, value in told.items()))
     print(f"{'folder':<12} {result['folder']}")
-
-
-@dataclass(frozen=True)
-class Options:
-    corpus: str | None
-    part: Literal["train", "validation", "all"]
-    metrics: tuple[str, ...]
-    samples: int
-    cfg: str
-    steps: int | None
-    reference: Path | None
-    export: Path | None
-
-
-def evaluate_generator(run: str, options: Options, batch: int, actors: int, kept: Path, tracker: Any, as_json: bool) -> None:
-    """One evaluation for each guidance scale, every one of them kept, resumed and recorded by itself."""
-    pass
-    from vitok.config import Generation
-    from vitok.config.overrides import override
-    from vitok.console.progress import Progress
-    from vitok.data.corpora.corpus import open_corpora
-    from vitok.evaluation import standalone
-    from vitok.evaluation.available import available
-    from vitok.evaluation.measure import need_frames
-    from vitok.models.checksum import digest
-    from vitok.orchestration import session
-    from vitok.orchestration.finished_runs import find_generator, located
-    from vitok.study.grid import describe
-
-    say = Progress()
-    generator = find_generator(run, tracker, "CHECKPOINT")
-    cfg = generator.recipe.tokenizer.tokenizer
-    corpora = open_corpora(options.corpus or generator.about.corpus)
-    found = available(options.metrics or usual("g", cfg.frames), bool(options.metrics), "g")
-    need_frames(found.metrics, cfg.frames)
-    for note in found.notes:
-        say.line(f"warning: {note}")
-    identity = digest(generator.state)
-    described = describe(generator.recipe, len(generator.about.classes))
-    about = {key: described[key] for key in ("variant", "dit", "c", "E", "params_m", "gmacs")} | {"weights": identity}
-    asked: list[standalone.Asked] = []
-    as_measured = not (options.cfg or options.steps or options.samples or options.corpus or options.reference) and options.part == "train"
-    own = located(run, tracker, "CHECKPOINT").absolute() if as_measured else None  # the run itself gets what it lacks
-    for scale in scales(options.cfg, generator.recipe.sampling.cfg):
-        given = {"cfg": scale, "steps": options.steps, "count": options.samples or None}
-        recipe = override(generator.recipe, {f"sampling.{key}": value for key, value in given.items() if value is not None})
-        assert isinstance(recipe, Generation)
-        asked.append(
-            standalone.Asked(
-                None, f"{generator.name}, CFG {scale:g}", identity, about | {"cfg": scale}, None, corpora, options.part,
-                recipe.latents.data(), cfg.size, cfg.frames, recipe.sampling.count, found,
-                options.reference.absolute() if options.reference else None, options.export.absolute() if options.export else None,
-                batch, actors, own, kept, tracker, generator.with_recipe(recipe),
-            )
-        )  # fmt: skip
-    names = ", ".join(metric.name for metric in found.metrics)
-    say.line(f"{generator.name}: {names} of {asked[0].samples} samples against {corpora.uri} {options.part}, {cfg.size} pixels")
-    with session.core_silent():
-        offered = session.connect(0, kept)
-    results: list[dict[str, Any]] = []
-    with session.results_apart():
-        for one in asked:
-            say.line(f"CFG {one.about['cfg']:g}")
-            results.append(standalone.run(one, offered, say))
-    if as_json:
-        print(json.dumps(plain(results[0] if len(results) == 1 else results), indent=2))
-        return
-    from vitok.console.tables import show
-
-    rows = [
-        {"cfg": one["cfg"], **{name: value["value"] for name, value in one["metrics"].items()}, "folder": one["folder"]} for one in results
-    ]
-    show(f"{generator.name}, {asked[0].samples} samples", ("cfg", *results[0]["metrics"], "folder"), rows)
-
-
-def scales(text: str, usual: float) -> list[float]:
-    """Guidance scales with a comma between them. Raises `UsageError`."""
-    try:
-        found = [float(part) for part in text.split(",")] if text else [usual]
-    except ValueError:
-        raise UsageError(f"--cfg {text}: numbers with a comma between them, as in 1,1.5,4") from None
-    if bad := [scale for scale in found if not 0 <= scale < float("inf")]:
-        raise UsageError(f"--cfg {text}: guidance of {bad[0]:g}; it must be 0 or more (1: none)")
-    return list(dict.fromkeys(found))

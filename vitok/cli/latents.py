@@ -35,25 +35,21 @@ def build(
 
     from vitok.config import Latents
     from vitok.config.overrides import describe
-    from vitok.console.progress import Progress
     from vitok.data.corpora.corpus import open_corpora
     from vitok.errors import UsageError
-    from vitok.orchestration import finished_runs as starts
-    from vitok.orchestration import generator_inputs, session, single_run
-    from vitok.tracking.client import Tracker, address
+    from vitok.orchestration import finished_runs, generator_inputs, single_run
+    from vitok.orchestration.session import Session, results_apart
 
     try:
         wanted = Latents(crops=crops, views=views, smallest_crop=smallest_crop, flip=flip, fps=fps)
     except ValidationError as error:
         raise UsageError(describe(error)) from None
-    kept, say = session.storage(storage), Progress()
-    start = starts.find(tokenizer, Tracker(address(kept), kept, single_run.STUDY_NAME), "--tokenizer")
+    session = Session(storage)
+    start = finished_runs.find_tokenizer(tokenizer, session.tracker(single_run.EXPERIMENT), "--tokenizer")
     corpora, cfg = open_corpora(corpus), start.recipe.tokenizer
-    encoder = starts.read_tokenizer(start.weights, start.recipe)
-    with session.core_silent():
-        offered = session.connect(0, kept)
-    with session.results_apart():
-        (made,) = generator_inputs.build(corpora, wanted, cfg.size, cfg.frames, [encoder], kept / generator_inputs.LATENTS, offered, say)
+    encoder = finished_runs.read_tokenizer(start.weights, start.recipe)
+    with results_apart():
+        (made,) = generator_inputs.build_latents(session, corpora, wanted, cfg.size, cfg.frames, [encoder])
     if as_json:
         shown = asdict(made) | {"latents": made.latents.model_dump(), "bytes": made.bytes, "rejected": [str(one) for one in made.rejected]}
         print(json.dumps(shown, indent=1))

@@ -46,35 +46,25 @@ def sample(
         raise UsageError(f"--cfg {cfg:g}: guidance must be 0 or more (1: none)")
     from vitok.config import Generation
     from vitok.config.overrides import override
-    from vitok.console.progress import Progress
-    from vitok.evaluation import sampling
     from vitok.evaluation.generated import for_pictures
     from vitok.evaluation.pictures import check_ending
-    from vitok.orchestration import finished_runs as starts
-    from vitok.orchestration import generator_inputs, session, single_run
-    from vitok.tracking.client import Tracker, address
+    from vitok.orchestration import finished_runs, sampling_run, single_run
+    from vitok.orchestration.session import Session, results_apart
 
-    kept, say = session.storage(storage), Progress()
-    generator = starts.find_generator(run, Tracker(address(kept), kept, single_run.STUDY_NAME), "RUN")
+    session = Session(storage)
+    generator = finished_runs.find_generator(run, session.tracker(single_run.EXPERIMENT), "RUN")
     if out.suffix:
         check_ending(out, generator.recipe.tokenizer.tokenizer.frames > 1)
-    sampling.need_room(generator, count, out, kept)
-    labels = sampling.classes(classes, generator.about, count)
+    sampling_run.need_room(generator, count, out, session.storage.path)
+    labels = sampling_run.classes(classes, generator.about, count)
     given = {"cfg": cfg, "steps": steps, "spacing": spacing}
     changed = for_pictures(generator.recipe).model_dump() | {key: value for key, value in given.items() if value is not None}
     recipe = override(generator.recipe, {"seed": seed, **{f"sampling.{key}": value for key, value in changed.items()}})
     assert isinstance(recipe, Generation)
-    say.line(f"{generator.name}: {count} samples, {recipe.sampling.steps} steps, CFG {recipe.sampling.cfg:g}")
-    with session.core_silent():
-        offered = session.connect(0, kept)
-    most, gpus = generator_inputs.workers(offered)
-    if actors > most:
-        raise UsageError(f"--actors {actors}: there is room for {most}, one on each {'GPU' if gpus else 'CPU'}")
-    asked = sampling.Asked(
-        generator.with_recipe(recipe), labels, out.absolute(), batch or (64 if gpus else 16), actors or most, gpus, kept
-    )  # fmt: skip
-    with session.results_apart():
-        found = sampling.run(asked, say)
+    session.say(f"{generator.name}: {count} samples, {recipe.sampling.steps} steps, CFG {recipe.sampling.cfg:g}")
+    request = sampling_run.SamplingRequest(generator.with_recipe(recipe), labels, out.absolute(), batch, actors)
+    with results_apart():
+        found = sampling_run.run(request, session)
     print(json.dumps(found, indent=2) if as_json else "\n".join(f"{key:<8} {_shown(value)}" for key, value in found.items()))
 
 

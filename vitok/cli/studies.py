@@ -8,12 +8,12 @@ from typing import Annotated, Any
 import tyro
 
 from vitok.errors import UsageError, VitokError
-from vitok.orchestration.request import Several, Told
+from vitok.orchestration.request import CollectionJsonOptions, CollectionOptions
 
 Folder = Annotated[Path | None, tyro.conf.arg(metavar="PATH")]
 
 
-def show(options: tyro.conf.OmitArgPrefixes[Told], folder: Folder = None) -> None:
+def show(options: tyro.conf.OmitArgPrefixes[CollectionJsonOptions], folder: Folder = None) -> None:
     """The catalogue: every study with its cells at a scale, how many no study before it has, how many are finished, and its hours.
 
     Args:
@@ -35,7 +35,7 @@ def show(options: tyro.conf.OmitArgPrefixes[Told], folder: Folder = None) -> Non
     )
 
 
-def status(options: tyro.conf.OmitArgPrefixes[Told], folder: Folder = None) -> None:
+def status(options: tyro.conf.OmitArgPrefixes[CollectionJsonOptions], folder: Folder = None) -> None:
     """What is done of each study: cells by state, verdicts of its last report.
 
     Args:
@@ -43,15 +43,14 @@ def status(options: tyro.conf.OmitArgPrefixes[Told], folder: Folder = None) -> N
         folder: Where studies are. Default: ./studies, or the one beside this package.
     """
     from vitok.console.tables import show
-    from vitok.orchestration import session
-    from vitok.storage import mirror
+    from vitok.orchestration.session import Session
 
-    storage, rows = session.storage(options.storage), list[dict[str, Any]]()
-    states = _states(storage)
+    session, rows = Session(options.storage), list[dict[str, Any]]()
+    states = _states(session)
     for entry, asked in _asked(options, folder):
         count = Counter(states.get(cell.digest, "open") for cell in asked.cells) if asked else {}
-        claims = mirror.fetch(storage / entry.name / "report" / "claims.json")
-        verdicts = Counter(claim["verdict"] for claim in json.loads(claims.read_text())) if claims.is_file() else {}
+        claims = json.loads(session.storage.report(entry.name).read("claims.json") or "[]")
+        verdicts = Counter(claim["verdict"] for claim in claims)
         told = ", ".join(f"{number} {verdict}" for verdict, number in verdicts.items())
         rows.append({"name": entry.name, **count, "claims of the last report": told or None})
     columns = ("name", "finished", "begun", "failed", "open", "claims of the last report")
@@ -59,7 +58,7 @@ def status(options: tyro.conf.OmitArgPrefixes[Told], folder: Folder = None) -> N
 
 
 def run(
-    options: tyro.conf.OmitArgPrefixes[Several], names: tyro.conf.Positional[tuple[str, ...]] = (),
+    options: tyro.conf.OmitArgPrefixes[CollectionOptions], names: tyro.conf.Positional[tuple[str, ...]] = (),
     everything: Annotated[bool, tyro.conf.arg(name="all")] = False, folder: Folder = None,
 ) -> None:  # fmt: skip
     """Run studies one after the other, each distinct cell once; the same command continues.
@@ -77,7 +76,7 @@ def run(
         folder: Where studies are. Default: ./studies, or the one beside this package.
     """
     from vitok.cli import study_file
-    from vitok.console.progress import Progress
+    from vitok.orchestration.session import Session
     from vitok.study import catalogue, collection
     from vitok.study.study import Study
 
@@ -86,18 +85,18 @@ def run(
         raise UsageError(f"name studies, or give --all; there are {', '.join(entry.name for entry in entries)}")
     chosen = entries if everything else catalogue.named(entries, names)
     options.check(entry.holds for entry in entries if isinstance(entry.holds, Study))
-    say, failed = Progress(), list[str]()
+    session, failed = Session(options.storage), list[str]()
     for entry in chosen:
         try:
             if isinstance(entry.holds, collection.Collection):
-                study_file.show_collection(study_file.run_collection(entry.holds, options, say))
+                study_file.show_collection(study_file.run_collection(entry.holds, options, session))
             else:
-                study_file.show_report(study_file.run(entry.holds, options.of(entry.holds), say))
+                study_file.show_report(study_file.run_study(entry.holds, options.of(entry.holds), session))
         except VitokError as error:
             if len(chosen) == 1:
                 raise
             failed.append(entry.name)
-            say.line(f"error: {entry.name}: {error}")
+            session.say(f"error: {entry.name}: {error}")
     if failed:
         raise VitokError(f"{len(failed)} of {len(chosen)} studies did not come to an end (run again to go on): {', '.join(failed)}")
 
@@ -115,9 +114,9 @@ def new(name: tyro.conf.Positional[str], folder: Folder = None) -> None:
     print(written(name, catalogue.folder(folder)))
 
 
-def _asked(options: Told, folder: Path | None) -> list[tuple[Any, Any]]:
+def _asked(options: CollectionJsonOptions, folder: Path | None) -> list[tuple[Any, Any]]:
     """Studies of the folder with what is asked of each; None of one that trains nothing at this scale."""
-    from vitok.orchestration.request import ask
+    from vitok.orchestration.request import resolve
     from vitok.study import catalogue
     from vitok.study.study import Study
 
@@ -125,20 +124,20 @@ def _asked(options: Told, folder: Path | None) -> list[tuple[Any, Any]]:
     studies = [(entry, entry.holds) for entry in entries if isinstance(entry.holds, Study)]
     options.check(study for _, study in studies)
     there = [(entry, study, study.scales and (not options.scale or options.scale in study.scales)) for entry, study in studies]
-    return [(entry, ask(study, options.of(study)) if trains else None) for entry, study, trains in there]
+    return [(entry, resolve(study, options.of(study)) if trains else None) for entry, study, trains in there]
 
 
-def _rows(options: Told, folder: Path | None) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    from vitok.orchestration import session
+def _rows(options: CollectionJsonOptions, folder: Path | None) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     from vitok.orchestration.plan import plan
+    from vitok.orchestration.session import Session
 
-    states, seen, uses = _states(session.storage(options.storage)), dict[str, float](), 0
+    states, seen, uses = _states(Session(options.storage)), dict[str, float](), 0
     rows: list[dict[str, Any]] = []
     for entry, asked in _asked(options, folder):
         row = {"name": entry.name, "source": entry.holds.source, "question": entry.holds.question}
         row |= {"cells": 0, "new": 0, "finished": 0, "hours": 0.0}
         if asked:
-            planned = plan(asked.planned, asked.scale, asked.choice.scale, asked.choice.reason, asked.corpora.uri)
+            planned = plan(asked)
             hours = {one["cell"]: one["hours"] for one in planned.rows}
             fresh = {cell: cost for cell, cost in hours.items() if cell not in seen}
             row |= {"cells": len(hours), "new": len(fresh), "hours": sum(fresh.values())}
@@ -151,10 +150,11 @@ def _rows(options: Told, folder: Path | None) -> tuple[list[dict[str, Any]], dic
     }  # fmt: skip
 
 
-def _states(storage: Path) -> dict[str, str]:
-    """By cell, of all studies; nothing where nothing was ever run."""
+def _states(session: Any) -> dict[str, str]:
+    """Return the state of every cell of all studies; nothing where nothing was ever run."""
     from vitok.tracking import client
 
-    if client.address(storage) == f"sqlite:///{storage / 'mlflow.db'}" and not (storage / "mlflow.db").is_file():
+    storage = session.storage
+    if client.address(storage.path) == f"sqlite:///{storage.database}" and not storage.database.is_file():
         return {}
-    return client.Tracker(client.address(storage), storage, "train").every_state()
+    return session.tracker("train").every_state()

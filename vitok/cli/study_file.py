@@ -1,39 +1,53 @@
-"""The command line of a study file: run (the default), plan, status, report."""
+"""The command line of a file that holds a study or a collection: run (the default), plan, status, report.
 
-import base64
+From here a study becomes runs: `run_study` resolves the request, `orchestration/sweep.py` schedules its cells, `report` answers it.
+"""
+
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import tyro
 
-from vitok.console.progress import Progress
 from vitok.console.tables import show
 from vitok.data.sample import MOTION, PHOTOS
 from vitok.errors import VitokError, exit_on_error
-from vitok.orchestration import preflight, request, session
+from vitok.orchestration import request
 from vitok.orchestration.plan import Plan, duration, plan
-from vitok.orchestration.request import Asked, Options, Readable, Several, Told, ask, parsed
-from vitok.report import report
-from vitok.storage import mirror
-from vitok.study.collection import Collection, Finding
+from vitok.orchestration.request import (
+    CollectionJsonOptions,
+    CollectionOptions,
+    Request,
+    StudyJsonOptions,
+    StudyOptions,
+    parse_changes,
+    resolve,
+)
+from vitok.orchestration.session import Session, results_apart
+from vitok.study.collection import Collection
 from vitok.study.study import Study
 
 
 @dataclass(frozen=True)
 class Command:
+    """A subcommand of a study file."""
+
     name: str
     help: str
     options: type
     call: Callable[[Any], None]
 
 
+def main(study: Study[Any] | Collection, doc: str | None = None) -> None:
+    """Serve the command line of the file that holds this study or collection; `doc` is the file's docstring."""
+    commands = _collection_commands(study) if isinstance(study, Collection) else _study_commands(study)
+    serve(commands, doc or study.question)
+
+
 def serve(commands: tuple[Command, ...], doc: str) -> None:
-    """Carry out what `sys.argv` asks for; errors are one line."""
+    """Carry out what `sys.argv` asks for: a subcommand, or the first one where none is named. Errors are one line."""
     arguments = sys.argv[1:]
     if not arguments or (arguments[0] not in {one.name for one in commands} and arguments[0] not in ("-h", "--help")):
         arguments = [commands[0].name, *arguments]
@@ -54,74 +68,83 @@ def _function(command: Command) -> Callable[..., None]:
     return call
 
 
-def main(study: Study[Any], doc: str) -> None:
+def _study_commands(study: Study[Any]) -> tuple[Command, ...]:
     running = "Run what is not finished, then write the report. Stop it at any moment; the same command continues."
-    serve(
-        (
-            Command("run", running, Options, lambda options: show_report(run(study, options))),
-            Command(
-                "plan", "Show every cell, its cost and the hours, before anything starts.", Readable, lambda options: _plan(study, options)
-            ),
-            Command("status", "Which cells are finished, running or open.", Readable, lambda options: _status(study, options)),
-            Command("report", "Rebuild tables, fits, verdicts and figures from MLflow.", Readable, lambda options: _report(study, options)),
+    planning = "Show every cell, its cost and the hours, before anything starts."
+    return (
+        Command("run", running, StudyOptions, lambda options: show_report(run_study(study, options, Session(options.storage)))),
+        Command("plan", planning, StudyJsonOptions, lambda options: _plan(study, options)),
+        Command("status", "Which cells are finished, running or open.", StudyJsonOptions, lambda options: _status(study, options)),
+        Command(
+            "report", "Rebuild tables, fits, verdicts and figures from MLflow.", StudyJsonOptions, lambda options: _report(study, options)
         ),
-        doc,
     )
 
 
-def run(
-    study: Study[Any], options: Options, say: Progress | None = None, taking: Callable[[Asked], Asked] | None = None, within: str = ""
+def _collection_commands(collection: Collection) -> tuple[Command, ...]:
+    running = "Run what is not finished of all parts, then write the page. Stop it at any moment; the same command continues."
+
+    def run(options: CollectionOptions) -> None:
+        show_collection(run_collection(collection, options, Session(options.storage)))
+
+    return (
+        Command("run", running, CollectionOptions, run),
+        Command(
+            "plan", "Show what each part costs, before anything starts.", CollectionJsonOptions,
+            lambda options: _plan_collection(collection, options),
+        ),
+    )  # fmt: skip
+
+
+def run_study(
+    study: Study[Any], options: StudyOptions, session: Session, only: Mapping[str, tuple[Any, ...]] | None = None, within: str = ""
 ) -> dict[str, Any]:
-    """Run what is not finished and write the report; its summary. `taking` takes a part of what is asked; `within` names the folder of
-    who asked for it."""
-    storage, say = session.storage(options.storage), say or Progress()
-    folder = storage / within / study.name / "report"
+    """Run what is not finished of a study and write its report. Return the report's summary.
+
+    `only` restricts the cells to these values of these columns; `within` names the folder of the collection that asks. Raises
+    `UsageError` before anything is started, `VitokError` for cells that failed.
+    """
+    from vitok.report import report
+
+    folder = session.storage.report(study.name, within)
     if study.computed:
-        return report.computed(study, folder)
-    offered: dict[str, float] | None = None
-    if preflight.in_cluster():
-        with session.core_silent():
-            offered = session.connect(0, storage)
-    asked = ask(study, options, offered)
-    asked = taking(asked) if taking else asked
-    say.line(f"{study.name} at scale {asked.choice.scale}: {asked.choice.reason}")
+        return report.write_computed(study, folder)
+    asked = resolve(study, options, session.offered)
+    asked = asked.only(only) if only else asked
+    session.say(f"{study.name} at scale {asked.choice.scale}: {asked.choice.reason}")
     if asked.choice.scale != "laptop" and asked.corpora.uri in (PHOTOS, MOTION):
-        say.line(f"warning: {asked.corpora.uri} has {asked.corpora.counts[0]} samples; at this scale give a real corpus with --corpus")
+        session.say(f"warning: {asked.corpora.uri} has {asked.corpora.counts[0]} samples; at this scale give a real corpus with --corpus")
+    tracker = session.tracker(study.name)
+    _run_missing(asked, session)
+    return report.write(study, tracker, asked.key, folder, options.any_version, partial=bool(only))
 
-    from vitok.orchestration import baselines
-    from vitok.orchestration.sweep import Sweep, missing, run
-    from vitok.tracking.client import Tracker, address
 
-    tracker = Tracker(address(storage), storage, study.name)
-    digests = [cell.digest for cell in asked.cells]
-    done = tracker.finished(digests, options.any_version)
-    sweep = Sweep(
-        study, asked.scale, asked.choice.scale, asked.corpora, asked.cells, asked.key, asked.changes, storage, tracker, options.any_version
-    )
+def _run_missing(asked: Request, session: Session) -> None:
+    """Run the cells and measure the baselines that are not there yet; tell the cost before."""
+    from vitok.orchestration import baselines, sweep
+
+    tracker, digests = session.tracker(asked.study.name), [cell.digest for cell in asked.cells]
+    done = tracker.finished(digests, asked.any_version)
     for line in _elsewhere(asked, tracker, done):
-        say.line(line)
-    if len(done) < len(asked.cells) or baselines.open_ones(sweep):
-        pending = [cell for cell in asked.cells if cell.digest not in done]
-        cells = [cell for level in missing(pending, asked.corpora.fingerprint, tracker) for cell in level]
-        if cells:
-            planned = plan(cells, asked.scale, asked.choice.scale, asked.choice.reason, asked.corpora.uri, offered)
-            say.line(f"{planned.summary()}; {len(done)} of {len(asked.cells)} are finished")
-            for warning in planned.warnings:
-                say.line(f"warning: {warning}")
-        if offered is None:
-            with session.core_silent():
-                offered = session.connect(64, storage)
-        with session.results_apart():
-            run(sweep, offered, say)
-            baselines.measure(sweep, offered, say)
-    else:
-        say.line(f"all {len(done)} cells are finished; nothing to run")
-        tracker.close(tracker.sweep(asked.key, sweep.tags(), digests), finished=True)
-    return report.write(study, tracker, asked.key, folder, options.any_version, partial=taking is not None)
+        session.say(line)
+    if len(done) == len(asked.cells) and not baselines.missing(asked, session):
+        session.say(f"all {len(done)} cells are finished; nothing to run")
+        tracker.close(tracker.sweep(asked.key, asked.tags(), digests), finished=True)
+        return
+    pending = [cell for cell in asked.cells if cell.digest not in done]
+    cells = [cell for level in sweep.missing(pending, asked.corpora.fingerprint, tracker) for cell in level]
+    if cells:
+        planned = plan(asked, cells, session.offered)
+        session.say(f"{planned.summary()}; {len(done)} of {len(asked.cells)} are finished")
+        for warning in planned.warnings:
+            session.say(f"warning: {warning}")
+    with results_apart():
+        sweep.run(asked, session)
+        baselines.measure(asked, session)
 
 
-def _elsewhere(asked: Asked, tracker: Any, done: dict[str, Any]) -> list[str]:
-    """What is to be said of cells that another study, or another version of the code, has finished."""
+def _elsewhere(asked: Request, tracker: Any, done: Mapping[str, Any]) -> list[str]:
+    """Tell of cells that another study, or another version of vitok, has finished."""
     from vitok.tracking.rows import version
     from vitok.tracking.tags import STUDY
 
@@ -137,26 +160,23 @@ def _elsewhere(asked: Asked, tracker: Any, done: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _plan(study: Study[Any], options: Readable) -> None:
+def _plan(study: Study[Any], options: StudyJsonOptions) -> None:
     if study.computed:
         print("[]" if options.json else f"{study.name} trains nothing: `run` computes it")
         return
-    asked = ask(study, options)
-    planned = plan(asked.planned, asked.scale, asked.choice.scale, asked.choice.reason, asked.corpora.uri)
+    planned = plan(resolve(study, options))
     if options.json:
         print(json.dumps(planned.json(), indent=2))
     else:
         _show_plan(study, planned)
 
 
-def _status(study: Study[Any], options: Readable) -> None:
+def _status(study: Study[Any], options: StudyJsonOptions) -> None:
     if study.computed:
         print("[]" if options.json else f"{study.name} trains nothing: `run` computes it")
         return
-    asked, storage = ask(study, options), session.storage(options.storage)
-    from vitok.tracking.client import Tracker, address
-
-    states = Tracker(address(storage), storage, study.name).states(cell.digest for cell in asked.cells)
+    asked, session = resolve(study, options), Session(options.storage)
+    states = session.tracker(study.name).states(cell.digest for cell in asked.cells)
     rows = [{"cell": cell.digest, "name": cell.label, **states.get(cell.digest, {"status": "open"})} for cell in asked.cells]
     count = {status: sum(row["status"] == status for row in rows) for status in sorted({row["status"] for row in rows})}
     if options.json:
@@ -166,30 +186,29 @@ def _status(study: Study[Any], options: Readable) -> None:
     show(f"{study.name} at scale {asked.choice.scale}: " + ", ".join(f"{n} {status}" for status, n in count.items()), columns, rows)
 
 
-def _report(study: Study[Any], options: Readable) -> None:
-    storage = session.storage(options.storage)
-    folder = storage / study.name / "report"
-    if study.computed:
-        summary = report.computed(study, folder)
-    else:
-        choice = request.choose(study.scales, options.scale, None)
-        from vitok.data.corpora.corpus import canonical
-        from vitok.orchestration.request import key
-        from vitok.tracking.client import Tracker, address
+def _report(study: Study[Any], options: StudyJsonOptions) -> None:
+    from vitok.data.corpora.corpus import canonical
+    from vitok.report import report
 
-        tracker = Tracker(address(storage), storage, study.name)
-        sweep = key(study.name, choice.scale, canonical(options.corpus or study.corpus), parsed(options.changes))
-        if tracker.find_sweep(sweep) is None:
-            _refuse(study, options, tracker)
-        summary = report.write(study, tracker, sweep, folder, options.any_version)
+    session = Session(options.storage)
+    folder = session.storage.report(study.name)
+    if study.computed:
+        summary = report.write_computed(study, folder)
+    else:
+        choice, tracker = request.choose(study.scales, options.scale, None), session.tracker(study.name)
+        changes = parse_changes(options.changes)
+        key = request.sweep_key(study.name, choice.scale, canonical(options.corpus or study.corpus), changes)
+        if tracker.find_sweep(key) is None:
+            _refuse_report(study, options, tracker)
+        summary = report.write(study, tracker, key, folder, options.any_version)
     print(json.dumps(summary, indent=2)) if options.json else show_report(summary)
 
 
-def _refuse(study: Study[Any], options: Readable, tracker: Any) -> None:
-    """Raises `VitokError` for a report on nothing. Its cells may be those of a study that has been renamed."""
+def _refuse_report(study: Study[Any], options: StudyOptions, tracker: Any) -> None:
+    """Raise `VitokError` for a report on nothing. Its cells may be those of a study that has been renamed."""
     from vitok.tracking.tags import STUDY
 
-    done = tracker.finished(cell.digest for cell in ask(study, options).cells)
+    done = tracker.finished(cell.digest for cell in resolve(study, options).cells)
     if done:
         names = ", ".join(sorted({run.data.tags.get(STUDY, "?") for run in done.values()}))
         raise VitokError(
@@ -209,6 +228,7 @@ def _show_plan(study: Study[Any], planned: Plan) -> None:
 
 
 def show_report(summary: dict[str, Any]) -> None:
+    """Print a report's table, the paper's numbers, verdicts and advice."""
     rows = [*summary["results"], *summary["beside"]]
     show(summary["study"] + (f" at scale {summary['scale']}" if summary["scale"] else ""), tuple(summary["columns"]), rows)
     if summary["paper"]:
@@ -221,38 +241,44 @@ def show_report(summary: dict[str, Any]) -> None:
     print(f"report: {summary['report']}")
 
 
-def taken(finding: Finding, asked: Asked) -> Asked:
-    mark = ", ".join(f"{column} is {' or '.join(map(str, values))}" for column, values in finding.only.items())
-    return asked.taking(lambda cell: all(cell.described.get(column) in values for column, values in finding.only.items()), mark)
+def run_collection(collection: Collection, options: CollectionOptions, session: Session) -> dict[str, Any]:
+    """Run what is not finished of every finding, then write the page. Return its summary. A study that fails does not keep the others from
+    running: `VitokError` is raised at the end."""
+    from vitok.report import report
+
+    console, failed = session.console, list[str]()
+    options = _with_seeds(collection, options)
+    answers: list[dict[str, Any]] = []
+    for number, finding in enumerate(collection.findings, start=1):
+        session.say(f"[{console.clock()}] {collection.name} {number} of {len(collection.findings)}: {finding.statement}")
+        try:
+            found = [run_study(study, options.of(study), session, finding.only, collection.name) for study in finding.studies]
+            answers.append(report.answer(finding, found))
+        except VitokError as error:
+            failed.append(f"{finding.statement}: {error}")
+    folder = session.storage.collection(collection.name)
+    summary = report.write_collection(collection, answers, folder) if answers else {}
+    if failed:
+        raise VitokError(f"{len(failed)} of {len(collection.findings)} studies did not come to an end: " + "; ".join(failed))
+    return summary
 
 
-def serve_collection(collection: Collection, doc: str) -> None:
-    running = "Run what is not finished of all parts, then write the page. Stop it at any moment; the same command continues."
-    serve(
-        (
-            Command("run", running, Several, lambda options: show_collection(run_collection(collection, options))),
-            Command(
-                "plan",
-                "Show what each part costs, before anything starts.",
-                Told,
-                lambda options: show_collection_plan(collection, options),
-            ),
-        ),
-        doc,
-    )
+def _with_seeds(collection: Collection, options: CollectionOptions) -> CollectionOptions:
+    """Return the options, with the collection's own seeds where none are given. Raises `UsageError` for a scale that no study has."""
+    options.check(study for finding in collection.findings for study in finding.studies)
+    return options if options.seeds else replace(options, seeds=collection.seeds)
 
 
-def plan_collection(collection: Collection, options: Several) -> dict[str, Any]:
-    """What each part takes that no part before it has. Raises `UsageError`."""
-    options, seen = _checked(collection, options), set[str]()
+def plan_collection(collection: Collection, options: CollectionOptions) -> dict[str, Any]:
+    """Plan a collection: of each finding the cells that no finding before it has. Raises `UsageError`."""
+    options, seen = _with_seeds(collection, options), set[str]()
     rows: list[dict[str, Any]] = []
     clock: float | None = 0.0
     for finding in collection.findings:
         cells, fresh = set[str](), dict[str, float]()
         for study in finding.studies:
-            asked = ask(study, options.of(study))
-            asked = taken(finding, asked) if finding.only else asked
-            planned = plan(asked.planned, asked.scale, asked.choice.scale, asked.choice.reason, asked.corpora.uri)
+            asked = resolve(study, options.of(study))
+            planned = plan(asked.only(finding.only) if finding.only else asked)
             new = {row["cell"]: row["hours"] for row in planned.rows if row["cell"] not in seen}
             cells, fresh, seen = cells | {row["cell"] for row in planned.rows}, fresh | new, seen | new.keys()
             clock = clock + sum(new.values()) / planned.at_once if clock is not None and planned.at_once else None
@@ -262,60 +288,7 @@ def plan_collection(collection: Collection, options: Several) -> dict[str, Any]:
     return {"collection": collection.name, "parts": rows, "distinct": len(seen), "trial_hours": hours, "hours_by_the_clock": clock}
 
 
-def _checked(collection: Collection, options: Several) -> Several:
-    options.check(study for finding in collection.findings for study in finding.studies)
-    return options if options.seeds else replace(options, seeds=collection.seeds)
-
-
-def run_collection(collection: Collection, options: Several, say: Progress | None = None) -> dict[str, Any]:
-    """Run what is not finished of every part, then write the page; its summary. A part that fails does not keep the others from
-    running. Raises `VitokError` at the end if one did."""
-    say, failed = say or Progress(), list[str]()
-    options = _checked(collection, options)
-    answers: list[dict[str, Any]] = []
-    for number, finding in enumerate(collection.findings, start=1):
-        say.line(f"[{say.clock()}] {collection.name} {number} of {len(collection.findings)}: {finding.statement}")
-        try:
-            found = [
-                run(study, options.of(study), say, partial(taken, finding) if finding.only else None, collection.name)
-                for study in finding.studies
-            ]
-            answers.append(_answer(finding, found))
-        except VitokError as error:
-            failed.append(f"{finding.statement}: {error}")
-    summary = {"collection": collection.name, "question": collection.question, "answers": answers}
-    if answers:
-        summary["report"] = mirror.told(_write_collection(collection, session.storage(options.storage) / collection.name, summary))
-    if failed:
-        raise VitokError(f"{len(failed)} of {len(collection.findings)} studies did not come to an end: " + "; ".join(failed))
-    return summary
-
-
-def _answer(finding: Finding, summaries: list[dict[str, Any]]) -> dict[str, Any]:
-    """Supported if all claims are, not supported if one is not; else it is open."""
-    claims = [claim for summary in summaries for claim in summary["claims"]]
-    verdicts = {claim["verdict"] for claim in claims}
-    verdict = "not supported" if "not supported" in verdicts else "supported" if verdicts == {"supported"} else "inconclusive"
-    return {"statement": finding.statement, "verdict": verdict, "claims": claims, "summaries": summaries}
-
-
-def _write_collection(collection: Collection, folder: Path, summary: dict[str, Any]) -> Path:
-    reports = [mirror.here(one["report"]) for answer in summary["answers"] for one in answer["summaries"]]
-    pictures = {str(path): base64.b64encode((path.parent / f"{path.parent.parent.name}.svg").read_bytes()).decode() for path in reports}
-    page = report.environment().get_template("collection.html").render(collection=collection, answers=summary["answers"], pictures=pictures)
-    report.keep(folder, {"index.html": page.encode(), f"{collection.name}.json": json.dumps(summary, indent=2).encode()})
-    return folder / "index.html"
-
-
-def show_collection(summary: dict[str, Any]) -> None:
-    for answer in summary["answers"]:
-        print(f"{answer['verdict'].upper()}: {answer['statement']}")
-        for claim in answer["claims"]:
-            print(f"    {claim['verdict']}: {claim['claim']}. {claim['evidence']}.")
-    print(f"report: {summary['report']}")
-
-
-def show_collection_plan(collection: Collection, options: Told) -> None:
+def _plan_collection(collection: Collection, options: CollectionJsonOptions) -> None:
     found = plan_collection(collection, options)
     if options.json:
         print(json.dumps(found, indent=2))
@@ -324,3 +297,12 @@ def show_collection_plan(collection: Collection, options: Told) -> None:
     show(collection.name, ("part", "studies", "cells", "new", "time"), rows)
     clock = "" if found["hours_by_the_clock"] is None else f", {duration(found['hours_by_the_clock'])} by the clock"
     print(f"{found['distinct']} distinct cells: about {duration(found['trial_hours'])} of trials{clock}")
+
+
+def show_collection(summary: dict[str, Any]) -> None:
+    """Print the verdict on each finding, with those on its claims."""
+    for answer in summary["answers"]:
+        print(f"{answer['verdict'].upper()}: {answer['statement']}")
+        for claim in answer["claims"]:
+            print(f"    {claim['verdict']}: {claim['claim']}. {claim['evidence']}.")
+    print(f"report: {summary['report']}")

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import tyro
 
-from vitok.cli.train_tokenizer import Changes, asked_for, changed, check_name, tell
+from vitok.cli.train_options import Changes, asked_for, changed, check_name, run
 from vitok.errors import UsageError
 
 
@@ -36,28 +36,23 @@ def dit(
         as_json: Print the result as JSON for programs.
     """
     from vitok.config import Generation, check, variants
-    from vitok.console.progress import Progress
     from vitok.data.corpora.corpus import open_corpora
     from vitok.metrics.registry import of_letter
-    from vitok.orchestration import finished_runs as starts
-    from vitok.orchestration import generator_inputs, preflight, request, session, single_run
+    from vitok.orchestration import finished_runs, generator_inputs, single_run
+    from vitok.orchestration.request import choose
+    from vitok.orchestration.session import Session
     from vitok.study import presets
-    from vitok.tracking.client import Tracker, address
 
     check_name(name)
     tower = variants.dit(dit) if dit else None
     known = {
-        "laptop": presets.laptop_generation({}),
-        "single-gpu": presets.single_gpu_generation({}),
-        "paper": presets.paper_generation({}),
-    }
-    kept, say = session.storage(storage), Progress()
-    offered = session.connect(0, kept) if preflight.in_cluster() else None
-    choice = request.choose(known, scale, offered)
-    tracker = Tracker(address(kept), kept, single_run.STUDY_NAME)
-    start = starts.find(tokenizer, tracker, "--tokenizer")
+        "laptop": presets.laptop_generation({}), "single-gpu": presets.single_gpu_generation({}), "paper": presets.paper_generation({})
+    }  # fmt: skip
+    session = Session(storage)
+    choice = choose(known, scale, session.offered)
+    start = finished_runs.find_tokenizer(tokenizer, session.tracker(single_run.EXPERIMENT), "--tokenizer")
     base, resources = known[choice.scale].base, known[choice.scale].resources
-    own = {"tokenizer": start.recipe, "seed": seed, "start": starts.read_tokenizer(start.weights, start.recipe).weights}
+    own = {"tokenizer": start.recipe, "seed": seed, "start": finished_runs.read_tokenizer(start.weights, start.recipe).weights}
     base = base.model_copy(update=own | ({"dit": tower} if tower else {}))
     given = asked_for(changes, steps, workers)
     if fixed := [key for key in given if key.startswith("tokenizer.")]:
@@ -68,11 +63,4 @@ def dit(
     assert isinstance(recipe, Generation)
     corpora = open_corpora(corpus)
     generator_inputs.check_labels(corpora, [recipe])
-    asked = single_run.Single(recipe, resources, choice.scale, corpora, given, kept, tracker, name, start, latents)
-    say.line(f"scale {choice.scale}: {choice.reason}")
-    say.line(asked.about())
-    with session.core_silent():
-        offered = offered if offered is not None else session.connect(0, kept)
-    with session.results_apart():
-        found = single_run.run(asked, offered, say)
-    tell(found, as_json)
+    run(single_run.SingleRun(recipe, resources, choice.scale, corpora, given, name, start, latents), choice, session, as_json)

@@ -1,13 +1,11 @@
 """`vitok train tokenizer`: one run, outside of a study."""
 
-import json
 from typing import Annotated, Any, Literal
 
 import tyro
 
+from vitok.cli.train_options import Changes, asked_for, changed, check_name, run
 from vitok.errors import UsageError
-
-Changes = Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(name="set", metavar="KEY=VALUE")]
 
 
 def tokenizer(
@@ -41,22 +39,21 @@ def tokenizer(
         as_json: Print the result as JSON for programs.
     """
     from vitok.config import Recipe, check
-    from vitok.console.progress import Progress
+    from vitok.data.corpora.corpus import open_corpora
     from vitok.metrics.registry import of_letter
-    from vitok.orchestration import finished_runs as starts
-    from vitok.orchestration import preflight, request, session, single_run
+    from vitok.orchestration import finished_runs, single_run
+    from vitok.orchestration.request import choose
+    from vitok.orchestration.session import Session
     from vitok.study import presets
-    from vitok.tracking.client import Tracker, address
 
     if stage == 2 and not init:
         raise UsageError("--stage 2 tunes the decoder of a stage 1 run: name it with --init (an MLflow run id, or its folder)")
     check_name(name)
     known = {"laptop": presets.laptop({}), "single-gpu": presets.single_gpu({}), "paper": presets.paper({})}
-    kept, say = session.storage(storage), Progress()
-    offered = session.connect(0, kept) if preflight.in_cluster() else None
-    choice = request.choose(known, scale, offered)
-    tracker = Tracker(address(kept), kept, single_run.STUDY_NAME)
-    start = starts.find(init, tracker) if init else None
+    session = Session(storage)
+    choice = choose(known, scale, session.offered)
+    tracker = session.tracker(single_run.EXPERIMENT)
+    start = finished_runs.find_tokenizer(init, tracker) if init else None
     base, resources = known[choice.scale].base, known[choice.scale].resources
     assert isinstance(base, Recipe)
     base = base.model_copy(update={"tokenizer": _tokenizer(variant, channels, size, frames, start.recipe if start else base), "seed": seed})
@@ -72,15 +69,8 @@ def tokenizer(
     check(recipe, resources)
     of_letter(resources.metrics, "r")
     if start:
-        starts.same_shape(start, recipe)
-    from vitok.data.corpora.corpus import open_corpora
-
-    asked = single_run.Single(recipe, resources, choice.scale, open_corpora(corpus), given, kept, tracker, name, start)
-    say.line(f"scale {choice.scale}: {choice.reason}")
-    say.line(asked.about())
-    with session.results_apart():
-        found = single_run.run(asked, offered if offered is not None else session.connect(0, kept), say)
-    tell(found, as_json)
+        finished_runs.require_same_shape(start, recipe)
+    run(single_run.SingleRun(recipe, resources, choice.scale, open_corpora(corpus), given, name, start), choice, session, as_json)
 
 
 def _tokenizer(variant: str | None, channels: int | None, size: int | None, frames: int | None, base: Any) -> Any:
@@ -92,33 +82,3 @@ def _tokenizer(variant: str | None, channels: int | None, size: int | None, fram
     given = {"channels": channels, "size": size, "frames": frames}
     shape = {key: getattr(config, key) if value is None else value for key, value in given.items()}
     return override(config, shape) if variant is None else variants.tokenizer(variant, **shape)
-
-
-def check_name(name: str) -> None:
-    """Raises `UsageError`."""
-    if "/" in name or name.startswith("."):
-        raise UsageError(f"--name {name!r}: the name of a folder, without a slash or a dot at the beginning")
-
-
-def asked_for(changes: tuple[str, ...], steps: int | None, workers: int | None) -> dict[str, Any]:
-    """Every changed key of the recipe, and with `resources.` before it of the resources."""
-    from vitok.cli.study_file import parsed
-
-    return dict(parsed(changes)) | ({"steps": str(steps)} if steps else {}) | ({"resources.workers": str(workers)} if workers else {})
-
-
-def changed(base: Any, resources: Any, given: dict[str, Any]) -> tuple[Any, Any]:
-    """The recipe and the resources with what was asked for."""
-    from vitok.config.overrides import override
-
-    own = {key.removeprefix("resources."): value for key, value in given.items() if key.startswith("resources.")}
-    return override(base, {key: value for key, value in given.items() if not key.startswith("resources.")}), override(resources, own)
-
-
-def tell(found: dict[str, Any], as_json: bool) -> None:
-    """A run's result."""
-    if as_json:
-        print(json.dumps(found, indent=2))
-        return
-    width = max(map(len, found))
-    print("\n".join(f"{key:<{width}} {f'{value:.4f}' if isinstance(value, float) else value}" for key, value in found.items()))

@@ -5,19 +5,24 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-from vitok.study.grid import Cell
-
 EVERY = 15.0  # seconds between plain lines
 
 
+class Followed(NamedTuple):
+    """A run that is shown."""
+
+    label: str
+    steps: int
+
+
 class Progress:
-    """Speaks on stderr: stdout is for results."""
+    """The terminal while something runs. It speaks on stderr: stdout is for results."""
 
     def __init__(self) -> None:
         self.console = Console(stderr=True)
@@ -31,9 +36,9 @@ class Progress:
             print(text, file=sys.stderr, flush=True)
 
     @contextmanager
-    def following(self, recorder: Any, cells: dict[str, Cell]) -> Iterator[None]:
-        """Show the steps of every running cell until the block ends. `cells` by MLflow run."""
-        with beside(self._bars if sys.stderr.isatty() else self._lines, recorder, cells):
+    def following(self, recorder: Any, runs: dict[str, Followed]) -> Iterator[None]:
+        """Show the steps of every running cell until the block ends. `runs` by their id in MLflow."""
+        with beside(self._bars if sys.stderr.isatty() else self._lines, recorder, runs):
             yield
 
     @contextmanager
@@ -75,7 +80,7 @@ class Progress:
             self.line(f"[{self.clock()}] {labels.get(run, '')}{text}")
         self.told += len(found)
 
-    def _bars(self, recorder: Any, cells: dict[str, Cell], ended: threading.Event) -> None:
+    def _bars(self, recorder: Any, runs: dict[str, Followed], ended: threading.Event) -> None:
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -83,36 +88,36 @@ class Progress:
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
         )
-        total = sum(cell.recipe.steps for cell in cells.values())
+        total = sum(one.steps for one in runs.values())
         with Bars(*columns, console=self.console) as bars:
-            whole = bars.add_task(f"{len(cells)} cells, all steps", total=total, note="")
+            whole = bars.add_task(f"{len(runs)} cells, all steps", total=total, note="")
             tasks: dict[str, Any] = {}
-            labels = {run: f"{cell.label}: " for run, cell in cells.items()}
+            labels = {run: f"{one.label}: " for run, one in runs.items()}
             while not ended.wait(1.0):
                 self.news(recorder, labels)
-                points = _of(latest(recorder), cells)
+                points = _of(latest(recorder), runs)
                 for run, (step, values) in points.items():
                     if run not in tasks:
-                        tasks[run] = bars.add_task(cells[run].label, total=cells[run].recipe.steps, note="")
+                        tasks[run] = bars.add_task(runs[run].label, total=runs[run].steps, note="")
                     note = _note(values)
-                    bars.update(tasks[run], completed=step, note=note, visible=step < cells[run].recipe.steps)
+                    bars.update(tasks[run], completed=step, note=note, visible=step < runs[run].steps)
                 bars.update(whole, completed=sum(step for step, _ in points.values()))
-            bars.update(whole, completed=sum(step for step, _ in _of(latest(recorder), cells).values()))
+            bars.update(whole, completed=sum(step for step, _ in _of(latest(recorder), runs).values()))
 
-    def _lines(self, recorder: Any, cells: dict[str, Cell], ended: threading.Event) -> None:
+    def _lines(self, recorder: Any, runs: dict[str, Followed], ended: threading.Event) -> None:
         shown: set[str] = set()
         next_line = time.monotonic() + EVERY
-        labels = {run: f"{cell.label}: " for run, cell in cells.items()}
+        labels = {run: f"{one.label}: " for run, one in runs.items()}
         while not ended.wait(0.5):
             self.news(recorder, labels)
-            points = _of(latest(recorder), cells)
+            points = _of(latest(recorder), runs)
             for run, (step, values) in points.items():
-                if step == cells[run].recipe.steps and run not in shown:
+                if step == runs[run].steps and run not in shown:
                     shown.add(run)
-                    self.line(f"[{self.clock()}] {cells[run].label}: trained, {_note(values)} ({len(shown)} of {len(cells)})")
+                    self.line(f"[{self.clock()}] {runs[run].label}: trained, {_note(values)} ({len(shown)} of {len(runs)})")
             if time.monotonic() >= next_line:
                 next_line += EVERY
-                running = [f"{cells[run].label} {step}/{cells[run].recipe.steps}" for run, (step, _) in points.items() if run not in shown]
+                running = [f"{runs[run].label} {step}/{runs[run].steps}" for run, (step, _) in points.items() if run not in shown]
                 self.line(f"[{self.clock()}] {'; '.join(running) or ('measuring' if shown else 'starting')}")
 
     def clock(self) -> str:
@@ -120,9 +125,9 @@ class Progress:
         return f"{seconds // 60}:{seconds % 60:02d}"
 
 
-def _of(points: dict[str, Any], cells: dict[str, Cell]) -> dict[str, Any]:
+def _of(points: dict[str, Any], runs: dict[str, Followed]) -> dict[str, Any]:
     """Those of these runs: of a study's rounds each has its own."""
-    return {run: point for run, point in points.items() if run in cells}
+    return {run: point for run, point in points.items() if run in runs}
 
 
 def _note(values: dict[str, float]) -> str:

@@ -3,7 +3,6 @@
 Batches are added in any order, and tallies of parts of an evaluation merge. A sample is counted once, or it is an error.
 """
 
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from vitok.metrics.frechet import extrapolate, frechet_distance
 from vitok.metrics.inception_score import SEED, SPLITS, InceptionScore
 from vitok.metrics.moments import Gaussian, Moments
 from vitok.metrics.registry import Metric, networks
-from vitok.storage import mirror
+from vitok.storage import atomic, mirror
 
 LEAST = {
     "score": SPLITS,
@@ -239,18 +238,14 @@ class Tally:
 STATE = "state"
 
 
-def keep(path: Path, state: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-    """Whole, or not at all."""
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays, **{STATE: np.array(json.dumps(state))})  # pyright: ignore[reportArgumentType]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(buffer.getvalue())
-    partial.replace(path)
-    mirror.keep(path)
+def keep_counts(path: Path, state: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    """Keep what an evaluation has counted so far, so that a killed one goes on from there."""
+    text = np.array(json.dumps(state))
+    mirror.keep(atomic.write(path, lambda file: np.savez(file, **arrays, **{STATE: text})))  # pyright: ignore[reportArgumentType]
 
 
-def read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
+def read_counts(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
+    """Return what was kept by `keep_counts`; None where there is nothing."""
     if not mirror.fetch(path).is_file():
         return None
     with np.load(path, allow_pickle=False) as file:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from vitok.config import Resources
 from vitok.errors import VitokError
 from vitok.metrics.registry import METRICS, Metric, named, networks, of_letter
 from vitok.networks import weights
@@ -14,9 +15,19 @@ INCEPTION = "fid-inception"
 
 @dataclass(frozen=True)
 class Available:
+    """Metrics that can be measured here, with the weights that they look through."""
+
     metrics: tuple[Metric, ...]
-    payloads: dict[str, Payload]
+    payloads: dict[str, Payload]  # by network
     notes: tuple[str, ...] = ()  # for the user: what is measured in place of what
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(metric.name for metric in self.metrics)
+
+    def narrow(self, resources: Resources) -> Resources:
+        """Return the resources with these metrics in place of those that were asked for."""
+        return resources.model_copy(update={"metrics": self.names})
 
 
 def available(names: Sequence[str], asked: bool, letter: str = "r") -> Available:

@@ -75,7 +75,7 @@ class GeneratedJudge:
                 outputs = draw(numbers, about.labels(numbers))
                 tally.add(numbers, self.measurer(numbers, to_uint8(outputs), outputs))
                 if time.monotonic() - last > KEPT_EVERY or number == len(blocks):
-                    accumulator.keep(kept, {"key": key, "done": number}, tally.state())
+                    accumulator.keep_counts(kept, {"key": key, "done": number}, tally.state())
                     last = time.monotonic()
         except VitokError as error:  # every rank must hear of it, or the others wait for this one
             problem = str(error)
@@ -111,7 +111,7 @@ def picture(draw: Draw, about: About) -> Tensor:
 
 def _load(path: Path, key: str, tally: Tally) -> int:
     """Blocks that were counted before, for the same weights and settings; the tally has them then."""
-    kept = accumulator.read(path)
+    kept = accumulator.read_counts(path)
     if not kept or kept[0]["key"] != key:
         return 0
     state, arrays = kept

@@ -21,8 +21,8 @@ from vitok.errors import UsageError
 from vitok.models.checksum import digest
 from vitok.models.dit import DiT
 from vitok.models.tokenizer import Tokenizer
+from vitok.storage.layout import RunFolder
 
-WEIGHTS, TOKENIZER, ABOUT = "dit.safetensors", "start.safetensors", "generator.json"
 GOLDEN = 0.6180339887498949  # its multiples fill [0, 1) evenly, however many there are
 
 # Numbers of samples (B,) and their labels (B,) -> pixels (B, 3, [T,] H, W), float32, nominally in [-1, 1].
@@ -56,15 +56,16 @@ class Generator:
 
     @classmethod
     def read(cls, name: str, recipe: Generation, folder: Path) -> "Generator":
-        """Of a finished run's folder. Raises `UsageError` for files that are missing, damaged, or of another tokenizer."""
+        """Read a generator from a finished run's folder. Raises `UsageError` for files that are missing or damaged, or of another
+        tokenizer."""
         try:
-            about = json.loads((folder / ABOUT).read_text())
-            state, tokenizer = load_file(folder / WEIGHTS), load_file(folder / TOKENIZER)
+            about = json.loads((folder / RunFolder.GENERATOR).read_text())
+            state, tokenizer = load_file(folder / RunFolder.DIT), load_file(folder / RunFolder.START)
             known = About(about["corpus"], about["fingerprint"], tuple(about["classes"]), tuple(about["counts"]))
         except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
             raise UsageError(f"{folder} is no finished generator: {error}") from None
         if (found := digest(tokenizer)) != recipe.start:
-            raise UsageError(f"{folder / TOKENIZER} holds another tokenizer (SHA-256 {found}) than the generator's ({recipe.start})")
+            raise UsageError(f"{folder / RunFolder.START} holds another tokenizer (SHA-256 {found}) than the generator's ({recipe.start})")
         return cls(name, recipe, known, state, tokenizer)
 
     def with_recipe(self, recipe: Generation) -> "Generator":

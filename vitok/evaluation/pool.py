@@ -213,7 +213,7 @@ def _count(asked: Pass, counted: Counted, block: Columns) -> None:
 
 def _begin(asked: Pass, kept: Path | None) -> Counted:
     counted = Counted(Tally(asked.metrics, asked.sizes), Examples(len(asked.numbers)), Rejected(asked.reader.data.max_rejected))
-    if kept and (found := accumulator.read(kept)):
+    if kept and (found := accumulator.read_counts(kept)):
         state, arrays = found
         if asked.both and not state["both"]:  # the reference's statistics were at hand then, and are no more
             return counted
@@ -231,7 +231,7 @@ def _keep(asked: Pass, counted: Counted, kept: Path) -> None:
     for number, pair in counted.examples.kept.items():
         arrays[f"example:{number}"] = torch.stack(pair).numpy()
     state = {"done": counted.done, "both": asked.both, "rejected": rejected, "examples": list(counted.examples.kept)}
-    accumulator.keep(kept, state, arrays)
+    accumulator.keep_counts(kept, state, arrays)
 
 
 def _spread(column: np.ndarray, ok: np.ndarray) -> np.ndarray:

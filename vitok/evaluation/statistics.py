@@ -7,7 +7,6 @@ and of what, so that they are never taken for another reference's; one from else
 import hashlib
 import io
 import json
-import uuid
 import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from vitok.errors import UsageError
 from vitok.metrics.feature_rows import Rows
 from vitok.metrics.moments import Gaussian
 from vitok.networks.registry import NETWORKS
-from vitok.storage import mirror
+from vitok.storage import atomic, mirror
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ class Statistics:
     def keep_rows(self, reference: Reference, network: str, rows: Rows) -> None:
         buffer = io.BytesIO()
         np.savez(buffer, slot=rows.slot, rows=rows.rows, filled=rows.filled)
-        _write(self._path(reference, network).with_suffix(".rows.npz"), buffer.getvalue())
+        mirror.keep(atomic.write(self._path(reference, network).with_suffix(".rows.npz"), buffer.getvalue()))
 
     def _path(self, reference: Reference, network: str) -> Path:
         return self.folder / f"{network}-{reference.key(network)}.npz"
@@ -78,16 +77,7 @@ def export(path: Path, reference: Reference, network: str, gaussian: Gaussian) -
     about = asdict(reference) | {"network": network, "weights": NETWORKS[network].sha256, "count": gaussian.count}
     buffer = io.BytesIO()
     np.savez(buffer, mu=gaussian.mean.numpy(), sigma=gaussian.covariance.numpy(), vitok=np.array(json.dumps(about)))
-    _write(path, buffer.getvalue())
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Whole when it is there, whoever else writes the same."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.partial")
-    partial.write_bytes(content)
-    partial.replace(path)
-    mirror.keep(path)
+    mirror.keep(atomic.write(path, buffer.getvalue()))
 
 
 def load(path: Path, network: str, wanted: Reference) -> tuple[Gaussian, Reference]:

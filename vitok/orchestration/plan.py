@@ -8,6 +8,8 @@ from typing import Any
 from vitok.config import Resources, Training
 from vitok.config.resources import TRIAL_SLOT
 from vitok.costs import flops, memory
+from vitok.orchestration.capacity import Capacity
+from vitok.orchestration.request import Choice, Request
 from vitok.study.grid import Cell
 from vitok.study.scales import Scale
 
@@ -47,8 +49,14 @@ def room(resources: Resources, recipe: Training, offered: Mapping[str, float]) -
     return max(1, min(int(offered.get(name, 0) // amount) for name, amount in wanted.items() if amount))
 
 
-def plan(cells: list[Cell], scale: Scale, name: str, reason: str, corpus: str, offered: Mapping[str, float] | None = None) -> Plan:
-    """`offered`: by the cluster that is meant, or may be some day; None: this machine."""
+def plan(request: Request, cells: list[Cell] | None = None, offered: Capacity | None = None) -> Plan:
+    """Plan the cells of a request (default: all of them, with what they start from). `offered` is the capacity of the cluster that is
+    meant; None: this machine's."""
+    return plan_cells(request.with_parents if cells is None else cells, request.scale, request.choice, request.corpora.uri, offered)
+
+
+def plan_cells(cells: list[Cell], scale: Scale, choice: Choice, corpus: str, offered: Capacity | None = None) -> Plan:
+    """Plan cells of a scale."""
     resources = scale.resources
     kinds = [scale.of(cell.recipe) for cell in cells]
     unit = "GPU" if resources.gpus_per_worker else "core"
@@ -66,9 +74,13 @@ def plan(cells: list[Cell], scale: Scale, name: str, reason: str, corpus: str, o
         for cell, own in zip(cells, kinds, strict=True)
     ]
     own = {"CPU": float(os.cpu_count() or 1), TRIAL_SLOT: float(len(rows))}
-    at_once = None if resources.gpus_per_worker and not offered else min(len(rows), room(resources, scale.base, offered or own))
+    at_once = (
+        None
+        if resources.gpus_per_worker and not offered
+        else min(len(rows), room(resources, scale.base, offered.total if offered else own))
+    )
     short = [f"{c.label}: {lack}" for c, own in zip(cells, kinds, strict=True) if (lack := memory.shortage(c.recipe, own))]
-    return Plan(name, reason, corpus, rows, device, resources.workers, at_once, short)
+    return Plan(choice.scale, choice.reason, corpus, rows, device, resources.workers, at_once, short)
 
 
 def duration(hours: float) -> str:

@@ -1,18 +1,17 @@
-"""The nodes of a cluster, looked at before anything starts: do they run the same code, do they reach the storage?"""
+"""Preflight: the nodes of a cluster, looked at before anything starts. Do they run the same code, do they reach the storage?"""
 
 import hashlib
 import os
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from vitok.cluster import growth
-from vitok.config import Resources
-from vitok.config.resources import TRIAL_SLOT
 from vitok.errors import VitokError
+from vitok.orchestration.capacity import plain
 from vitok.storage import filesystem, mirror
 
 PATIENCE = 60.0  # seconds for a node to answer: its first worker process starts
@@ -20,7 +19,7 @@ PATIENCE = 60.0  # seconds for a node to answer: its first worker process starts
 
 @dataclass(frozen=True)
 class Node:
-    """What one says of itself."""
+    """What a node answers: its versions, its resources, and what is wrong with it."""
 
     name: str
     resources: dict[str, float]
@@ -36,18 +35,18 @@ class Node:
 
 
 def check(storage: Path, tracked: bool = True) -> None:
-    """Raises `VitokError` where the nodes of a cluster could not do together what is asked of them; `tracked`: with runs in MLflow. Needs
-    a connected Ray."""
-    if single():
+    """Raise `VitokError` where the nodes of the connected cluster differ in their code, or do not reach the storage; `tracked`: or where
+    they cannot share MLflow's database."""
+    if one_machine():
         return
-    if tracked and (text := untracked()):
+    if tracked and (text := tracking_problem()):
         raise VitokError(text)
     if wrong := survey(storage)[1]:
         raise VitokError("; ".join(wrong))
 
 
-def single() -> bool:
-    """Whether the connected cluster is one machine, and stays it."""
+def one_machine() -> bool:
+    """Return whether the connected cluster is one machine, and stays one."""
     import ray
 
     alive = [node for node in ray.nodes() if node["Alive"]]
@@ -55,48 +54,8 @@ def single() -> bool:
     return len(alive) == 1 and not grows
 
 
-@dataclass(frozen=True)
-class Offer:
-    """What a cluster has, or may grow to."""
-
-    total: dict[str, float]
-    shapes: tuple[dict[str, float], ...]  # resources of single nodes, there or to come
-
-    def holds(self, bundle: Mapping[str, float]) -> bool:
-        """Whether there is a node, or may be one, that has all of this at once."""
-        return any(all(shape.get(name, 0) >= amount for name, amount in bundle.items()) for shape in self.shapes)
-
-
-def must_fit(resources: Resources) -> None:
-    """Raises `VitokError` where no node that is there, or may come, could ever hold one worker: it would be waited for without end."""
-    if not in_cluster():
-        return
-    bundle = {"CPU": resources.cpus_per_worker, "GPU": resources.gpus_per_worker}
-    found = offer()
-    if not found.holds(bundle):
-        largest = max(found.shapes, key=lambda shape: (shape.get("GPU", 0), shape.get("CPU", 0)), default={})
-        raise VitokError(
-            f"no node can ever hold one worker, which needs {bundle['CPU']} CPU and {bundle['GPU']} GPU at once; the largest has "
-            f"{largest.get('CPU', 0):g} CPU and {largest.get('GPU', 0):g} GPU: lower resources.cpus_per_worker, or add such nodes"
-        )
-
-
-def offer() -> Offer:
-    """Of the connected cluster. Raises `VitokError`."""
-    import ray
-
-    total = {name: float(amount) for name, amount in ray.cluster_resources().items()}
-    shapes = [_plain(node["Resources"]) for node in ray.nodes() if node["Alive"]]
-    grown: dict[str, float] = {}
-    for pool in growth.pools() if in_cluster() else ():
-        shapes.append(pool.offered)
-        for name, amount in pool.offered.items():
-            grown[name] = grown.get(name, 0) + amount * (1 if pool.head else pool.maximum or 0)
-    return Offer({name: max(total.get(name, 0), grown.get(name, 0)) for name in total | grown}, tuple(shapes))
-
-
-def untracked() -> str:
-    """What is wrong with where MLflow keeps the runs of a cluster."""
+def tracking_problem() -> str:
+    """Return what is wrong with the place where MLflow keeps the runs of a cluster; empty: nothing."""
     tracking = os.environ.get("MLFLOW_TRACKING_URI", "")
     if tracking and not tracking.startswith("sqlite:"):
         return ""
@@ -107,7 +66,7 @@ def untracked() -> str:
 
 
 def survey(storage: Path) -> tuple[list[Node], list[str]]:
-    """(every node that is alive, what is wrong with them: a line each). Needs a connected Ray."""
+    """Ask every node of the connected cluster. Return the nodes that are alive, and a line for each thing that is wrong with one."""
     import ray
 
     alive = [node for node in ray.nodes() if node["Alive"]]
@@ -147,7 +106,7 @@ def _wrong(nodes: list[Node], storage: str) -> list[str]:
 
 
 def _questions(uri: str, probe: str, text: str) -> Callable[[str], dict[str, str]]:
-    """A function that travels as it is: the node may have another vitok, or none."""
+    """Return the function that a node runs. It travels as it is: the node may have another vitok, or none."""
 
     def answers(node: str) -> dict[str, str]:
         import platform
@@ -180,7 +139,7 @@ def _heard(node: dict[str, Any], answer: Any) -> Node:
     import ray
     from ray.exceptions import GetTimeoutError, RayError
 
-    name, resources = f"{node['NodeManagerAddress']} ({node['NodeID'][:8]})", _plain(node["Resources"])
+    name, resources = f"{node['NodeManagerAddress']} ({node['NodeID'][:8]})", plain(node["Resources"])
     try:
         said: Any = ray.get(answer, timeout=0.1)
         return Node(name, resources, **said)
@@ -191,12 +150,8 @@ def _heard(node: dict[str, Any], answer: Any) -> Node:
         return Node(name, resources, problem=f"cannot run a task: {lines[-1] if lines else type(error).__name__}")
 
 
-def _plain(resources: dict[str, float]) -> dict[str, float]:
-    return {name: amount for name, amount in resources.items() if not name.startswith(("node:", "accelerator_type:")) and amount}
-
-
 def reached(uri: str, probe: str, text: str, node: str) -> str:
-    """What keeps this node from reading and writing the storage; nothing if it can."""
+    """Return what keeps this node from reading and writing the storage; empty: nothing."""
     try:
         path = filesystem.join(uri, probe)
         if filesystem.exists(path) != "file":
@@ -211,7 +166,7 @@ def reached(uri: str, probe: str, text: str, node: str) -> str:
 
 @lru_cache
 def source() -> str:
-    """A hash of vitok's source: nodes of one study must run the same."""
+    """Return a hash of vitok's source: nodes of one study must run the same."""
     root, total = Path(__file__).parent.parent, hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
         total.update(f"{path.relative_to(root)}\n".encode() + path.read_bytes())
@@ -226,19 +181,3 @@ def _here() -> tuple[str, str, str, str]:
     import vitok
 
     return platform.python_version(), ray.__version__, vitok.__version__, source()
-
-
-def in_cluster() -> bool:
-    """Whether a running cluster is meant: `RAY_ADDRESS`, which `ray job submit` sets for its entrypoint too."""
-    return bool(os.environ.get("RAY_ADDRESS"))
-
-
-def require(need: dict[str, int], offered: dict[str, float]) -> None:
-    """Raises `VitokError` for what a cluster does not have."""
-    for name, amount in need.items():
-        if amount > offered.get(name, 0):
-            hint = {TRIAL_SLOT: """; start a node with --resources='{"trial_slot": 4}'""", "CPU": _CPUS}.get(name, "")
-            raise VitokError(f"one run needs {amount} {name}, the cluster offers {offered.get(name, 0):g}{hint}")
-
-
-_CPUS = " (resources.workers x resources.cpus_per_worker, and one to decode with unless data.pool is set)"

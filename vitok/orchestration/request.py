@@ -1,44 +1,54 @@
-"""What a command asks of a study, checked: a scale with its changes, a corpus, cells."""
+"""A request: what a command line asks of a study, checked and resolved to a scale, a corpus and cells."""
 
 import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+import vitok
 from vitok.config import Generation, Recipe
 from vitok.data.sample import MOTION
 from vitok.errors import UsageError
+from vitok.metrics.protocol import commit
 from vitok.metrics.registry import METRICS
+from vitok.orchestration.capacity import Capacity
 from vitok.study import grid
 from vitok.study.scales import Scale
 from vitok.study.study import Study
+from vitok.tracking.tags import CHANGES, COMMIT, CORPUS, CORPUS_URI, SCALE, STUDY, VERSION
+
+if TYPE_CHECKING:
+    from vitok.data.corpora.corpus import Corpora
 
 
-def key(study: str, scale: str, corpus: str, changes: dict[str, str]) -> str:
+def sweep_key(study: str, scale: str, corpus: str, changes: dict[str, str]) -> str:
+    """Return the identity of a sweep, by which MLflow finds its run again: seeds are not part of it, a sweep grows with them."""
     text = json.dumps([study, scale, corpus, sorted(changes.items())])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class Choice:
-    scale: str
+    """The scale that a command runs at, and why."""
+
+    scale: str  # its name
     reason: str
 
 
-def choose(scales: dict[str, Scale], asked: str | None, offered: dict[str, float] | None) -> Choice:
-    """The scale asked for, or the largest that fits. `offered` are a connected cluster's resources; without one this
-    machine is looked at, and `paper` is never chosen."""
-    if asked:
-        if asked not in scales:
-            raise UsageError(f"unknown scale {asked!r}; this study has {', '.join(scales)}")
-        return Choice(asked, "asked for")
+def choose(scales: Mapping[str, Scale], wanted: str | None, offered: Capacity | None) -> Choice:
+    """Choose the scale that is wanted, or else the largest that fits. `offered` is the capacity of a connected cluster; without one this
+    machine is looked at, and "paper" is never chosen. Raises `UsageError` for a scale that there is not."""
+    if wanted:
+        if wanted not in scales:
+            raise UsageError(f"unknown scale {wanted!r}; this study has {', '.join(scales)}")
+        return Choice(wanted, "asked for")
     if offered is not None:
-        gpus = int(offered.get("GPU", 0))
+        gpus = int(offered.total.get("GPU", 0))
         needed = scales["paper"].resources.workers if "paper" in scales else 0
         if needed and gpus >= needed:
             return Choice("paper", f"the cluster offers {gpus} GPUs, of which a trial takes {needed}")
@@ -52,7 +62,7 @@ def choose(scales: dict[str, Scale], asked: str | None, offered: dict[str, float
 
 
 def local_gpus() -> int:
-    """GPUs that CUDA would see, without importing torch (which takes seconds)."""
+    """Count the GPUs that CUDA would see, without importing torch (which takes seconds)."""
     import pynvml
 
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -65,7 +75,9 @@ def local_gpus() -> int:
 
 
 @dataclass(frozen=True)
-class Options:
+class StudyOptions:
+    """Options of a study's command line."""
+
     scale: str | None = None
     """laptop, single-gpu or paper. Without it: what the connected cluster or this machine can carry."""
     corpus: str | None = None
@@ -82,60 +94,79 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Readable(Options):
+class StudyJsonOptions(StudyOptions):
+    """Options of a command that may print JSON."""
+
     json: bool = field(default=False)
     """Print JSON for programs."""
 
 
 @dataclass(frozen=True)
-class Several(Options):
+class CollectionOptions(StudyOptions):
+    """Options of a command that takes several studies."""
+
     videos: str | None = None
     """The corpus of studies of videos; --corpus is that of the others. Default: sample-motion."""
 
-    def of(self, study: Study[Any]) -> Options:
-        """What is asked of one of the studies."""
+    def of(self, study: Study[Any]) -> StudyOptions:
+        """Return the options of one of the studies."""
         corpus = self.videos if study.corpus == MOTION else self.corpus
-        return Options(self.scale, corpus, self.storage, self.seeds, self.changes, self.any_version)
+        return StudyOptions(self.scale, corpus, self.storage, self.seeds, self.changes, self.any_version)
 
     def check(self, studies: Iterable[Study[Any]]) -> None:
-        """Raises `UsageError` for a scale that none of these has."""
+        """Raise `UsageError` for a scale that none of these studies has."""
         there = dict.fromkeys(name for study in studies for name in study.scales)
         if self.scale and there and self.scale not in there:
             raise UsageError(f"unknown scale {self.scale!r}; there are {', '.join(there)}")
 
 
 @dataclass(frozen=True)
-class Told(Several):
+class CollectionJsonOptions(CollectionOptions):
+    """Options of a command that takes several studies and may print JSON."""
+
     json: bool = field(default=False)
     """Print JSON for programs."""
 
 
 @dataclass(frozen=True)
-class Asked:
+class Request:
+    """A study with all that a command line decides: checked, so that what is wrong is told before anything is started."""
+
     study: Study[Any]
-    scale: Scale
+    scale: Scale  # with the changes of --set
     choice: Choice
-    corpora: Any
-    cells: list[grid.Cell]
-    key: str
-    changes: dict[str, str]
+    corpora: "Corpora"
+    cells: list[grid.Cell]  # every combination of the grid, for every seed
+    key: str  # of the sweep: see `sweep_key`
+    changes: dict[str, str]  # of --set
+    any_version: bool = False  # whether cells count that another version of vitok finished
 
     @property
-    def planned(self) -> list[grid.Cell]:
-        """With what its cells start from."""
+    def with_parents(self) -> list[grid.Cell]:
+        """The cells and all that they start from."""
         return [cell for level in grid.levels(self.cells, self.corpora.fingerprint) for cell in level]
 
-    def taking(self, wanted: Callable[[grid.Cell], bool], mark: str) -> "Asked":
-        """A part of its cells and of what they start from, as a sweep of its own, which `mark` tells from others. Raises `UsageError`."""
-        kept = [cell for cell in self.planned if wanted(cell) and (cell in self.cells or isinstance(cell.recipe, Recipe))]
+    def only(self, columns: Mapping[str, tuple[Any, ...]]) -> "Request":
+        """Return the request for the cells with these values in these columns, and for the tokenizers that they start from: a sweep of
+        its own. Raises `UsageError` where no cell is left."""
+        mark = ", ".join(f"{column} is {' or '.join(map(str, values))}" for column, values in columns.items())
+
+        def wanted(cell: grid.Cell) -> bool:
+            return all(cell.described.get(column) in values for column, values in columns.items())
+
+        kept = [cell for cell in self.with_parents if wanted(cell) and (cell in self.cells or isinstance(cell.recipe, Recipe))]
         if not kept:
             raise UsageError(f"{self.study.name}: no cell is left of {len(self.cells)} where {mark}")
         return replace(self, cells=grid.told_apart(kept), key=f"{self.key} {mark}")
 
+    def tags(self) -> dict[str, str]:
+        """Return the tags of the sweep and of its cells in MLflow."""
+        return {STUDY: self.study.name} | origin_tags(self.choice.scale, self.corpora, self.changes)
 
-def ask(study: Study[Any], options: Options, offered: dict[str, float] | None = None) -> Asked:
-    """Raises `UsageError`."""
-    changes = parsed(options.changes)
+
+def resolve(study: Study[Any], options: StudyOptions, offered: Capacity | None = None) -> Request:
+    """Resolve the options of a command line to a request: choose the scale, apply the changes, open the corpus. Raises `UsageError`."""
+    changes = parse_changes(options.changes)
     seeds = options.seeds or (0,)
     if len(set(seeds)) < len(seeds):
         raise UsageError(f"--seeds {' '.join(map(str, seeds))}: give different ones")
@@ -144,15 +175,14 @@ def ask(study: Study[Any], options: Options, offered: dict[str, float] | None = 
     check(study, scale)
     from vitok.data.corpora.corpus import open_corpora
 
-    pass
-
     corpora = open_corpora(options.corpus or study.corpus)
     cells = grid.cells(scale, seeds, corpora.fingerprint, grid.classes(corpora))
-    return Asked(study, scale, choice, corpora, cells, key(study.name, choice.scale, corpora.uri, changes), changes)
+    key = sweep_key(study.name, choice.scale, corpora.uri, changes)
+    return Request(study, scale, choice, corpora, cells, key, changes, options.any_version)
 
 
 def check(study: Study[Any], scale: Scale) -> None:
-    """Raises `UsageError` for a study that could not be judged when all has been run."""
+    """Raise `UsageError` for a study that could not be judged when all has been run."""
     if not re.fullmatch(r"[a-z][a-z0-9_]*", study.name):
         raise UsageError(f"a study's name is one of a file: small letters, digits and underscores, not {study.name!r}")
     if unknown := [name for name in study.measures if name not in METRICS]:
@@ -164,8 +194,8 @@ def check(study: Study[Any], scale: Scale) -> None:
         raise UsageError(f"{study.name}: " + "; ".join(lacking))
 
 
-def parsed(texts: tuple[str, ...]) -> dict[str, str]:
-    """KEY=VALUE, each of `--set`. Raises `UsageError`."""
+def parse_changes(texts: tuple[str, ...]) -> dict[str, str]:
+    """Split each KEY=VALUE of `--set`. Raises `UsageError`."""
     changes: dict[str, str] = {}
     for text in texts:
         name, equals, value = text.partition("=")
@@ -173,3 +203,11 @@ def parsed(texts: tuple[str, ...]) -> dict[str, str]:
             raise UsageError(f"--set {text!r}: it takes KEY=VALUE, as in --set steps=100")
         changes[name] = value
     return changes
+
+
+def origin_tags(scale: str, corpora: "Corpora", changes: Mapping[str, str]) -> dict[str, str]:
+    """Return the tags that say where a run in MLflow comes from: scale, corpus, changes, commit and version of vitok."""
+    return {
+        SCALE: scale, CORPUS: corpora.fingerprint, CORPUS_URI: corpora.uri,
+        CHANGES: " ".join(f"{key}={value}" for key, value in changes.items()), COMMIT: commit(), VERSION: vitok.__version__,
+    }  # fmt: skip

@@ -1,42 +1,70 @@
-"""Where a study runs: which Ray, and which scale fits it."""
+"""A session: the storage, the tracker, the console and the cluster of one command, each opened once."""
 
 import os
 import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vitok.config.resources import TRIAL_SLOT
-from vitok.errors import UsageError, VitokError
-from vitok.orchestration.preflight import in_cluster
-from vitok.storage import mirror
+from vitok.console.progress import Progress
+from vitok.errors import VitokError
+from vitok.orchestration import capacity, preflight
+from vitok.orchestration.capacity import Capacity, in_cluster
+from vitok.storage.layout import Storage
+
+if TYPE_CHECKING:
+    from vitok.tracking.client import Tracker
+
+SLOTS = 64  # trials that may each drive a worker group, of a Ray that is started on this machine
 
 
-def storage(asked: str | Path | None) -> Path:
-    """Where everything is kept: `--storage`, `VITOK_STORAGE` or ./runs; made and tried. An absolute path, which stands for a store where
-    an address is given (see `data.mirror`)."""
-    path = mirror.here(str(asked or os.environ.get("VITOK_STORAGE") or "runs"))
-    if "runtime_resources" in path.parts:
-        raise UsageError(f"storage {path} is inside the copy of the code that Ray deletes with the job; set VITOK_STORAGE or --storage")
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        probe = path / f".writable-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise VitokError(f"storage {path} cannot be written: {error.strerror}; give another with --storage or VITOK_STORAGE") from None
-    mirror.identity(path)
-    return path
+class Session:
+    """What every command works with. Nothing is opened before it is asked for, but the storage: a wrong one is told first."""
+
+    def __init__(self, storage: str | Path | None = None) -> None:
+        """Open the storage at a path or an address (default: VITOK_STORAGE, or ./runs). Raises `UsageError`, `VitokError`."""
+        self.storage = Storage.open(storage)
+        self.console = Progress()
+        self._trackers: dict[str, Tracker] = {}
+
+    def tracker(self, experiment: str) -> "Tracker":
+        """Return the tracker of an experiment in MLflow: a study's name, "train" or "eval". Raises `VitokError`."""
+        if experiment not in self._trackers:
+            from vitok.tracking.client import Tracker  # seconds of imports
+
+            self._trackers[experiment] = Tracker.open(self.storage, experiment)
+        return self._trackers[experiment]
+
+    @cached_property
+    def capacity(self) -> Capacity:
+        """What the cluster has that is meant; connects to it, or starts Ray on this machine. Raises `VitokError`."""
+        with core_silent():
+            return connect(self.storage)
+
+    @property
+    def offered(self) -> Capacity | None:
+        """The capacity of the cluster that RAY_ADDRESS names; None: this machine is meant, and no Ray needs to be started to know it."""
+        return self.capacity if in_cluster() else None
+
+    def say(self, text: str) -> None:
+        """Show a line to who watches."""
+        self.console.line(text)
+
+    def warn_rejected(self, rejected: frozenset[str]) -> None:
+        """Name the samples that could not be used, the first five of them."""
+        if rejected:
+            self.say(f"warning: {len(rejected)} sample(s) could not be used and were left out: " + "; ".join(sorted(rejected)[:5]))
 
 
-def connect(slots: int, storage: Path | None = None) -> dict[str, float]:
-    """Connect to the cluster that is meant, or start Ray on this machine alone, once in a process. Its resources.
+def connect(storage: Storage | None) -> Capacity:
+    """Connect to the cluster that is meant, or start Ray on this machine alone, once in a process; return its capacity.
 
-    Raises `VitokError` where there is none, or its nodes do not go together or do not reach the storage."""
+    Raises `VitokError` where there is none, or where its nodes do not go together or do not reach the storage."""
     import ray
-
-    from vitok.orchestration import preflight
 
     # The state API, which Ray's own clean-up of placement groups needs, lives in the dashboard: never turn it off.
     options = {"logging_level": "ERROR", "log_to_driver": False}
@@ -44,19 +72,19 @@ def connect(slots: int, storage: Path | None = None) -> dict[str, float]:
         if ray.is_initialized():  # by the study before, of several
             pass
         elif in_cluster():
-            _answers(os.environ["RAY_ADDRESS"])
+            _require_answer(os.environ["RAY_ADDRESS"])
             ray.init(address=os.environ["RAY_ADDRESS"], **options)
             if storage:
-                preflight.check(storage)
+                preflight.check(storage.path)
         else:
-            ray.init(address="local", include_dashboard=True, resources={TRIAL_SLOT: slots}, **options)
+            ray.init(address="local", include_dashboard=True, resources={TRIAL_SLOT: SLOTS}, **options)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise VitokError(f"Ray could not be reached or started: {' '.join(str(error).split())[:500]}") from None
-    return preflight.offer().total
+    return capacity.measure()
 
 
-def _answers(address: str) -> None:
-    """Raises `VitokError` where nothing listens: Ray itself takes minutes to say so."""
+def _require_answer(address: str) -> None:
+    """Raise `VitokError` where nothing listens at RAY_ADDRESS: Ray itself takes minutes to say so."""
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if host and port.isdecimal():
         try:
@@ -69,8 +97,8 @@ def _answers(address: str) -> None:
 
 @contextmanager
 def core_silent() -> Iterator[None]:
-    """Connect within it, and Ray's core keeps to its log files. It would say on the terminal, past Python, of every pool of actors
-    that none may be replaced (they are: `tests/metrics/test_pool.py`), and that it was told to say less."""
+    """Keep Ray's core to its log files, if Ray is connected within. It would write to the terminal, past Python, of every pool of actors
+    that none may be replaced (they are: `tests/evaluation/test_pool.py`), and that it was told to say less."""
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     sys.stderr.flush()
     terminal = os.dup(2)
@@ -85,7 +113,7 @@ def core_silent() -> Iterator[None]:
 
 @contextmanager
 def results_apart() -> Iterator[None]:
-    """Ray prints what it has to say of nodes and workers that die to stdout, which is for results: to stderr with it. What ran out raises
+    """Keep stdout for results: what Ray prints there of nodes and workers that die goes to stderr. Memory or disk that ran out raises
     `VitokError`."""
     try:
         with redirect_stdout(sys.stderr):

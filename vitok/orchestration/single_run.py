@@ -1,42 +1,42 @@
-"""One run outside of a study: the same recipes, the same tracking, the same resume."""
+"""A run by itself, outside of a study: the same recipes, the same tracking, the same resume."""
 
-import time
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vitok.config import Generation, Recipe, Resources, Training
 from vitok.config.overrides import flat
 from vitok.console.panel import Panel
-from vitok.console.progress import Progress
 from vitok.costs import flops, memory
 from vitok.data.corpora.corpus import Corpora
-from vitok.errors import VitokError
-from vitok.evaluation.generator import WEIGHTS
-from vitok.orchestration import preflight
-from vitok.orchestration.finished_runs import Start
+from vitok.orchestration import generator_inputs
+from vitok.orchestration.capacity import in_cluster
+from vitok.orchestration.finished_runs import FinishedTokenizer
 from vitok.orchestration.plan import duration
-from vitok.orchestration.sweep import STATISTICS, enough, looked_through, start_recorder, tags, warn_rejected
-from vitok.storage import atomic, locks, mirror
+from vitok.orchestration.request import origin_tags
+from vitok.orchestration.session import Session
+from vitok.orchestration.sweep import end_recorder, require_samples, start_recorder
+from vitok.storage import locks
+from vitok.storage.layout import RunFolder
 from vitok.study.grid import classes, describe, label
-from vitok.tracking.client import TOKENIZER, Tracker
-from vitok.tracking.recorder import RecorderSink
 from vitok.tracking.tags import FOLDER, STUDY
 
-STUDY_NAME = "train"  # the experiment in MLflow, and the folder in the storage
+if TYPE_CHECKING:
+    from vitok.train.run_spec import RunInputs
+
+EXPERIMENT = "train"  # in MLflow
 
 
 @dataclass(frozen=True)
-class Single:
+class SingleRun:
+    """What `vitok train` runs."""
+
     recipe: Training
     resources: Resources
     scale: str
     corpora: Corpora
     changes: dict[str, str]
-    storage: Path
-    tracker: Tracker
-    name: str  # of the folder; empty: the digest
-    start: Start | None
+    name: str = ""  # of its folder; empty: the digest
+    start: FinishedTokenizer | None = None  # the tokenizer that it begins from; of a generator: that it is trained on
     latents: str = ""  # of a generator: a folder of its tokenizer's, instead of those in the storage
 
     @property
@@ -44,19 +44,16 @@ class Single:
         return self.recipe.digest(self.corpora.fingerprint)
 
     @property
-    def folder(self) -> Path:
-        return self.storage / STUDY_NAME / (self.name or self.digest)
-
-    @property
     def label(self) -> str:
         return label(self.recipe) + (f" stage {self.recipe.stage}" if isinstance(self.recipe, Recipe) else "")
 
     @property
-    def weights(self) -> Path:
-        """What a finished run leaves."""
-        return self.folder / (WEIGHTS if isinstance(self.recipe, Generation) else TOKENIZER)
+    def weights(self) -> str:
+        """The file that a finished run leaves."""
+        return RunFolder.DIT if isinstance(self.recipe, Generation) else RunFolder.TOKENIZER
 
     def about(self) -> str:
+        """Return what the run will cost, in a sentence, and a warning where it will not fit its devices."""
         hours = flops.run_hours(self.recipe, self.resources)
         text = (
             f"{self.label}: {self.recipe.steps} steps of {self.recipe.batch_size} on {self.resources.workers} worker(s), "
@@ -69,87 +66,75 @@ class Single:
         return f"{text}, {peak / 1e9:.2g} GB of tensors on each" + (f"\nwarning: {lack}" if lack else "")
 
 
-def run(asked: Single, offered: dict[str, float], say: Progress) -> dict[str, Any]:
-    """Train, or go on, or only tell what a finished run came to. Needs a connected Ray. Raises `VitokError`."""
-    with locks.alone(asked.folder, "run"):
-        done = asked.tracker.finished([asked.digest])
-        if asked.digest in done and mirror.exists(asked.weights):
-            say.line("finished already; nothing to run")
-            return _summary(asked, done[asked.digest].info.run_id, dict(done[asked.digest].data.metrics))
-        return _train(asked, offered, say)
+def run(single: SingleRun, session: Session) -> dict[str, Any]:
+    """Train, or go on, or only return what a finished run came to. Raises `VitokError`."""
+    folder = session.storage.run(single.name or single.digest)
+    with locks.exclusive(folder.path, "run"):
+        done = session.tracker(EXPERIMENT).finished([single.digest])
+        if single.digest in done and folder.has(single.weights):
+            session.say("finished already; nothing to run")
+            return _summary(single, folder, done[single.digest].info.run_id, dict(done[single.digest].data.metrics))
+        return _train(single, folder, session)
 
 
-def _train(asked: Single, offered: dict[str, float], say: Progress) -> dict[str, Any]:
-    import ray
-
-    from vitok.orchestration.trial import finish
-    from vitok.train import launch
-
-    began, recipe, tracker = time.perf_counter(), asked.recipe, asked.tracker
-    enough(asked.corpora, asked.resources)
-    need = asked.resources.need(recipe)
-    elsewhere = preflight.in_cluster() and need["GPU"] > 0  # this process may well be on a node without one
-    alone = asked.resources.workers == 1 and not elsewhere  # in this process, which takes no CPU from the cluster
-    preflight.require({"GPU": need["GPU"]} if alone else need, offered)
+def _train(single: SingleRun, folder: RunFolder, session: Session) -> dict[str, Any]:
     from vitok.data.loading.blocks import decode_on
+    from vitok.orchestration.trial import execute
+    from vitok.train.run_spec import RunSpec
 
-    decode_on(asked.resources.decode)
-    if not alone:
-        preflight.must_fit(asked.resources)
-    if asked.start:
-        atomic.copied(asked.start.weights, asked.folder / "start.safetensors")
-    source, measured, networks = _source(asked, offered, say)
-    resources = asked.resources.model_copy(update={"metrics": measured})
-    warn_rejected(frozenset(map(str, source.rejected)), say)
-    described = tags(asked.scale, asked.corpora, asked.changes) | {STUDY: STUDY_NAME, FOLDER: mirror.told(asked.folder)}
-    params = describe(recipe, classes(asked.corpora)) | flat(recipe.model_dump(mode="json"))
-    run_id = tracker.child(None, asked.digest, asked.label, described, params)
-    recorder = start_recorder(tracker, asked.storage, STUDY_NAME)
-    sink = RecorderSink(recorder, run_id)
-    job = launch.Job(
-        recipe,
-        resources,
-        source,
-        networks,
-        mirror.told(asked.folder),
-        mirror.told(asked.storage / STATISTICS),
-        sink,
-        mirror.identity(asked.storage),
-    )
-    with Panel(say).following(recorder, run_id, asked.label, recipe):
-        try:
-            outcome = launch.run(job, elsewhere)
-        except VitokError as error:
-            ray.get(recorder.fail.remote(run_id, str(error)))
-            raise
-    warn_rejected(frozenset(map(str, outcome.rejected)), say)
-    values = finish(outcome, recipe, asked.folder, recorder, run_id, began)
-    return _summary(asked, run_id, values)
+    recipe, tracker, capacity = single.recipe, session.tracker(EXPERIMENT), session.capacity
+    require_samples(single.corpora, single.resources)
+    need = single.resources.need(recipe)
+    elsewhere = in_cluster() and need["GPU"] > 0  # this process may well be on a node without one
+    here = single.resources.workers == 1 and not elsewhere  # in this process, which takes no CPU from the cluster
+    capacity.require({"GPU": need["GPU"]} if here else need)
+    decode_on(single.resources.decode)
+    if not here:
+        capacity.require_node(single.resources)
+    if single.start:
+        folder.copy_in(single.start.weights, folder.START)
+    inputs, resources = _inputs(single, session)
+    session.warn_rejected(frozenset(map(str, inputs.sources[""].rejected)))
+    tags = origin_tags(single.scale, single.corpora, single.changes) | {STUDY: EXPERIMENT, FOLDER: folder.address}
+    params = describe(recipe, classes(single.corpora)) | flat(recipe.model_dump(mode="json"))
+    spec = RunSpec(
+        recipe, resources, folder.address, session.storage.address, session.storage.identity, digest=single.digest, label=single.label,
+        run_id=tracker.child(None, single.digest, single.label, tags, params),
+    )  # fmt: skip
+    recorder = start_recorder(session, EXPERIMENT)
+    try:
+        with Panel(session.console).following(recorder, spec.run_id, spec.label, recipe):
+            values, rejected = execute(spec, inputs, recorder, elsewhere)
+    finally:
+        end_recorder(recorder, session)
+    session.warn_rejected(rejected)
+    return _summary(single, folder, spec.run_id, values)
 
 
-def _source(asked: Single, offered: dict[str, float], say: Progress) -> tuple[Any, tuple[str, ...], dict[str, Any]]:
-    """(what is trained on, the metrics, the weights of the networks)"""
+def _inputs(single: SingleRun, session: Session) -> "tuple[RunInputs, Resources]":
+    """Return what the run trains on with the networks that it looks through, and its resources with the metrics that can be measured."""
     from vitok.data.loading.loader import prepare
-    from vitok.orchestration import generator_inputs
+    from vitok.train.run_spec import RunInputs
 
-    recipe = asked.recipe
+    recipe = single.recipe
     if isinstance(recipe, Generation):
-        assert asked.start is not None
-        found = generator_inputs.measurable(asked.resources, asked.changes, say)
-        (one,) = generator_inputs.ready([(recipe, asked.start.weights)], asked.corpora, asked.storage, found, offered, say, asked.latents)
-        return one.source, tuple(metric.name for metric in found.metrics), found.payloads
+        assert single.start is not None
+        found = generator_inputs.measurable(session, single.resources, single.changes)
+        (one,) = generator_inputs.prepare(session, [(recipe, single.start.weights)], single.corpora, found, single.latents)
+        return RunInputs({"": one.source}, found.payloads), found.narrow(single.resources)
     assert isinstance(recipe, Recipe)
-    training, held_out = asked.corpora.counts
-    say.line(f"laying out {asked.corpora.uri}: {training} samples to train on, {held_out} held out")
-    source = prepare(asked.corpora, recipe.data, recipe.tokenizer.size, recipe.tokenizer.frames)
-    return source, *looked_through([recipe], asked.resources, asked.changes, say)
+    training, held_out = single.corpora.counts
+    session.say(f"laying out {single.corpora.uri}: {training} samples to train on, {held_out} held out")
+    source = prepare(single.corpora, recipe.data, recipe.tokenizer.size, recipe.tokenizer.frames)
+    found = generator_inputs.measurable(session, single.resources, single.changes, "r")
+    return RunInputs({"": source}, found.payloads | generator_inputs.loss_networks([recipe], found)), found.narrow(single.resources)
 
 
-def _summary(asked: Single, run_id: str, values: dict[str, float]) -> dict[str, Any]:
+def _summary(single: SingleRun, folder: RunFolder, run_id: str, values: dict[str, float]) -> dict[str, Any]:
     from vitok.metrics.registry import catalogued
 
     values = {key.removeprefix("final/"): value for key, value in values.items()}
     return {
-        "run": run_id, "name": asked.label, "folder": mirror.told(asked.folder), "weights": mirror.told(asked.weights),
-        "steps": asked.recipe.steps, **{name: values[name] for name in catalogued(values)}, "images": int(values["images"]),
+        "run": run_id, "name": single.label, "folder": folder.address, "weights": f"{folder.address}/{single.weights}",
+        "steps": single.recipe.steps, **{name: values[name] for name in catalogued(values)}, "images": int(values["images"]),
     }  # fmt: skip

@@ -5,7 +5,6 @@ import csv
 import io
 import json
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitok.analysis import pareto
@@ -18,19 +17,22 @@ from vitok.report import paper
 from vitok.report.figures.pareto import fronts_figure
 from vitok.report.results import Gathered, columns, described, gather, generated, measured
 from vitok.storage import mirror
+from vitok.storage.layout import StoredFolder
+from vitok.study.collection import Collection, Finding
 from vitok.study.study import Study
 from vitok.tracking.tags import SCALE
 
 if TYPE_CHECKING:
     from vitok.tracking.client import Tracker
 
+PAGE = "index.html"
 IN_THE_LABEL = ("variant", "dit", "stage", "p", "q", "c", "seed", "cfg")  # which a terminal's table need not say again
 
 
 def write(
-    study: Study[Any], tracker: "Tracker", sweep: str, folder: Path, any_version: bool = False, partial: bool = False
+    study: Study[Any], tracker: "Tracker", sweep: str, folder: StoredFolder, any_version: bool = False, partial: bool = False
 ) -> dict[str, Any]:
-    """Write results.csv, fits.json, claims.json, the figure (PNG, SVG) and index.html. Returns what `--json` prints.
+    """Write results.csv, fits.json, claims.json, the figure (PNG, SVG) and index.html. Return the summary that `--json` prints.
 
     `sweep` is the sweep's key; `partial`: of a part of the study's cells, on which claims about what others measure are not judged.
     Raises `VitokError` if none of its cells is finished.
@@ -61,14 +63,14 @@ def write(
         "claims": [verdict.json() for verdict in verdicts], "advice": advice, "problems": [*found.problems, *problems, *more],
         "results": [_told(row, names) for row in found.rows], "others": [_told(row, names) for row in found.others],
         "beside": [_told(row, names) for row in found.beside], "paper": paper.table(paper.reported(study.name)),
-        "report": mirror.told(folder / "index.html"),
+        "report": f"{folder.address}/{PAGE}",
     }  # fmt: skip
-    keep(folder, files | {"index.html": written(study, found, metrics, summary, pictures).encode()})
+    _write_all(folder, files | {PAGE: written(study, found, metrics, summary, pictures).encode()})
     return summary
 
 
-def computed(study: Study[Any], folder: Path) -> dict[str, Any]:
-    """Likewise, of a study that trains nothing."""
+def write_computed(study: Study[Any], folder: StoredFolder) -> dict[str, Any]:
+    """Write the figure and index.html of a study that trains nothing. Return the summary that `--json` prints."""
     assert study.computed is not None
     rows, reported = study.computed(), paper.reported(study.name)
     verdicts = [claim(rows) for claim in study.claims]
@@ -77,10 +79,10 @@ def computed(study: Study[Any], folder: Path) -> dict[str, Any]:
     summary = {
         "study": study.name, "question": study.question, "scale": "", "cells_finished": len(rows), "cells_planned": len(rows),
         "columns": names, "fits": {}, "comparisons": [], "claims": [verdict.json() for verdict in verdicts], "advice": [], "problems": [],
-        "results": rows, "others": [], "beside": [], "paper": paper.table(reported), "report": mirror.told(folder / "index.html"),
+        "results": rows, "others": [], "beside": [], "paper": paper.table(reported), "report": f"{folder.address}/{PAGE}",
     }  # fmt: skip
     gathered = Gathered({}, rows, [], [], len(rows), [])
-    keep(folder, pictures | {"index.html": written(study, gathered, (), summary, pictures).encode()})
+    _write_all(folder, pictures | {PAGE: written(study, gathered, (), summary, pictures).encode()})
     return summary
 
 
@@ -138,14 +140,27 @@ def _saved(figure: Any, kind: str) -> bytes:
     return buffer.getvalue()
 
 
-def keep(folder: Path, files: dict[str, bytes]) -> None:
-    """A reader sees the old file or the new one."""
-    folder.mkdir(parents=True, exist_ok=True)
+def _write_all(folder: StoredFolder, files: dict[str, bytes]) -> None:
     for name, content in files.items():
-        partial = folder / f"{name}.partial"
-        partial.write_bytes(content)
-        partial.replace(folder / name)
-        mirror.keep(folder / name)
+        folder.write(name, content)
+
+
+def answer(finding: Finding, summaries: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the verdict on a finding: supported if all claims of its studies are, not supported if one is not; else inconclusive."""
+    claims = [claim for summary in summaries for claim in summary["claims"]]
+    verdicts = {claim["verdict"] for claim in claims}
+    verdict = "not supported" if "not supported" in verdicts else "supported" if verdicts == {"supported"} else "inconclusive"
+    return {"statement": finding.statement, "verdict": verdict, "claims": claims, "summaries": summaries}
+
+
+def write_collection(collection: Collection, answers: list[dict[str, Any]], folder: StoredFolder) -> dict[str, Any]:
+    """Write the page of a collection, with the figures of its studies, and NAME.json. Return the summary."""
+    summary = {"collection": collection.name, "question": collection.question, "answers": answers}
+    reports = [mirror.here(one["report"]) for found in answers for one in found["summaries"]]
+    pictures = {str(path): base64.b64encode((path.parent / f"{path.parent.parent.name}.svg").read_bytes()).decode() for path in reports}
+    page = environment().get_template("collection.html").render(collection=collection, answers=answers, pictures=pictures)
+    _write_all(folder, {PAGE: page.encode(), f"{collection.name}.json": json.dumps(summary, indent=2).encode()})
+    return summary | {"report": f"{folder.address}/{PAGE}"}
 
 
 def written(study: Study[Any], found: Gathered, metrics: tuple[str, ...], summary: dict[str, Any], pictures: dict[str, bytes]) -> str:

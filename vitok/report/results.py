@@ -12,7 +12,7 @@ from vitok.analysis.rows import Row
 from vitok.errors import VitokError
 from vitok.metrics.protocol import Protocol
 from vitok.metrics.registry import MARK, METRICS, SAMPLE
-from vitok.tracking.tags import BESIDE, CELLS, LACKING
+from vitok.tracking.tags import BASELINES, CELLS, UNAVAILABLE
 
 if TYPE_CHECKING:
     from vitok.tracking.client import Tracker
@@ -42,13 +42,13 @@ def gather(study: str, tracker: "Tracker", sweep: str, any_version: bool) -> Gat
     if parent is None or not every:
         raise VitokError(f"{study}: no finished cell to report on; `run` it first")
     rows, others, problems = (every, [], []) if any_version else _of_one_version(every)
-    beside = tracker.rows(tracker.finished(parent.data.tags.get(BESIDE, "").split(), any_version=True).values())
+    beside = tracker.rows(tracker.finished(parent.data.tags.get(BASELINES, "").split(), any_version=True).values())
     rows.sort(key=lambda row: (row["E"], row["p"], row["label"]))
     first = min(row["seed"] for row in rows)
     for row in rows:
         _add_artifacts(row, tracker, pictured=row["seed"] == first)
     rows, more = comparable(rows)
-    problems += [*more, *parent.data.tags.get(LACKING, "").splitlines()]
+    problems += [*more, *parent.data.tags.get(UNAVAILABLE, "").splitlines()]
     return Gathered(parent.data.tags, rows, others, beside, len(wanted), problems)
 
 

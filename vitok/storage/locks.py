@@ -1,41 +1,49 @@
 """Locks: one process at a time in a folder of the storage."""
 
-import fcntl
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from vitok.errors import VitokError
 from vitok.storage import mirror
 from vitok.storage.lease import leased
 
+LOCK, HOLDER = ".lock", ".lock-holder"  # the lock of a folder; the id of the process that holds it
+
 
 @contextmanager
-def alone(folder: Path, what: str) -> Iterator[None]:
-    """One process at a time in a folder. The lock goes with the process, however it ends."""
+def exclusive(folder: Path, what: str) -> Iterator[None]:
+    """Hold a folder alone. The lock ends with the process, however that ends; a folder of a store has a lease, too.
+
+    Raises `VitokError` while another process holds it: "process 7 is already running this study in ...", where `what` is "study".
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lock.seek(0)
-            raise VitokError(f"process {lock.read() or '?'} is already running this {what} in {folder}: wait for it, or stop it") from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
+    holder = folder / HOLDER
+    try:
+        lock = FileLock(folder / LOCK, blocking=False).acquire()
+    except Timeout:
+        process = holder.read_text() if holder.is_file() else "?"
+        raise VitokError(f"process {process} is already running this {what} in {folder}: wait for it, or stop it") from None
+    with lock:
+        holder.write_text(str(os.getpid()))
         with leased(folder, what) if mirror.there(folder) else nullcontext():
             yield
 
 
 @contextmanager
-def in_turn(folder: Path, busy: Callable[[], None]) -> Iterator[None]:
-    """Likewise, for what several may want of one folder: who comes second waits, after a call of `busy`."""
+def queued(folder: Path, busy: Callable[[], None]) -> Iterator[None]:
+    """Hold a folder that several processes may want: one that comes second calls `busy`, then waits for its turn."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            busy()
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        busy()
+        lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()

@@ -1,4 +1,4 @@
-"""One file, one question: `Study` states it, `main` runs it. `Collection`: several that answer together."""
+"""Studies: a question, a grid of cells, a fit, a figure, claims. Neither Ray nor MLflow is known here."""
 
 from vitok.study.collection import Collection, Finding
 from vitok.study.scales import Scale

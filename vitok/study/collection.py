@@ -25,9 +25,3 @@ class Collection:
     findings: tuple[Finding, ...]
     seeds: tuple[int, ...] = (0,)  # without --seeds
     source: str = ""  # the paper's sections, figures or tables that it repeats
-
-    def main(self, doc: str | None = None) -> None:
-        """Serve the command line of the file that holds this collection; `doc` is its docstring."""
-        from vitok.cli.study_file import serve_collection
-
-        serve_collection(self, doc or self.question)

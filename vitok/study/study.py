@@ -25,7 +25,8 @@ AnyFit = TypeVar("AnyFit", bound=Fitted)
 
 @dataclass(frozen=True)
 class Study(Generic[AnyFit]):
-    """`fit` and `figure` see the finished cells; `claims` are judged on them and decide what the report says."""
+    """A question that runs answer. `fit` and `figure` see the finished cells; `claims` are judged on them and decide what the report
+    says."""
 
     name: str
     question: str
@@ -40,9 +41,3 @@ class Study(Generic[AnyFit]):
     fronts: tuple[tuple[str, str], ...] = ()  # (cost or metric, metric): which cell is worth taking
     computed: Callable[[], list[Row]] | None = None  # rows that need no run
     corpus: str = PHOTOS  # without --corpus
-
-    def main(self, doc: str | None = None) -> None:
-        """The command line of the file that holds this study; `doc` is its docstring."""
-        from vitok.cli.study_file import main
-
-        main(self, doc or self.question)

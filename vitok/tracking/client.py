@@ -13,6 +13,7 @@ import vitok
 from vitok.analysis.rows import Row
 from vitok.errors import UsageError, VitokError
 from vitok.storage import mirror
+from vitok.storage.layout import RunFolder, Storage
 from vitok.study.labels import named
 from vitok.tracking.rows import of_lengths
 from vitok.tracking.tags import PROTOCOL
@@ -30,11 +31,10 @@ from mlflow.entities import Metric, Param, Run, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
 
 from vitok.tracking.rows import _row, version
-from vitok.tracking.tags import CELL, CELLS, CORPUS, FOLDER, SCALE, STUDY, SWEEP
+from vitok.tracking.tags import CELL, CELLS, CORPUS, ERROR, FOLDER, SCALE, STUDY, SWEEP, VERSION
 
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # the making of a database is no news
 
-TOKENIZER = "tokenizer.safetensors"  # what a tokenizer's run leaves there
 MOST_PARAMS = 100  # that MLflow takes at once
 
 
@@ -63,6 +63,11 @@ class Tracker:
                 f"MLflow at {redact(uri)} cannot be used: {first[:300]}. Start it, correct MLFLOW_TRACKING_URI, "
                 "or unset it to use a database beside the storage"
             ) from None
+
+    @classmethod
+    def open(cls, storage: Storage, experiment: str) -> "Tracker":
+        """Open an experiment of the MLflow that MLFLOW_TRACKING_URI names, or of the storage's own database. Raises `VitokError`."""
+        return cls(address(storage.path), storage.path, experiment)
 
     def _experiment(self, storage: Path, study: str) -> str:
         """Its id. Another process may make it at this very moment."""
@@ -129,8 +134,8 @@ class Tracker:
         found: dict[str, Path] = {}
         for cell in wanted:
             runs = runs_of.get(cell, [])
-            paths = [mirror.here(run.data.tags[FOLDER]) / TOKENIZER for run in runs if FOLDER in run.data.tags]
-            if there := [path for path in paths if mirror.exists(path)]:
+            folders = [RunFolder.at(run.data.tags[FOLDER]) for run in runs if FOLDER in run.data.tags]
+            if there := [folder.file(folder.TOKENIZER) for folder in folders if folder.has(folder.TOKENIZER)]:
                 found[cell] = there[0]
         return found
 
@@ -145,7 +150,7 @@ class Tracker:
                 state["study"] = run.data.tags.get(STUDY)
                 state |= {name.removeprefix("final/"): v for name, v in run.data.metrics.items() if name.startswith("final/")}
                 if state["status"] == "failed":
-                    state["error"] = run.data.tags.get("vitok.error", "unknown")
+                    state["error"] = run.data.tags.get(ERROR, "unknown")
                 found[cell] = state
         return found
 
@@ -163,7 +168,7 @@ class Tracker:
             run_id = found[0].info.run_id
             self.client.update_run(run_id, status="SCHEDULED")  # until its trial logs
             return run_id
-        tags = {CELL: cell, "vitok.version": vitok.__version__, **({"mlflow.parentRunId": parent} if parent else {}), **tags}
+        tags = {CELL: cell, VERSION: vitok.__version__, **({"mlflow.parentRunId": parent} if parent else {}), **tags}
         run_id = self.client.create_run(self.experiment, tags=tags, run_name=name).info.run_id
         each = [Param(key, str(value)) for key, value in params.items()]
         for first in range(0, len(each), MOST_PARAMS):
@@ -214,7 +219,7 @@ class Tracker:
         self.client.set_terminated(run_id, "FINISHED")
 
     def fail(self, run_id: str, reason: str) -> None:
-        self.client.set_tag(run_id, "vitok.error", reason)
+        self.client.set_tag(run_id, ERROR, reason)
         self.client.set_terminated(run_id, "FAILED")
 
     def close(self, run_id: str, finished: bool) -> None:

@@ -6,12 +6,12 @@ from mlflow.entities import Run
 
 from vitok.analysis.rows import Row
 from vitok.metrics.registry import MARK
-from vitok.tracking.tags import CELL, PROTOCOL
+from vitok.tracking.tags import CELL, COMMIT, PROTOCOL, VERSION
 
 
 def version(run: Run) -> str:
     """Of the code that a run is of."""
-    return run.data.tags.get("vitok.version", "")
+    return run.data.tags.get(VERSION, "")
 
 
 def _row(run: Run) -> Row:
@@ -19,7 +19,7 @@ def _row(run: Run) -> Row:
         "cell": run.data.tags[CELL],
         "run_id": run.info.run_id,
         "version": version(run),
-        "commit": run.data.tags.get("vitok.commit"),
+        "commit": run.data.tags.get(COMMIT),
     }
     row |= {key: _number(value) for key, value in run.data.params.items()}
     row |= {key: row.get(f"tokenizer.tokenizer.{key}", row.get(f"tokenizer.{key}")) for key in ("size", "frames")}

@@ -1,9 +1,18 @@
-"""The tags that runs in MLflow carry."""
+"""The tags that runs in MLflow carry: by them a sweep, a cell and its weights are found again."""
 
-CELL, SWEEP, SCALE, STUDY = "vitok.cell", "vitok.sweep", "vitok.scale", "vitok.study"
-CORPUS, CELLS = "vitok.corpus", "vitok.cells"
-BESIDE, LACKING = "vitok.beside", "vitok.lacking"  # of a sweep: evaluations of its baselines; a line for each that could not be had
-FOLDER = "vitok.folder"  # where a run's weights lie
+# Of every run.
+STUDY = "vitok.study"  # the study that it was run for; "train" and "eval": runs by themselves
+SCALE = "vitok.scale"  # laptop, single-gpu or paper
+CORPUS, CORPUS_URI = "vitok.corpus", "vitok.corpus_uri"  # its fingerprint; its address as it was given
+CHANGES = "vitok.changes"  # of --set
+VERSION, COMMIT = "vitok.version", "vitok.commit"
 
+# Of a cell's run.
+CELL = "vitok.cell"  # the digest of recipe and corpus
+FOLDER = "vitok.folder"  # where its weights lie
+ERROR = "vitok.error"  # why it failed
+PROTOCOL = "vitok.protocol."  # before a metric's name: how it was measured
 
-PROTOCOL = "vitok.protocol."  # before a metric's name: the tag that says how it was measured
+# Of a sweep's run.
+SWEEP, CELLS = "vitok.sweep", "vitok.cells"  # its key; the digests of its cells
+BASELINES, UNAVAILABLE = "vitok.beside", "vitok.lacking"  # evaluations of its baselines; a line for each that could not be had

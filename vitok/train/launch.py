@@ -1,96 +1,137 @@
-"""From a job to its result: in this process for one worker, in a Ray Train worker group for more."""
+"""One worker of a run: from its description to weights, an evaluation and files."""
 
 import json
-from pathlib import Path
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
+from torch import Tensor
 
-from vitok.config import check
-from vitok.errors import VitokError
-from vitok.storage import filesystem, mirror
-from vitok.train.checkpoint.store import shelf
-from vitok.train.engine.deepspeed import Place
-from vitok.train.tasks.kinds import Job
-from vitok.train.worker import Outcome, work
-
-STUCK = 10  # starts of a worker group at one checkpoint; spot nodes may well go several times in a row
-
-
-def run(job: Job, elsewhere: bool = False) -> Outcome:
-    """Train and evaluate; continue from the job's folder if it was begun before. `elsewhere`: a lone worker too is one of Ray's, on
-    whatever node has what it needs."""
-    check(job.recipe, job.resources)
-    if job.resources.workers > 1 or elsewhere:
-        return _group(job)
-    return work(job, Place(device=torch.device("cuda", 0) if job.resources.gpus_per_worker else torch.device("cpu")))
-
-
-def _group(job: Job) -> Outcome:
-    from ray.train import FailureConfig, RunConfig, ScalingConfig, get_context
-    from ray.train.torch import TorchConfig, TorchTrainer, get_device
-
-    resources = job.resources
-    for left in ("refusal.txt", "starts.json"):
-        mirror.drop(mirror.here(job.folder) / left)
-
-    def worker() -> Outcome | VitokError:
-        context = get_context()
-        device = get_device() if resources.gpus_per_worker else torch.device("cpu")
-        return attempt(job, Place(context.get_world_rank(), context.get_world_size(), device))
-
-    trainer = TorchTrainer(
-        worker,
-        torch_config=TorchConfig(backend="nccl" if resources.gpus_per_worker else "gloo"),
-        scaling_config=ScalingConfig(
-            num_workers=resources.workers, use_gpu=resources.gpus_per_worker > 0,
-            resources_per_worker={"CPU": resources.cpus_per_worker, "GPU": resources.gpus_per_worker},
-        ),
-        # Workers that die with their node are started again, as often as they get on: see `_count_start`.
-        run_config=RunConfig(name="group", **_records(mirror.here(job.folder)), failure_config=FailureConfig(max_failures=-1)),
-    )  # fmt: skip
-    outcome: Any = trainer.fit().return_value
-    if isinstance(outcome, VitokError):
-        raise outcome
-    return outcome
+from vitok.config import Training
+from vitok.data.loading import blocks
+from vitok.data.sample import Rejection
+from vitok.errors import UsageError, VitokError
+from vitok.evaluation.evaluation import Evaluation
+from vitok.runtime import compute_here
+from vitok.storage.layout import RunFolder
+from vitok.train.checkpoint.format import Saved
+from vitok.train.checkpoint.manager import Checkpoints
+from vitok.train.engine.deepspeed import connect
+from vitok.train.loop import Position, Sink, Trained, Worker, train
+from vitok.train.ranks import Place
+from vitok.train.reliability.bad_steps import RETREATS, BackToCheckpointError
+from vitok.train.reliability.preemption import Notice
+from vitok.train.reliability.timer import Clock, peak
+from vitok.train.reliability.watchdog import Watch
+from vitok.train.run_spec import RunInputs, RunSpec
+from vitok.train.tasks.build import AnyTask, task_builder
 
 
-def _records(folder: Path) -> dict[str, Any]:
-    """Where Ray Train keeps its own."""
-    uri = mirror.there(folder)
-    if not uri:
-        return {"storage_path": str(folder)}
-    system, path = filesystem.filesystem(uri)
-    return {"storage_path": path, "storage_filesystem": system}
+@dataclass(frozen=True)
+class Outcome:
+    evaluation: Evaluation
+    rejected: frozenset[Rejection]
+    steps: int  # done by this call
+    device_hours: float | None  # of all steps, at the speed of this call's; None: it had none to do
+    seconds: dict[str, float]  # "start" (imports, model, engine), "train", "evaluate"
 
 
-def attempt(job: Job, place: Place) -> Outcome | VitokError:
-    """What a worker of a group does. The group is started again whatever ended it: what would end it again is raised once, kept,
-    and from then on only passed on."""
-    folder = mirror.here(job.folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    refusal = folder / "refusal.txt"
-    if mirror.fetch(refusal).exists():
-        return VitokError(refusal.read_text())
+class _Silent:
+    def log(self, step: int, values: dict[str, float]) -> None: ...
+    def say(self, step: int, text: str) -> None: ...
+    def back(self, step: int) -> None: ...
+    def flush(self) -> None: ...
+
+
+def run(spec: RunSpec, inputs: RunInputs, sink: Sink, place: Place | None = None, group: bool = False) -> Outcome:
+    """Train and evaluate in this process; continue from the run's folder if it was begun before.
+
+    `place` is this process among the workers (default: the only one), `group` whether Ray Train runs it. Raises `VitokError` for what
+    would fail again.
+    """
+    began = time.perf_counter()
+    recipe, resources = spec.recipe, spec.resources
+    place = place or Place(device=torch.device("cuda", 0) if resources.gpus_per_worker else torch.device("cpu"))
+    if resources.gpus_per_worker and not torch.cuda.is_available():
+        raise UsageError("resources.gpus_per_worker = 1, but torch finds no usable GPU here: set it to 0")
+    blocks.decode_on(resources.decode)
+    if spec.storage_identity:
+        spec.storage.expect(spec.storage_identity)
+    if place.device.type == "cpu":
+        compute_here(resources.cpus_per_worker)
+    connect(place)
+    folder, clock = spec.folder, Clock()
+    sink = sink if place.rank == 0 else _Silent()
+    checkpoints = Checkpoints(
+        folder.file(folder.CHECKPOINTS), place, recipe, resources, sink.flush, lambda text: sink.say(clock.step, text)
+    )
+    watch, notice = Watch(folder, place, clock, resources.hang_minutes), Notice(resources.spot, group)
     try:
-        if place.rank == 0:
-            _count_start(folder)
-        return work(job, place, group=True)
-    except VitokError as error:
-        refusal.write_text(str(error))
-        mirror.keep(refusal)
-        raise
+        if news := watch.earlier():
+            sink.say(0, f"the attempt before this one ended: {news}")
+        build = task_builder(spec, inputs, place)
+        worker = Worker(place, inputs.source(spec), sink, folder, peak(place.device, recipe.precision), clock, notice)
+        ready = time.perf_counter()
+        task, trained = _trained(build, spec, worker, checkpoints)
+        done = time.perf_counter()
+        with clock("evaluation"):
+            state = task.weights()
+            evaluation = task.evaluate(state, clock.alive)
+        if remark := task.remark(state):
+            sink.say(recipe.steps, remark)
+    finally:
+        checkpoints.close()
+        watch.close()
+        notice.close()
+    if place.rank == 0:
+        _export(folder, task, state, recipe)
+    seconds = {"start": ready - began, "train": trained.seconds, "evaluate": time.perf_counter() - done}
+    hours = trained.seconds * recipe.steps / trained.steps * place.world / 3600 if trained.steps else None
+    return Outcome(evaluation, trained.rejected | evaluation.rejected, trained.steps, hours, seconds)
 
 
-def _count_start(folder: Path) -> None:
-    """Raises `VitokError` when the group has ended too often without a new checkpoint."""
-    path = mirror.fetch(folder / "starts.json")
-    at = next((f"step {step}" for step in reversed(shelf(folder / "checkpoints", 0).steps())), "the start")
-    starts = json.loads(path.read_text()) if path.exists() else {}
-    starts = {at: starts.get(at, 0) + 1}
-    path.write_text(json.dumps(starts))
-    mirror.keep(path)
-    if starts[at] > STUCK:
-        raise VitokError(
-            f"the workers were started {STUCK} times at {at} and ended each time before the next checkpoint: see Ray's logs of this run"
+def _trained(build: Callable[[Saved | None], AnyTask], spec: RunSpec, worker: Worker, checkpoints: Checkpoints) -> tuple[AnyTask, Trained]:
+    """Train to the last step: where the loss is lost, from the last checkpoint again, with other data."""
+    lost: BackToCheckpointError | None = None
+    retreats, last = 0, -1
+    while True:
+        saved = checkpoints.newest()
+        at = Position.of(saved.state) if saved else Position()
+        if lost:
+            retreats, last = retreats + 1 if at.step == last else 1, at.step
+            if retreats > RETREATS:
+                raise VitokError(
+                    f"after {RETREATS} returns to step {at.step}, {lost.reason}; lower optimizer.lr ({spec.recipe.optimizer.lr})"
+                )
+            at.shift = lost.batch + 1 - at.step  # the next batches are those after the bad one
+            at.health.retreats, at.health.in_a_row = at.health.retreats + retreats, 0
+            worker.sink.say(lost.step + 1, f"{lost.reason}. Back to step {at.step}, with other data")
+            worker.sink.back(at.step)
+        elif saved:
+            _say_how_it_goes_on(spec, worker, saved.state)
+        task = build(saved)
+        try:
+            return task, train(task, spec, worker, checkpoints, at)
+        except BackToCheckpointError as error:
+            lost = error.with_traceback(None)  # which would keep the engines of this attempt alive
+            del task
+
+
+def _say_how_it_goes_on(spec: RunSpec, worker: Worker, state: dict[str, Any]) -> None:
+    there, here = (state["world"], state["zero"]), (worker.place.world, spec.resources.zero)
+    if there != here:
+        worker.sink.say(
+            state["step"], f"step {state['step']} was saved by {there[0]} worker(s) at ZeRO {there[1]}, goes on with {here[0]} at {here[1]}"
         )
+
+
+def _export(folder: RunFolder, task: AnyTask, state: dict[str, Tensor], recipe: Training) -> None:
+    """Write what a finished run leaves: the recipe, DeepSpeed's settings, and last the weights, by which a run is known as finished."""
+    folder.write(folder.RECIPE, recipe.model_dump_json(indent=2))
+    folder.write(folder.DEEPSPEED, json.dumps({engine.name: engine.config for engine in task.engines}, indent=2))
+    for name, content in task.beside().items():
+        folder.write(name, json.dumps(content, indent=2))
+    folder.write_with(task.file, lambda path: save_file(state, path))

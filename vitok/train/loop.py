@@ -4,23 +4,24 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
 
-from vitok.config import Resources, Training
+from vitok.config import Training
 from vitok.data.loading.loader import Rejected
 from vitok.data.sample import Rejection
 from vitok.errors import VitokError
 from vitok.evaluation.evaluation import Evaluation
-from vitok.storage import mirror
+from vitok.storage.layout import RunFolder
 from vitok.train.checkpoint.manager import Checkpoints
-from vitok.train.engine.deepspeed import Engine, Place
+from vitok.train.engine.deepspeed import Engine
+from vitok.train.ranks import Place
 from vitok.train.reliability.bad_steps import BackToCheckpointError, Batch, Health, keep_batch
 from vitok.train.reliability.preemption import Notice
 from vitok.train.reliability.timer import Clock, memory_peak
+from vitok.train.run_spec import RunSpec
 
 
 class Sink(Protocol):
@@ -112,16 +113,14 @@ class Position:
 
 
 @dataclass(frozen=True)
-class Run:
-    """What the loop needs beside its task."""
+class Worker:
+    """One of the processes that train a model, and what it works with."""
 
-    recipe: Training
-    resources: Resources
     place: Place
     source: Samples
     sink: Sink
-    folder: Path
-    peak: float  # FLOP/s of a device
+    folder: RunFolder
+    peak: float  # FLOP/s of its device
     clock: Clock
     notice: Notice
 
@@ -133,14 +132,14 @@ class Trained:
     rejected: frozenset[Rejection]  # samples that could not be decoded, with the reason
 
 
-def train(task: Task, run: Run, checkpoints: Checkpoints, at: Position) -> Trained:
+def train(task: Task, spec: RunSpec, worker: Worker, checkpoints: Checkpoints, at: Position) -> Trained:
     """Train from `at` to the recipe's last step.
 
     Raises `BackToCheckpointError` after too many bad steps in a row, `VitokError` when told that the machine will go.
     """
-    recipe, resources, place, clock, sink = run.recipe, run.resources, run.place, run.clock, run.sink
-    batches = _ahead(task, run, at)
-    rejected = Rejected(run.source.max_rejected, run.source.rejected)
+    recipe, resources, place, clock, sink = spec.recipe, spec.resources, worker.place, worker.clock, worker.sink
+    batches = _ahead(task, recipe, worker, at)
+    rejected = Rejected(worker.source.max_rejected, worker.source.rejected)
     began = saved_at = time.monotonic()
     first = logged = at.step
     clock.split(1)  # what was before is of no step
@@ -148,20 +147,20 @@ def train(task: Task, run: Run, checkpoints: Checkpoints, at: Position) -> Train
         clock.step = step
         with clock("data"):
             batch, inputs = next(batches)
-        rejected.add(batch.rejected, len(batch), run.source.count)
+        rejected.add(batch.rejected, len(batch), worker.source.count)
         with clock("compute"):
             terms = task.backward(inputs, step)
             rates = task.rates(step)
             norms = {engine.name: engine.step(lr) for engine, lr in zip(task.engines, rates, strict=True)}
             old = place.rank == 0 and time.monotonic() - saved_at > 60 * resources.checkpoint_minutes
-            values, (noticed, stop, due) = _agreed(terms, (run.notice.new, run.notice.stop, old), place)
+            values, (noticed, stop, due) = _agreed(terms, (worker.notice.new, worker.notice.stop, old), place)
         values |= {f"grad_norm/{name}": norm for name, norm in norms.items()}
         values |= {f"lr/{engine.name}": lr for engine, lr in zip(task.engines, rates, strict=True)}
 
         skipped, trouble = at.health.judge(values["loss"], norms)
         if skipped:
-            path = keep_batch(run.folder, batch, step, step + at.shift, place.rank)
-            trouble += f"; batch {step + at.shift} of seed {recipe.seed} is kept as {mirror.told(path)}"
+            path = keep_batch(worker.folder, batch, step, step + at.shift, place.rank)
+            trouble += f"; batch {step + at.shift} of seed {recipe.seed} is kept as {path}"
         else:
             at.window.append(values)
         if trouble:
@@ -181,7 +180,7 @@ def train(task: Task, run: Run, checkpoints: Checkpoints, at: Position) -> Train
                 at.best, due = (at.step, metrics[name]), True
         if at.window and (at.step % resources.log_every == 0 or last):
             with clock("logging"):
-                point |= _point(run, at, at.step - logged, task.watch(), rejected, task.flops)
+                point |= _point(recipe, worker, at, at.step - logged, task.watch(), rejected, task.flops)
             at.window, logged = [], at.step
         if point:
             with clock("logging"):
@@ -193,20 +192,20 @@ def train(task: Task, run: Run, checkpoints: Checkpoints, at: Position) -> Train
                     checkpoints.finish()  # the node may go before the next step
             saved_at = time.monotonic()
         if noticed:
-            run.notice.take()
+            worker.notice.take()
             if not stop:
-                whose = run.notice.reason or "of another rank"
+                whose = worker.notice.reason or "of another rank"
                 sink.say(at.step, f"a machine will be taken away ({whose}): there is a checkpoint of step {at.step}")
         if stop and not last:
-            raise VitokError(f"asked to stop ({run.notice.reason}) at step {at.step}; the same command goes on from there")
+            raise VitokError(f"asked to stop ({worker.notice.reason}) at step {at.step}; the same command goes on from there")
     checkpoints.finish()
     return Trained(recipe.steps - first, time.monotonic() - began, frozenset(rejected.found.values()))
 
 
-def _ahead(task: Task, run: Run, at: Position) -> Iterator[tuple[Batch, Any]]:
+def _ahead(task: Task, recipe: Training, worker: Worker, at: Position) -> Iterator[tuple[Batch, Any]]:
     """Batches and what the task makes of them, one ahead of who asks."""
-    recipe, place = run.recipe, run.place
-    batches = run.source.batches(
+    place = worker.place
+    batches = worker.source.batches(
         seed=recipe.seed, batch_size=recipe.batch_size, start=at.step + at.shift, steps=recipe.steps + at.shift,
         rank=place.rank, world=place.world,
     )  # fmt: skip
@@ -235,15 +234,17 @@ def _agreed(terms: dict[str, torch.Tensor], flags: tuple[bool, ...], place: Plac
     return {name: value / place.world for name, value in zip(terms, found, strict=False)}, [value > 0 for value in found[len(terms) :]]
 
 
-def _point(run: Run, at: Position, steps: int, watched: dict[str, float], rejected: Rejected, flops: float) -> dict[str, float]:
+def _point(
+    recipe: Training, worker: Worker, at: Position, steps: int, watched: dict[str, float], rejected: Rejected, flops: float
+) -> dict[str, float]:
     """One point of every curve: means over the steps since the last, times over those of this process."""
     values = {f"train/{name}": sum(each[name] for each in at.window) / len(at.window) for name in at.window[0]}
-    split = run.clock.split(steps)
-    rate, world, health = run.recipe.batch_size / split["time/step"], run.place.world, at.health
+    split = worker.clock.split(steps)
+    rate, world, health = recipe.batch_size / split["time/step"], worker.place.world, at.health
     values |= split | watched
     values |= {
         "train/images_per_s": rate, "train/images_per_s_per_device": rate / world,
-        "train/mfu": flops / world / split["time/step"] / run.peak, "memory/peak_gb": memory_peak(run.place.device),
+        "train/mfu": flops / world / split["time/step"] / worker.peak, "memory/peak_gb": memory_peak(worker.place.device),
         "health/skipped_steps": float(health.skipped), "health/spikes": float(health.spikes), "health/retreats": float(health.retreats),
         "data/rejected": float(len(rejected.found)),
     }  # fmt: skip

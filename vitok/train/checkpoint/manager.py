@@ -6,12 +6,11 @@ memory; a thread of each rank writes them, that of rank 0 completes.
 
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from vitok.config import Resources, Training
@@ -20,9 +19,29 @@ from vitok.errors import VitokError
 from vitok.storage import mirror
 from vitok.train.checkpoint.format import Saved, damage, load, write
 from vitok.train.checkpoint.store import shelf
-from vitok.train.engine.deepspeed import Engine, Place
+from vitok.train.ranks import Place, gathered, shared
 
 CLOSING = 30.0  # seconds for what is being written when a run ends early; ranks may be gone then
+
+
+class Checkpointed(Protocol):
+    """An engine, as far as a checkpoint needs it."""
+
+    name: str
+
+    @property
+    def parts(self) -> Sequence[Any]:
+        """The elements of parameters that this rank keeps: see `engine.zero_shards`."""
+        ...
+
+    def kept(self) -> dict[str, list[Tensor]]:
+        """Return this rank's tensors by kind, one for every part."""
+        ...
+
+    @property
+    def updates(self) -> int:
+        """Steps that have changed the weights."""
+        ...
 
 
 class Checkpoints:
@@ -66,7 +85,7 @@ class Checkpoints:
             raise VitokError(f"all checkpoints in {mirror.told(self.folder)} are damaged; delete the folder to begin again")
         return None
 
-    def save(self, engines: list[Engine], step: int, state: dict[str, Any]) -> None:
+    def save(self, engines: Sequence[Checkpointed], step: int, state: dict[str, Any]) -> None:
         """After `step` steps. Returns when the tensors are copied; the disk follows."""
         self.finish()
         kept = {
@@ -140,16 +159,3 @@ class Checkpoints:
         ]
         if differing:
             raise VitokError(f"{saved.path} was written with another recipe ({'; '.join(differing)}): use the same, or another folder")
-
-
-def gathered(value: Any, place: Place) -> list[Any]:
-    """The value of every rank."""
-    values = [value] * place.world
-    if place.world > 1:
-        dist.all_gather_object(values, value)
-    return values
-
-
-def shared(value: Any, place: Place) -> Any:
-    """Rank 0's value. No rank goes on before rank 0 has come here."""
-    return gathered(value, place)[0]

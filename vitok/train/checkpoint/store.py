@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vitok.errors import RejectedError, VitokError
-from vitok.storage import filesystem, mirror
+from vitok.storage import atomic, filesystem, mirror
 
 PATIENCE = 600.0  # seconds that rank 0 waits for the files of the others
 PARTIAL, DAMAGED, STATE = ".partial", ".damaged", "state.json"
@@ -54,7 +54,7 @@ class Disk:
 
     def hand_in(self, step: int, attempt: str, entry: dict[str, Any]) -> None:
         """This rank's file is written; `entry` describes it."""
-        put(self._partial(step, attempt) / f"{part(self.rank)}.json", entry)
+        atomic.write(self._partial(step, attempt) / f"{part(self.rank)}.json", json.dumps(entry))
 
     def give_up(self, step: int, attempt: str, reason: str) -> None:
         """It could not be."""
@@ -70,7 +70,7 @@ class Disk:
     def complete(self, step: int, attempt: str, state: dict[str, Any]) -> None:
         """All files are there: from now on it is a checkpoint. By rank 0."""
         partial, path = self._partial(step, attempt), self.opened(step)
-        put(partial / STATE, state)
+        atomic.write(partial / STATE, json.dumps(state))
         if path.exists():  # done before by a run that was then set back
             shutil.rmtree(path)
         partial.replace(path)
@@ -176,13 +176,6 @@ def part(rank: int) -> str:
 
 def _of(rank: int, attempt: str, kind: str) -> str:
     return f"{part(rank)}-{attempt}.{kind}"
-
-
-def put(path: Path, value: Any) -> None:
-    """A file that is whole when it is there."""
-    partial = path.with_name(path.name + ".new")
-    partial.write_text(json.dumps(value))
-    partial.replace(path)
 
 
 def waited_for(there: Callable[[], bool], failed: Callable[[], str | None], rank: int, poll: float) -> None:

@@ -6,7 +6,6 @@ import math
 import os
 import sys
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -17,15 +16,7 @@ from vitok.config import Optimizer, Resources, Training
 from vitok.costs.memory import bucket
 from vitok.train.checkpoint.format import Saved
 from vitok.train.engine.zero_shards import MOMENTS, parts
-
-
-@dataclass(frozen=True)
-class Place:
-    """Which process this is among those that train one model."""
-
-    rank: int = 0
-    world: int = 1
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+from vitok.train.ranks import Place
 
 
 class Engine:

@@ -2,13 +2,12 @@
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from vitok.data.sample import Rejection
-from vitok.storage import mirror
+from vitok.storage.layout import RunFolder, StoredFolder
 
 SPIKE = 6.0  # standard deviations above the running mean
 MEMORY = 0.98  # of the running mean and variance: about fifty steps
@@ -70,10 +69,10 @@ class Batch(Protocol):
     def arrays(self) -> dict[str, np.ndarray]: ...
 
 
-def keep_batch(folder: Path, batch: Batch, step: int, position: int, rank: int) -> Path:
-    """The samples of a batch that made a step fail: bad_batches/step_00000012-batch_00000012-rank_00000.npz."""
-    path = folder / "bad_batches" / f"step_{step:08d}-batch_{position:08d}-rank_{rank:05d}.npz"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(path, **batch.arrays())  # pyright: ignore[reportArgumentType]
-    mirror.keep(path)
-    return path
+def keep_batch(folder: RunFolder, batch: Batch, step: int, position: int, rank: int) -> str:
+    """Keep the samples of a batch that made a step fail, in bad_batches/step_00000012-batch_00000012-rank_00000.npz of the run's folder.
+    Return the address of the file."""
+    kept = StoredFolder(folder.file(folder.BAD_BATCHES))
+    name = f"step_{step:08d}-batch_{position:08d}-rank_{rank:05d}.npz"
+    kept.write(name, lambda file: np.savez_compressed(file, **batch.arrays()))  # pyright: ignore[reportArgumentType]
+    return f"{kept.address}/{name}"

@@ -12,12 +12,11 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from vitok.errors import VitokError
-from vitok.storage import mirror
-from vitok.train.engine.deepspeed import Place
+from vitok.storage.layout import RunFolder, StoredFolder
+from vitok.train.ranks import Place
 from vitok.train.reliability.timer import Clock
 
 EXIT = 75  # of a process that ends itself because of a hang
@@ -26,24 +25,24 @@ BEATS = 20  # signs of life within the time that is allowed
 
 
 class Watch:
-    def __init__(self, folder: Path, place: Place, clock: Clock, minutes: float) -> None:
-        self.folder, self.place, self.clock, self.limit = folder / "ranks", place, clock, 60 * minutes
-        self.news = folder / "hang.txt"
+    """The watchdog of one rank. A step may take `minutes`, then the process ends itself with exit code 75."""
+
+    def __init__(self, folder: RunFolder, place: Place, clock: Clock, minutes: float) -> None:
+        self.run, self.ranks = folder, StoredFolder(folder.file(folder.RANKS))
+        self.place, self.clock, self.limit = place, clock, 60 * minutes
         self._ended = threading.Event()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for old in mirror.fetch(self.folder).glob("*.json") if place.rank == 0 else ():
+        for old in self.ranks.fetch().glob("*.json") if place.rank == 0 else ():
             if int(old.stem) >= place.world:
-                mirror.drop(old)
+                self.ranks.drop(old.name)
         self._beat()
         self.thread = threading.Thread(target=self._run, name="watch", daemon=True)
         self.thread.start()
 
     def earlier(self) -> str | None:
-        """What ended the attempt before this one, once."""
-        if self.place.rank or not mirror.fetch(self.news).exists():
-            return None
-        text = self.news.read_text()
-        mirror.drop(self.news)
+        """Return what ended the attempt before this one, once; None where nothing is known. By rank 0."""
+        text = None if self.place.rank else self.run.read(self.run.HANG)
+        if text is not None:
+            self.run.drop(self.run.HANG)
         return text
 
     def close(self) -> None:
@@ -55,11 +54,11 @@ class Watch:
             self._beat()
             if self.clock.phase != "start" and time.time() - self.clock.since > self.limit:
                 try:
-                    beats = [json.loads(path.read_text()) for path in sorted(mirror.fetch(self.folder).glob("*.json"))]
+                    beats = [json.loads(path.read_text()) for path in sorted(self.ranks.fetch().glob("*.json"))]
                     text = blame(beats, self.limit, time.time())
                     print(f"rank {self.place.rank}: {text}", file=sys.stderr, flush=True)
                     faulthandler.dump_traceback(all_threads=True)
-                    _put(self.news, text, self.place.rank)
+                    _put(self.run, self.run.HANG, text)
                 finally:  # whatever could not be told
                     os._exit(EXIT)
 
@@ -68,16 +67,13 @@ class Watch:
             "rank": self.place.rank, "host": socket.gethostname(), "pid": os.getpid(), "step": self.clock.step,
             "phase": self.clock.phase, "since": self.clock.since, "at": time.time(),
         }  # fmt: skip
-        _put(self.folder / f"{self.place.rank}.json", json.dumps(beat), self.place.rank)
+        _put(self.ranks, f"{self.place.rank}.json", json.dumps(beat))
 
 
-def _put(path: Path, text: str, rank: int) -> None:
-    """A file that is whole when it is there. A full disk stops no run, and keeps no hung one alive."""
-    partial = path.with_name(f"{path.stem}-{rank}.new")
+def _put(folder: StoredFolder, name: str, text: str) -> None:
+    """Write a file, unless the disk is full: that stops no run, and keeps no hung one alive."""
     with suppress(OSError, VitokError):
-        partial.write_text(text)
-        partial.replace(path)
-        mirror.keep(path)
+        folder.write(name, text)
 
 
 def blame(beats: list[dict[str, Any]], limit: float, now: float) -> str:

@@ -13,15 +13,17 @@ from vitok.costs import flops
 from vitok.data.latents.loader import LatentBatch, LatentSource
 from vitok.evaluation.evaluation import Evaluation
 from vitok.evaluation.generated import GeneratedJudge, for_pictures, picture
-from vitok.evaluation.generator import ABOUT, WEIGHTS, About, drawing
+from vitok.evaluation.generator import About, drawing
 from vitok.metrics.registry import named
 from vitok.models.blocks import prepare
 from vitok.models.bottleneck import Posterior
 from vitok.models.checksum import digest
 from vitok.models.dit import DiT
 from vitok.models.tokenizer import Tokenizer
+from vitok.storage.layout import RunFolder
 from vitok.train.checkpoint.format import Saved
-from vitok.train.engine.deepspeed import Engine, Place
+from vitok.train.engine.deepspeed import Engine
+from vitok.train.ranks import Place
 from vitok.train.schedule import warmed
 from vitok.train.tasks.inputs import mean_terms
 from vitok.train.tasks.tokenizer import load_weights
@@ -48,7 +50,7 @@ class Inputs(NamedTuple):
 class DiTTask:
     """One engine. What is sampled from, and kept, are the averaged weights."""
 
-    file = WEIGHTS
+    file = RunFolder.DIT
 
     def __init__(
         self, recipe: Generation, resources: Resources, place: Place, source: LatentSource, judge: GeneratedJudge,
@@ -133,4 +135,4 @@ class DiTTask:
 
     def beside(self) -> dict[str, Any]:
         """What else sampling needs to know."""
-        return {ABOUT: asdict(self.about)}
+        return {RunFolder.GENERATOR: asdict(self.about)}

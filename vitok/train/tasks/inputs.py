@@ -12,7 +12,7 @@ from torch import Tensor
 from vitok.config import Recipe
 from vitok.data.loading.loader import Batch
 from vitok.losses import to_pixels
-from vitok.train.engine.deepspeed import Place
+from vitok.train.ranks import Place
 
 
 class Inputs(NamedTuple):

@@ -19,8 +19,10 @@ from vitok.models.blocks import prepare
 from vitok.models.bottleneck import Posterior
 from vitok.models.lpips import LPIPS
 from vitok.models.tokenizer import Tokenizer
+from vitok.storage.layout import RunFolder
 from vitok.train.checkpoint.format import Saved
-from vitok.train.engine.deepspeed import Engine, Place, autocast
+from vitok.train.engine.deepspeed import Engine, autocast
+from vitok.train.ranks import Place
 from vitok.train.schedule import learning_rate
 from vitok.train.tasks.inputs import Inputs, draw, mean_terms
 
@@ -30,7 +32,7 @@ pass
 class TokenizerTask(ABC):
     """A stage says what its engines are, what a step is, and what weights come of it."""
 
-    file = "tokenizer.safetensors"  # that a finished run leaves
+    file = RunFolder.TOKENIZER  # that a finished run leaves
 
     def __init__(
         self, recipe: Recipe, resources: Resources, place: Place, source: Source, perceptual: LPIPS | None, judge: Judge,

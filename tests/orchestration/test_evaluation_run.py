@@ -1,7 +1,7 @@
 """An evaluation outside of training: the same numbers as within, known by their protocol, had once."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,15 @@ import torch_fidelity
 from safetensors.torch import load_file
 
 from tests.evaluation.test_measure import crops, save
-from tests.recipes import RESOURCES, tiny
+from tests.recipes import RESOURCES, make_job, session, tiny
 from tests.standins import inception_state
 from vitok.config import Data
 from vitok.config.overrides import override
-from vitok.console.progress import Progress
 from vitok.data.corpora.corpus import Corpora, open_corpora
 from vitok.data.decoding.image import center_crop, load
 from vitok.data.loading.loader import prepare
 from vitok.errors import UsageError, VitokError
-from vitok.evaluation import pool, standalone
+from vitok.evaluation import pool
 from vitok.evaluation.available import Available, available
 from vitok.evaluation.baselines.autoencoders import Baseline
 from vitok.evaluation.baselines.codecs import Codec
@@ -30,14 +29,14 @@ from vitok.losses import to_pixels
 from vitok.metrics.psnr_ssim import psnr, to_uint8
 from vitok.metrics.registry import named
 from vitok.models.checksum import digest
+from vitok.orchestration.evaluation_run import EvaluationRequest, Target, Views, run
+from vitok.orchestration.session import Session
 from vitok.report.results import comparable, described
-from vitok.tracking.client import Tracker
 from vitok.tracking.tags import CORPUS, FOLDER
-from vitok.train import launch, worker
+from vitok.train import launch
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
-OFFERED = {"CPU": 1.0}
 NAMES = ("rPSNR", "LPIPS", "rFD-EffLite0")
 
 
@@ -54,57 +53,70 @@ def corpora(photos: Path) -> Corpora:
 
 
 @pytest.fixture(scope="module")
-def trained(corpora: Corpora, cluster: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, worker.Outcome]:
+def trained(corpora: Corpora, cluster: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, launch.Outcome]:
     recipe, folder = tiny(data__validation_crops=12), tmp_path_factory.mktemp("trained")
     found = available(NAMES, asked=True)
     resources = override(RESOURCES, {"metrics": ",".join(NAMES)})
     source = prepare(corpora, recipe.data, recipe.tokenizer.size)
-    job = launch.Job(recipe, resources, source, found.payloads, str(folder), str(folder / "statistics"), Silent())
-    return folder, launch.run(job)
+    job = make_job(recipe, resources, source, found.payloads, folder, Silent())
+    return folder, launch.run(*job)
 
 
 @pytest.fixture
-def ask(corpora: Corpora, tmp_path: Path) -> Callable[..., standalone.Asked]:
-    def make(**changes: Any) -> standalone.Asked:
-        tracker = Tracker(f"sqlite:///{tmp_path}/mlflow.db", tmp_path, standalone.STUDY_NAME)
+def here(tmp_path: Path) -> Session:
+    return session(tmp_path)
+
+
+@pytest.fixture
+def ask(corpora: Corpora) -> Callable[..., EvaluationRequest]:
+    """An evaluation of a codec with other fields, whichever part of the request they are of."""
+
+    def make(**changes: Any) -> EvaluationRequest:
         codec = Codec("jpeg", 8192)
-        usual = standalone.Asked(
-            codec, codec.name, codec.name, {}, None, corpora, "validation", Data(validation_crops=12), 32, 1, 0,
-            available(NAMES, asked=True), None, None, 8, 1, None, tmp_path, tracker,
-        )  # fmt: skip
-        return replace(usual, **changes)
+        target = {"name": codec.name, "identity": codec.name, "subject": codec}
+        views = {"corpora": corpora, "part": "validation", "data": Data(validation_crops=12), "size": 32, "frames": 1}
+        own = {"metrics": available(NAMES, asked=True), "batch": 8, "actors": 1}
+        parts = [
+            {name: changes.get(name, given.get(name)) for name in given.keys() | (changes.keys() & names(kind))}
+            for kind, given in ((Target, target), (Views, views), (EvaluationRequest, own))
+        ]
+        return EvaluationRequest(Target(**parts[0]), Views(**parts[1]), **parts[2])
 
     return make
+
+
+def names(kind: type) -> set[str]:
+    return {field.name for field in fields(kind)}
 
 
 def values(result: dict[str, Any]) -> dict[str, float]:
     return {name: one["value"] for name, one in result["metrics"].items()}
 
 
-def test_a_checkpoint_is_worth_what_its_run_said(ask: Any, trained: tuple[Path, worker.Outcome], corpora: Corpora) -> None:
+def test_a_checkpoint_is_worth_what_its_run_said(ask: Any, here: Session, trained: tuple[Path, launch.Outcome], corpora: Corpora) -> None:
     """To float32's rounding in batches of another size, by the same protocol; and its run gets the metric that it lacked."""
     folder, outcome = trained
     recipe, state = tiny(data__validation_crops=12), load_file(folder / "tokenizer.safetensors")
     data = recipe.data.model_copy(update={"pool": 0})
     asked = ask(
-        subject=Trained("tiny", recipe, state), label="tiny", identity=digest(state), data=data, origin=folder,
-        found=available((*NAMES, "rSSIM"), asked=True),
+        subject=Trained("tiny", recipe, state), name="tiny", identity=digest(state), data=data, origin=folder,
+        metrics=available((*NAMES, "rSSIM"), asked=True),
     )  # fmt: skip
-    run_id = asked.tracker.child(None, "cell", "cell", {FOLDER: str(folder), CORPUS: corpora.fingerprint}, {})
+    run_id = here.tracker("eval").child(None, "cell", "cell", {FOLDER: str(folder), CORPUS: corpora.fingerprint}, {})
     protocols = {f"vitok.protocol.{name}": one.json() for name, one in outcome.evaluation.protocols.items()}
-    asked.tracker.finish(run_id, outcome.evaluation.metrics, 8, {}, protocols)
-    result = standalone.run(asked, OFFERED, Progress())
+    here.tracker("eval").finish(run_id, outcome.evaluation.metrics, 8, {}, protocols)
+    result = run(asked, here)
     assert {name: values(result)[name] for name in NAMES} == pytest.approx(outcome.evaluation.metrics, rel=1e-4)
     for name, protocol in outcome.evaluation.protocols.items():
         assert result["metrics"][name]["protocol"]["digest"] == protocol.digest
         assert protocol.count == 12 * len(corpora.parts[0][1].validation)
-    after = asked.tracker.find_run(run_id)
+    after = here.tracker("eval").find_run(run_id)
     assert after.data.metrics["final/rSSIM"] == values(result)["rSSIM"]
     assert after.data.metrics["final/rPSNR"] == outcome.evaluation.metrics["rPSNR"]
-    assert (asked.folder / "reconstructions.png").is_file()
+    assert here.storage.evaluation(asked.digest).file("reconstructions.png").is_file()
 
 
-def test_weights_that_are_not_the_recipes(trained: tuple[Path, worker.Outcome], tmp_path: Path) -> None:
+def test_weights_that_are_not_the_recipes(trained: tuple[Path, launch.Outcome], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="of another tokenizer than the recipe beside it"):
         Trained.read("tiny", tiny(tokenizer__channels=8), trained[0] / "tokenizer.safetensors")
     (tmp_path / "tokenizer.safetensors").write_bytes(b"not weights")
@@ -112,31 +124,33 @@ def test_weights_that_are_not_the_recipes(trained: tuple[Path, worker.Outcome], 
         Trained.read("tiny", tiny(), tmp_path / "tokenizer.safetensors")
 
 
-def test_what_was_measured_is_not_measured_again(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = standalone.run(ask(), OFFERED, Progress())
+def test_what_was_measured_is_not_measured_again(ask: Any, here: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = run(ask(), here)
     assert 0 < first["bits"] <= 8192 and first["over_budget"] == 0
     monkeypatch.setattr(pool, "run", lambda *_: pytest.fail("ran again"))
-    assert standalone.run(ask(), OFFERED, Progress()) == first
+    assert run(ask(), here) == first
 
 
-def test_statistics_of_the_reference_serve_later_evaluations(ask: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_statistics_of_the_reference_serve_later_evaluations(
+    ask: Any, here: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Kept by their fingerprint, or handed on as a file: the same value, and the originals are not looked at again."""
-    first = standalone.run(ask(export=tmp_path / "reference.npz"), OFFERED, Progress())
+    first = run(ask(export=tmp_path / "reference.npz"), here)
     looked: list[bool] = []
     real = pool.run
     monkeypatch.setattr(pool, "run", lambda asked, *rest: (looked.append(asked.both), real(asked, *rest))[1])
-    again = standalone.run(ask(samples=0, batch=8, identity="again"), OFFERED, Progress())
-    filed = standalone.run(ask(identity="filed", reference_file=tmp_path / "reference.npz"), OFFERED, Progress())
+    again = run(ask(samples=0, batch=8, identity="again"), here)
+    filed = run(ask(identity="filed", reference_file=tmp_path / "reference.npz"), here)
     assert looked == [False, False]
     assert values(again) == values(first) and values(filed) == values(first)
-    few = {"found": available(("rFD-EffLite0",), asked=True), "reference_file": tmp_path / "reference.npz"}
+    few = {"metrics": available(("rFD-EffLite0",), asked=True), "reference_file": tmp_path / "reference.npz"}
     with pytest.raises(UsageError, match=r"of another kind: views .*; size 32 there, 16 here"):
-        standalone.run(ask(size=16, data=Data(), **few), OFFERED, Progress())
+        run(ask(size=16, data=Data(), **few), here)
     with pytest.raises(UsageError, match=r"no samples, only their statistics: rRecall-EffLite0"):
-        standalone.run(ask(**few | {"found": available(("rRecall-EffLite0",), asked=True)}), OFFERED, Progress())
+        run(ask(**few | {"metrics": available(("rRecall-EffLite0",), asked=True)}), here)
 
 
-def test_an_autoencoder_of_others(ask: Any, corpora: Corpora, tmp_path: Path) -> None:
+def test_an_autoencoder_of_others(ask: Any, here: Session, corpora: Corpora, tmp_path: Path) -> None:
     """By the very same code: what diffusers' own call gives, measured by hand."""
     from diffusers import AutoencoderKL
 
@@ -146,9 +160,7 @@ def test_an_autoencoder_of_others(ask: Any, corpora: Corpora, tmp_path: Path) ->
     ).eval()  # fmt: skip
     network.save_pretrained(tmp_path / "vae", safe_serialization=True)
     subject = Baseline("sd-vae", str(tmp_path / "vae"))
-    result = standalone.run(
-        ask(subject=subject, identity=subject.digest(), data=Data(), found=available(["rPSNR"], asked=True)), OFFERED, Progress()
-    )
+    result = run(ask(subject=subject, identity=subject.digest(), data=Data(), metrics=available(["rPSNR"], asked=True)), here)
     held = corpora.parts[0][1].validation
     images = [center_crop(load(held.get(n, 0).data or b"", 0), 32) for n in range(len(held))]
     pixels = to_pixels(torch.from_numpy(np.stack(images)))
@@ -157,7 +169,7 @@ def test_an_autoencoder_of_others(ask: Any, corpora: Corpora, tmp_path: Path) ->
     assert values(result)["rPSNR"] == pytest.approx(float(by_hand), abs=1e-4)
 
 
-def test_generated_samples_are_worth_what_torch_fidelity_says(ask: Any, tmp_path: Path) -> None:
+def test_generated_samples_are_worth_what_torch_fidelity_says(ask: Any, here: Session, tmp_path: Path) -> None:
     """The same folder, the same network, the same splits: to 1e-4."""
     real, fake = crops(12, 64), crops(16, 64, seed=1)
     torch.save(inception_state(), tmp_path / "inception.pth")
@@ -168,26 +180,26 @@ def test_generated_samples_are_worth_what_torch_fidelity_says(ask: Any, tmp_path
     found = Available(named(("gFID", "gIS", "gPrecision", "gRecall")), {"fid-inception": inception_state()})
     asked = ask(
         subject=None, generated=open_corpora(str(tmp_path / "fake")), corpora=open_corpora(str(tmp_path / "real")), part="all",
-        data=Data(), size=64, found=found, samples=16,  # all of them, and more than the reference has
+        data=Data(), size=64, metrics=found, samples=16,  # all of them, and more than the reference has
     )  # fmt: skip
-    ours = values(standalone.run(asked, OFFERED, Progress()))
+    ours = values(run(asked, here))
     assert ours["gFID"] == pytest.approx(theirs["frechet_inception_distance"], rel=1e-4)
     assert ours["gIS"] == pytest.approx(theirs["inception_score_mean"], rel=1e-4)
     assert (ours["gPrecision"], ours["gRecall"]) == pytest.approx((theirs["precision"], theirs["recall"]), abs=1e-6)
 
 
-def test_what_cannot_be_had_is_said_before_anything_runs(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_had_is_said_before_anything_runs(ask: Any, here: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "_blocks", lambda *_: pytest.fail("began"))
     for change, words in (
         ({"samples": 1000}, "--samples 1000: there are"), ({"actors": 9}, "--actors 9: there is room for 1"),
-        ({"data": Data(), "samples": 1, "found": available(["rFD-EffLite0"], asked=True)}, r"1 sample\(s\); it takes 3 at least"),
-        ({"found": available(["rKD-EffLite0"], asked=True)}, "it takes 1000 at least, a subset"),
+        ({"data": Data(), "samples": 1, "metrics": available(["rFD-EffLite0"], asked=True)}, r"1 sample\(s\); it takes 3 at least"),
+        ({"metrics": available(["rKD-EffLite0"], asked=True)}, "it takes 1000 at least, a subset"),
     ):  # fmt: skip
         with pytest.raises(VitokError, match=words):
-            standalone.run(ask(**change), OFFERED, Progress())
+            run(ask(**change), here)
 
 
-def test_two_protocols_never_share_an_axis(trained: tuple[Path, worker.Outcome]) -> None:
+def test_two_protocols_never_share_an_axis(trained: tuple[Path, launch.Outcome]) -> None:
     protocols = {name: one.json() for name, one in trained[1].evaluation.protocols.items()}
     one = {"cell": "a", "protocols": protocols, **trained[1].evaluation.metrics}
     fewer = replace(trained[1].evaluation.protocols["rFD-EffLite0"], count=5, code="a later version")

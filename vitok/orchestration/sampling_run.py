@@ -19,28 +19,29 @@ from PIL import Image
 from ray.data import ActorPoolStrategy
 
 from vitok import runtime
-from vitok.console.progress import Progress
 from vitok.data.loading import blocks as tasks
 from vitok.errors import UsageError, VitokError
 from vitok.evaluation import pictures
 from vitok.evaluation.generator import About, Generator
 from vitok.metrics.psnr_ssim import to_uint8
 from vitok.models.checksum import digest
-from vitok.storage import locks
+from vitok.orchestration.capacity import Capacity
+from vitok.orchestration.session import Session
+from vitok.storage import atomic, locks
 
 FEWEST = 4  # samples of a block, if so many are drawn at once: for fewer the seconds in which an actor starts are not worth it
 SPARE = 1.1  # of the bytes that samples need, what must be free
 
 
 @dataclass(frozen=True)
-class Asked:
+class SamplingRequest:
+    """Samples to be drawn of a generator, and where to."""
+
     generator: Generator  # its recipe says how samples are drawn
     labels: np.ndarray  # of sample 0, 1, ...
     out: Path  # a picture, or a folder for a file each
-    batch: int
-    actors: int
-    gpus: int
-    storage: Path
+    batch: int | None = None  # samples that an actor draws at once; None: 64 on a GPU, else 16
+    actors: int = 0  # 0: as many as there is room for
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -71,9 +72,9 @@ class Asked:
         return {"generator": digest(self.generator.state), "tokenizer": recipe.start, **sampling, "labels": self.labels.tolist()}
 
     @property
-    def work(self) -> Path:
-        """Where samples wait for their picture."""
-        return self.storage / "samples" / hashlib.sha256(json.dumps(self.about).encode()).hexdigest()[:16]
+    def digest(self) -> str:
+        """The identity of samples whose picture is not drawn yet."""
+        return hashlib.sha256(json.dumps(self.about).encode()).hexdigest()[:16]
 
 
 def classes(names: tuple[str, ...], about: About, count: int) -> np.ndarray:
@@ -99,54 +100,57 @@ def _class(name: str, about: About) -> int:
     return int(name)
 
 
-def run(asked: Asked, say: Progress) -> dict[str, Any]:
-    """Draw what is not there yet, and show it. Needs a connected Ray. Raises `VitokError`."""
-    if asked.single:
-        pictures.check_ending(asked.out, asked.video)
-    folder = asked.work if asked.single else asked.out
-    with locks.alone(folder, "sampling"):
-        _claim(asked, folder)
-        missing = [number for number in range(len(asked.labels)) if not _file(asked, folder, number).is_file()]
-        if len(missing) < len(asked.labels):
-            say.line(f"{len(asked.labels) - len(missing)} of {len(asked.labels)} samples are there")
-        done = len(asked.labels) - len(missing)
-        with say.counting("samples") as progress:
-            for block in _drawn(asked, np.array(missing, np.int64)):
+def run(request: SamplingRequest, session: Session) -> dict[str, Any]:
+    """Draw what is not there yet, and show it. Raises `VitokError`."""
+    capacity = session.capacity
+    if request.actors > capacity.processes:
+        device = "GPU" if capacity.gpus_each else "CPU"
+        raise UsageError(f"--actors {request.actors}: there is room for {capacity.processes}, one on each {device}")
+    if request.single:
+        pictures.check_ending(request.out, request.video)
+    folder = session.storage.samples(request.digest) if request.single else request.out
+    with locks.exclusive(folder, "sampling"):
+        _claim(request, folder)
+        missing = [number for number in range(len(request.labels)) if not _file(request, folder, number).is_file()]
+        if len(missing) < len(request.labels):
+            session.say(f"{len(request.labels) - len(missing)} of {len(request.labels)} samples are there")
+        done = len(request.labels) - len(missing)
+        with session.console.counting("samples") as progress:
+            for block in _drawn(request, np.array(missing, np.int64), capacity):
                 for number, sample in block:
-                    _write(asked, _file(asked, folder, number), sample)
+                    _write(request, _file(request, folder, number), sample)
                 done += len(block)
-                progress(done, len(asked.labels), done - len(asked.labels) + len(missing))
-        if done < len(asked.labels):
-            raise VitokError(f"only {done} of {len(asked.labels)} samples came back: see Ray's logs; run again to continue")
-        if asked.single:
-            samples = np.stack([np.load(_file(asked, folder, number)) for number in range(len(asked.labels))])
+                progress(done, len(request.labels), done - len(request.labels) + len(missing))
+        if done < len(request.labels):
+            raise VitokError(f"only {done} of {len(request.labels)} samples came back: see Ray's logs; run again to continue")
+        if request.single:
+            samples = np.stack([np.load(_file(request, folder, number)) for number in range(len(request.labels))])
             content = pictures.picture(
-                torch.from_numpy(samples).movedim(-1, 1), asked.columns, asked.generator.recipe.latents.fps, asked.out.suffix.lower()
+                torch.from_numpy(samples).movedim(-1, 1), request.columns, request.generator.recipe.latents.fps, request.out.suffix.lower()
             )
-            asked.out.parent.mkdir(parents=True, exist_ok=True)
-            _put(asked.out, content)
-    if asked.single:
+            atomic.write(request.out, content)
+    if request.single:
         shutil.rmtree(folder, ignore_errors=True)
-    sampling = asked.generator.recipe.sampling
-    known = asked.generator.about.classes
-    named = [known[label] for label in dict.fromkeys(asked.labels.tolist())] if known else []
+    sampling = request.generator.recipe.sampling
+    known = request.generator.about.classes
+    named = [known[label] for label in dict.fromkeys(request.labels.tolist())] if known else []
     return {
-        "name": asked.generator.name, "samples": len(asked.labels), "classes": named, "cfg": sampling.cfg, "steps": sampling.steps,
-        "out": str(asked.out),
+        "name": request.generator.name, "samples": len(request.labels), "classes": named, "cfg": sampling.cfg, "steps": sampling.steps,
+        "out": str(request.out),
     }  # fmt: skip
 
 
-def _claim(asked: Asked, folder: Path) -> None:
+def _claim(request: SamplingRequest, folder: Path) -> None:
     """Raises `UsageError` for a folder that holds something else: samples of two kinds must never mix."""
     told = folder / "samples.json"
     if told.is_file():
-        theirs, ours = json.loads(told.read_text()), asked.about
+        theirs, ours = json.loads(told.read_text()), request.about
         if differing := [key for key in ours if theirs.get(key) != ours[key]]:
             raise UsageError(f"--out {folder} holds other samples ({', '.join(differing)} differ): give another folder")
-    elif found := [path.name for path in folder.iterdir() if path.name != ".lock"]:
+    elif found := [path.name for path in folder.iterdir() if path.name not in (locks.LOCK, locks.HOLDER)]:
         raise UsageError(f"--out {folder} is not empty ({found[0]}): give a new folder")
     else:
-        _put(told, json.dumps(asked.about).encode())
+        atomic.write(told, json.dumps(request.about))
 
 
 def need_room(generator: Generator, count: int, out: Path, storage: Path) -> None:
@@ -158,30 +162,20 @@ def need_room(generator: Generator, count: int, out: Path, storage: Path) -> Non
         raise VitokError(f"{count} samples take up to {need / 1e9:.3g} GB, and {there} has {free / 1e9:.3g} GB free: draw fewer (--count)")
 
 
-def _file(asked: Asked, folder: Path, number: int) -> Path:
-    if asked.single:
+def _file(request: SamplingRequest, folder: Path, number: int) -> Path:
+    if request.single:
         return folder / f"{number:08d}.npy"
-    return folder / f"{number:08d}-class-{int(asked.labels[number]):04d}{'.mp4' if asked.video else '.png'}"
+    return folder / f"{number:08d}-class-{int(request.labels[number]):04d}{'.mp4' if request.video else '.png'}"
 
 
-def _write(asked: Asked, path: Path, sample: np.ndarray) -> None:
-    if asked.single:
-        partial = path.with_suffix(".partial.npy")
-        np.save(partial, sample)
-        partial.replace(path)
-    elif asked.video:
+def _write(request: SamplingRequest, path: Path, sample: np.ndarray) -> None:
+    if request.single:
+        atomic.write(path, lambda file: np.save(file, sample))
+    elif request.video:
         clip = torch.from_numpy(sample.copy()).movedim(-1, 0)[None]
-        _put(path, pictures.moving(clip, 1, asked.generator.recipe.latents.fps, ".mp4", enlarged=False))
+        atomic.write(path, pictures.moving(clip, 1, request.generator.recipe.latents.fps, ".mp4", enlarged=False))
     else:
-        partial = path.with_name(path.name + ".partial")
-        Image.fromarray(sample).save(partial, "PNG")
-        partial.replace(path)
-
-
-def _put(path: Path, content: bytes) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    partial.replace(path)
+        atomic.write(path, lambda file: Image.fromarray(sample).save(file, "PNG"))
 
 
 class _Drawer:
@@ -202,13 +196,14 @@ class _Drawer:
         return {"number": block["number"], "image": pixels.movedim(1, -1).cpu().numpy()}
 
 
-def _drawn(asked: Asked, numbers: np.ndarray) -> Iterator[list[tuple[int, np.ndarray]]]:
+def _drawn(request: SamplingRequest, numbers: np.ndarray, capacity: Capacity) -> Iterator[list[tuple[int, np.ndarray]]]:
     """(number, sample ([T,] H, W, 3) uint8), in blocks as they come."""
     if not len(numbers):
         return
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # who reads shows progress, and errors once
-    each = min(asked.batch, max(FEWEST, -(-len(numbers) // asked.actors)))
-    count, labels = -(-len(numbers) // each), asked.labels
+    actors, gpus = request.actors or capacity.processes, capacity.gpus_each
+    each = min(request.batch or (64 if gpus else 16), max(FEWEST, -(-len(numbers) // actors)))
+    count, labels = -(-len(numbers) // each), request.labels
 
     def make(block: int) -> tasks.Columns:
         own = numbers[block * each : (block + 1) * each]
@@ -217,8 +212,8 @@ def _drawn(asked: Asked, numbers: np.ndarray) -> Iterator[list[tuple[int, np.nda
     blocks = tasks.dataset(make, count, cpus=0.01)
     blocks.context.op_resource_reservation_enabled = True
     found: Any = blocks.map_batches(
-        _Drawer, fn_constructor_args=(ray.put(asked.generator), asked.gpus), batch_size=None, batch_format="numpy",
-        compute=ActorPoolStrategy(size=min(asked.actors, count)), num_gpus=asked.gpus or None, num_cpus=1 if asked.gpus else 0.9,
+        _Drawer, fn_constructor_args=(ray.put(request.generator), gpus), batch_size=None, batch_format="numpy",
+        compute=ActorPoolStrategy(size=min(actors, count)), num_gpus=gpus or None, num_cpus=1 if gpus else 0.9,
     ).iter_batches(batch_size=None, prefetch_batches=1, batch_format="numpy")  # fmt: skip
     for block in found:
         if "error" in block:

@@ -1,0 +1,79 @@
+"""What a cluster has, or may grow to: whether a run can start, and how many at once."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vitok.cluster import growth
+from vitok.config import Resources
+from vitok.config.resources import TRIAL_SLOT
+from vitok.errors import VitokError
+
+DECODER = " (resources.workers x resources.cpus_per_worker, and one to decode with unless data.pool is set)"
+HINTS = {TRIAL_SLOT: """; start a node with --resources='{"trial_slot": 4}'""", "CPU": DECODER}
+
+
+def in_cluster() -> bool:
+    """Return whether a running cluster is meant: RAY_ADDRESS is set, as `ray job submit` does for its entrypoint, too."""
+    return bool(os.environ.get("RAY_ADDRESS"))
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """Resources of a cluster, those of nodes that its autoscaler may start included."""
+
+    total: Mapping[str, float]
+    shapes: tuple[Mapping[str, float], ...] = ()  # resources of single nodes, there or to come
+
+    @property
+    def processes(self) -> int:
+        """How many processes compute at once: one on each GPU, or on each CPU where there is no GPU. Raises `VitokError` for none."""
+        count = int(self.total.get("GPU", 0)) or int(self.total.get("CPU", 0))
+        if not count:
+            raise VitokError("the cluster offers neither a GPU nor a CPU to encode with")
+        return count
+
+    @property
+    def gpus_each(self) -> int:
+        """GPUs of each of these processes: 1, or 0 where the cluster has none."""
+        return int(self.total.get("GPU", 0) >= 1)
+
+    def holds(self, bundle: Mapping[str, float]) -> bool:
+        """Return whether there is a node, or may be one, that has all of this at once."""
+        return any(all(shape.get(name, 0) >= amount for name, amount in bundle.items()) for shape in self.shapes)
+
+    def require(self, need: Mapping[str, float]) -> None:
+        """Raise `VitokError` for a resource of which the cluster has less than `need`."""
+        for name, amount in need.items():
+            if amount > self.total.get(name, 0):
+                raise VitokError(f"one run needs {amount} {name}, the cluster offers {self.total.get(name, 0):g}{HINTS.get(name, '')}")
+
+    def require_node(self, resources: Resources) -> None:
+        """Raise `VitokError` where no node that is there, or may come, could ever hold one worker: Ray would wait for it without end."""
+        bundle = {"CPU": resources.cpus_per_worker, "GPU": resources.gpus_per_worker}
+        if in_cluster() and not self.holds(bundle):
+            largest = max(self.shapes, key=lambda shape: (shape.get("GPU", 0), shape.get("CPU", 0)), default={})
+            raise VitokError(
+                f"no node can ever hold one worker, which needs {bundle['CPU']} CPU and {bundle['GPU']} GPU at once; the largest has "
+                f"{largest.get('CPU', 0):g} CPU and {largest.get('GPU', 0):g} GPU: lower resources.cpus_per_worker, or add such nodes"
+            )
+
+
+def measure() -> Capacity:
+    """Return the capacity of the connected cluster. Raises `VitokError` for a launcher file that cannot be read."""
+    import ray
+
+    total = {name: float(amount) for name, amount in ray.cluster_resources().items()}
+    shapes: list[Mapping[str, float]] = [plain(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+    grown: dict[str, float] = {}
+    for pool in growth.pools() if in_cluster() else ():
+        shapes.append(pool.offered)
+        for name, amount in pool.offered.items():
+            grown[name] = grown.get(name, 0) + amount * (1 if pool.head else pool.maximum or 0)
+    return Capacity({name: max(total.get(name, 0), grown.get(name, 0)) for name in total | grown}, tuple(shapes))
+
+
+def plain(resources: Mapping[str, Any]) -> dict[str, float]:
+    """Return a node's resources without those that Ray adds by itself."""
+    return {name: amount for name, amount in resources.items() if not name.startswith(("node:", "accelerator_type:")) and amount}
