@@ -15,6 +15,7 @@ from vitok.errors import exit_on_error
 
 
 def main() -> None:
+    """Serve the `vitok` command line; errors are one line."""
     if sys.argv[1:] == ["--version"]:
         print(f"vitok {__version__}")
         return

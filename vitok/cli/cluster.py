@@ -49,7 +49,7 @@ def validate(files: tyro.conf.Positional[tuple[Path, ...]], /, *, as_json: Json 
 
 
 def estimate(file: tyro.conf.Positional[Path], /, *, prices: Path | None = None, as_json: Json = False) -> None:
-    """What a cluster costs an hour: each pool, at its fewest and its most nodes.
+    """Estimate what a cluster costs an hour: each pool, at its fewest and its most nodes.
 
     Args:
         file: A launcher file, or manifests with a RayCluster or RayJob.

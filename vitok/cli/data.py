@@ -21,7 +21,7 @@ def ingest(
     min_seconds: float = 0.0, max_seconds: float = 0.0, validation: float = 0.0, shard_mb: int = 256, group_rows: int | None = None,
     part_samples: int | None = None, max_rejected: float = 0.05, as_json: AsJson = False,
 ) -> None:  # fmt: skip
-    """Anything -> sharded Parquet that streams: checked by decoding, without exact duplicates, in random order.
+    """Turn any corpus into sharded Parquet that streams: checked by decoding, without exact duplicates, in random order.
 
     Killed at any moment and run again, it goes on; the result is the same. Runs on the cluster of RAY_ADDRESS, or here.
 
@@ -75,7 +75,7 @@ def ingest(
 
 
 def stats(source: tyro.conf.Positional[str], /, *, look_at: int = 200, as_json: AsJson = False) -> None:
-    """What is in a corpus: counts, sizes, durations, classes.
+    """Show what is in a corpus: counts, sizes, durations, classes.
 
     Args:
         source: A corpus, as studies take it.
@@ -100,7 +100,7 @@ def stats(source: tyro.conf.Positional[str], /, *, look_at: int = 200, as_json: 
 
 
 def preview(source: tyro.conf.Positional[str], /, *, out: Path = Path("preview.png"), count: int = 32, side: int = 96) -> None:
-    """A contact sheet of a corpus as PNG; videos as strips of frames.
+    """Draw a contact sheet of a corpus as PNG; videos as strips of frames.
 
     Args:
         source: A corpus, as studies take it.
@@ -119,7 +119,7 @@ def preview(source: tyro.conf.Positional[str], /, *, out: Path = Path("preview.p
 
 
 def verify(target: tyro.conf.Positional[str], /) -> None:
-    """Hold every shard of an ingested corpus against its manifest. Exit code 1 if one is wrong.
+    """Check every shard of an ingested corpus against its manifest. Exit code 1 if one is wrong.
 
     Args:
         target: What `vitok data ingest` wrote.
@@ -138,7 +138,7 @@ def verify(target: tyro.conf.Positional[str], /) -> None:
 
 @contextmanager
 def _progress() -> Iterator[Callable[[str, int, int, int], None]]:
-    """Bars with rate and remaining time on a terminal, a line every few seconds elsewhere."""
+    """Show progress: bars with rate and remaining time on a terminal, a line every few seconds elsewhere."""
     began, moved, last = time.monotonic(), 0, 0.0
     if sys.stderr.isatty():
         from rich.console import Console

@@ -9,7 +9,7 @@ from vitok.errors import UsageError, VitokError
 
 
 def doctor(*, cluster: bool = False, storage: str | None = None, as_json: Annotated[bool, tyro.conf.arg(name="json")] = False) -> None:
-    """What this machine has: devices, the metrics that it can measure, the baselines that it can run, and how to get the others.
+    """Show what this machine has: devices, the metrics that it can measure, the baselines that it can run, and how to get the others.
 
     vitok doctor --cluster --storage s3://bucket/runs     every node: versions, and whether it reaches the storage; exit code 1 if not
 
@@ -59,7 +59,7 @@ def doctor(*, cluster: bool = False, storage: str | None = None, as_json: Annota
 
 
 def _by_network(metrics: list[dict[str, str]]) -> list[tuple[str, str, list[dict[str, str]]]]:
-    """(network, how to get it, its metrics of reconstructions): those of generated samples are called g instead of r."""
+    """Return (network, how to get it, its metrics of reconstructions) for every network: metrics of generated samples are called g, not r."""
     found: dict[str, list[dict[str, str]]] = {}
     for metric in metrics:
         if not metric["metric"].startswith("g"):
@@ -68,7 +68,7 @@ def _by_network(metrics: list[dict[str, str]]) -> list[tuple[str, str, list[dict
 
 
 def _cluster(asked: str | None, as_json: bool) -> None:
-    """Raises `VitokError` where something is wrong."""
+    """Show the nodes of a cluster. Raises `VitokError` where something is wrong."""
     from vitok.config.resources import DECODE, TRIAL_SLOT
     from vitok.console import tables
     from vitok.orchestration import preflight

@@ -1,4 +1,4 @@
-"""`vitok eval`: what a tokenizer, a baseline or a codec is worth."""
+"""`vitok eval`: metrics of a tokenizer, a generator, a baseline or a codec."""
 
 import json
 import math
@@ -294,7 +294,7 @@ def usual(letter: str, frames: int) -> list[str]:
 
 
 def plain(value: Any) -> Any:
-    """JSON has no infinity: equal images have a PSNR of "inf"."""
+    """Return a value as JSON can hold it, which has no infinity: equal images have a PSNR of "inf"."""
     if isinstance(value, dict):
         return {key: plain(one) for key, one in value.items()}
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -12,7 +12,7 @@ def info(
     variant: tyro.conf.Positional[str | None] = None, /, *, channels: int | None = None, size: int = 256, frames: int = 1,
     classes: int = 1000, sizes: bool = False, as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> None:  # fmt: skip
-    """What a tokenizer costs: `vitok info S-B/16 --channels 16`, a generator on its latents: `vitok info DiT-L/S-B/16 --channels 16`,
+    """Show what a tokenizer costs: `vitok info S-B/16 --channels 16`, a generator on its latents: `vitok info DiT-L/S-B/16 --channels 16`,
     or the tables of sizes: `vitok info --sizes`. A GMAC is 1e9 multiply-adds, of one forward pass of one sample;
     a training step of it takes 6 GFLOPs: two a multiply-add, forward and twice that backward.
 
@@ -81,7 +81,7 @@ def _tokenizer(variant: str, channels: int, size: int, frames: int, _: int) -> d
 
 
 def _generator(variant: str, channels: int, size: int, frames: int, classes: int) -> dict[str, Any]:
-    """Of the DiT alone: its tokenizer has encoded every sample before, and does not train."""
+    """Return the costs of the DiT alone: its tokenizer has encoded every sample before, and does not train."""
     from vitok.config import variants
     from vitok.costs import flops
 

@@ -14,7 +14,7 @@ Folder = Annotated[Path | None, tyro.conf.arg(metavar="PATH")]
 
 
 def show(options: tyro.conf.OmitArgPrefixes[CollectionJsonOptions], folder: Folder = None) -> None:
-    """The catalogue: every study with its cells at a scale, how many no study before it has, how many are finished, and its hours.
+    """Show the catalogue: every study with its cells at a scale, how many no study before it has, how many are finished, and its hours.
 
     Args:
         options: As studies take them.
@@ -36,7 +36,7 @@ def show(options: tyro.conf.OmitArgPrefixes[CollectionJsonOptions], folder: Fold
 
 
 def status(options: tyro.conf.OmitArgPrefixes[CollectionJsonOptions], folder: Folder = None) -> None:
-    """What is done of each study: cells by state, verdicts of its last report.
+    """Show what is done of each study: cells by state, verdicts of its last report.
 
     Args:
         options: As studies take them.
@@ -115,7 +115,7 @@ def new(name: tyro.conf.Positional[str], folder: Folder = None) -> None:
 
 
 def _asked(options: CollectionJsonOptions, folder: Path | None) -> list[tuple[Any, Any]]:
-    """Studies of the folder with what is asked of each; None of one that trains nothing at this scale."""
+    """Return the studies of the folder, each with its request; None for one that trains nothing at this scale."""
     from vitok.orchestration.request import resolve
     from vitok.study import catalogue
     from vitok.study.study import Study

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import tyro
 
-from vitok.cli.train_options import Changes, asked_for, changed, check_name, run
+from vitok.cli.train_options import Changes, apply_changes, check_name, given_changes, run
 from vitok.errors import UsageError
 
 
@@ -54,10 +54,10 @@ def dit(
     base, resources = known[choice.scale].base, known[choice.scale].resources
     own = {"tokenizer": start.recipe, "seed": seed, "start": finished_runs.read_tokenizer(start.weights, start.recipe).weights}
     base = base.model_copy(update=own | ({"dit": tower} if tower else {}))
-    given = asked_for(changes, steps, workers)
+    given = given_changes(changes, steps, workers)
     if fixed := [key for key in given if key.startswith("tokenizer.")]:
         raise UsageError(f"--set {fixed[0]}: the tokenizer is trained already")
-    recipe, resources = changed(base, resources, given)
+    recipe, resources = apply_changes(base, resources, given)
     check(recipe, resources)
     of_letter(resources.metrics, "g")
     assert isinstance(recipe, Generation)

@@ -16,13 +16,13 @@ Changes = Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(na
 
 
 def check_name(name: str) -> None:
-    """Raises `UsageError`."""
+    """Raise `UsageError` for what cannot be the name of a run's folder."""
     if "/" in name or name.startswith("."):
         raise UsageError(f"--name {name!r}: the name of a folder, without a slash or a dot at the beginning")
 
 
-def asked_for(changes: tuple[str, ...], steps: int | None, workers: int | None) -> dict[str, Any]:
-    """Every changed key of the recipe, and with `resources.` before it of the resources."""
+def given_changes(changes: tuple[str, ...], steps: int | None, workers: int | None) -> dict[str, Any]:
+    """Return every changed key of the recipe, and of the resources with `resources.` before it."""
     from vitok.orchestration.request import parse_changes
 
     return (
@@ -30,8 +30,8 @@ def asked_for(changes: tuple[str, ...], steps: int | None, workers: int | None) 
     )
 
 
-def changed(base: Any, resources: Any, given: dict[str, Any]) -> tuple[Any, Any]:
-    """The recipe and the resources with what was asked for."""
+def apply_changes(base: Any, resources: Any, given: dict[str, Any]) -> tuple[Any, Any]:
+    """Return the recipe and the resources with these changes. Raises `UsageError`."""
     from vitok.config.overrides import override
 
     own = {key.removeprefix("resources."): value for key, value in given.items() if key.startswith("resources.")}

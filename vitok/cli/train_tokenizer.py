@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from vitok.cli.train_options import Changes, asked_for, changed, check_name, run
+from vitok.cli.train_options import Changes, apply_changes, check_name, given_changes, run
 from vitok.errors import UsageError
 
 
@@ -64,8 +64,8 @@ def tokenizer(
 
         sha256 = digest(load_file(start.weights))
         base = presets.stage2(base, choice.scale, sha256) if stage == 2 else base.model_copy(update={"start": sha256})
-    given = asked_for(changes, steps, workers)
-    recipe, resources = changed(base, resources, given)
+    given = given_changes(changes, steps, workers)
+    recipe, resources = apply_changes(base, resources, given)
     check(recipe, resources)
     of_letter(resources.metrics, "r")
     if start:
@@ -74,7 +74,7 @@ def tokenizer(
 
 
 def _tokenizer(variant: str | None, channels: int | None, size: int | None, frames: int | None, base: Any) -> Any:
-    """The tokenizer asked for; what is not asked for is the base's."""
+    """Return the tokenizer that is asked for; what is not asked for is the base's."""
     from vitok.config import variants
     from vitok.config.overrides import override
 

@@ -8,7 +8,7 @@ import tyro
 
 
 def show(*, as_json: Annotated[bool, tyro.conf.arg(name="json")] = False) -> None:
-    """The networks that vitok uses, and whether this machine has them.
+    """List the networks that vitok uses, and whether this machine has them.
 
     Args:
         as_json: Print JSON for programs.

@@ -1,4 +1,4 @@
-"""What a person sees of one run: a live panel on a terminal, plain lines elsewhere."""
+"""A panel of one run while it trains: live on a terminal, plain lines elsewhere."""
 
 import threading
 import time
@@ -14,29 +14,31 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from vitok.config import Training
-from vitok.console.progress import EVERY, Progress, beside, latest
+from vitok.console.progress import EVERY, Progress, in_background, latest
 
 PHASES = ("data", "compute", "evaluation", "logging", "checkpoint")
 
 
 class Panel:
-    def __init__(self, say: Progress) -> None:
-        self.say = say
+    """The panel of one run."""
+
+    def __init__(self, console: Progress) -> None:
+        self.console = console
 
     @contextmanager
     def following(self, recorder: Any, run_id: str, name: str, recipe: Training) -> Iterator[None]:
         """Show where the run stands until the block ends."""
-        with beside(self._live if self.say.console.is_terminal else self._plain, recorder, run_id, name, recipe):
+        with in_background(self._live if self.console.console.is_terminal else self._plain, recorder, run_id, name, recipe):
             yield
 
     def _live(self, recorder: Any, run_id: str, name: str, recipe: Training, ended: threading.Event) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-        bars = Bars(*columns, console=self.say.console)
+        bars = Bars(*columns, console=self.console.console)
         bar = bars.add_task(name, total=recipe.steps)
-        with Live(console=self.say.console, refresh_per_second=4) as live:
+        with Live(console=self.console.console, refresh_per_second=4) as live:
             while True:
                 over = ended.wait(0.5)
-                self.say.news(recorder, {run_id: ""})
+                self.console.news(recorder, {run_id: ""})
                 step, values = latest(recorder).get(run_id, (0, {}))
                 bars.update(bar, completed=step)
                 live.update(Group(bars, frame(values)) if values else bars)
@@ -47,16 +49,17 @@ class Panel:
         shown, next_line = 0, time.monotonic() + EVERY
         while True:
             over = ended.wait(0.5)
-            self.say.news(recorder, {run_id: ""})
+            self.console.news(recorder, {run_id: ""})
             step, values = latest(recorder).get(run_id, (0, {}))
             if (over or time.monotonic() >= next_line) and step > shown:
                 next_line, shown = time.monotonic() + EVERY, step
-                self.say.line(f"[{self.say.clock()}] step {step}/{recipe.steps}: {sentence(values)}")
+                self.console.line(f"[{self.console.clock()}] step {step}/{recipe.steps}: {sentence(values)}")
             if over:
                 return
 
 
 def sentence(values: dict[str, float]) -> str:
+    """Return losses, evaluations and speed in one line."""
     parts = [f"{name} {values[f'train/{name}']:.4f}" for name in ("loss", "l2", "l1", "lpips", "kl") if f"train/{name}" in values]
     parts += [f"{name} {value:.4g}" for key, value in values.items() if (name := key.removeprefix("validation/")) != key]
     if "train/images_per_s" in values:
@@ -66,7 +69,7 @@ def sentence(values: dict[str, float]) -> str:
 
 
 def frame(values: dict[str, float]) -> Frame:
-    """All that is watched, in four columns."""
+    """Lay out all that is watched, in four columns."""
     columns = (
         ("loss", _starting(values, "train/", ("grad_norm", "lr", "images", "mfu"))),
         ("gradient, rate", {k: v for k, v in _starting(values, "train/", ()).items() if k.startswith(("grad_norm", "lr"))}),

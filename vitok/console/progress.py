@@ -1,4 +1,4 @@
-"""What a person sees while cells run: bars on a terminal, plain lines elsewhere."""
+"""Progress of cells while they run: bars on a terminal, plain lines elsewhere."""
 
 import sys
 import threading
@@ -30,6 +30,7 @@ class Progress:
         self.told = 0  # news that were shown
 
     def line(self, text: str) -> None:
+        """Show a line of text."""
         if sys.stderr.isatty():
             self.console.print(text, markup=False, highlight=False)
         else:
@@ -38,12 +39,13 @@ class Progress:
     @contextmanager
     def following(self, recorder: Any, runs: dict[str, Followed]) -> Iterator[None]:
         """Show the steps of every running cell until the block ends. `runs` by their id in MLflow."""
-        with beside(self._bars if sys.stderr.isatty() else self._lines, recorder, runs):
+        with in_background(self._bars if sys.stderr.isatty() else self._lines, recorder, runs):
             yield
 
     @contextmanager
     def counting(self, what: str) -> Iterator[Callable[[int, int, int], None]]:
-        """A bar on a terminal, a line every few seconds elsewhere, for (done, of all, of them in this call)."""
+        """Show how far a count has come: a bar on a terminal, a line every few seconds elsewhere. Yields the function to call with (done,
+        of all, done by this process)."""
         began, last = time.monotonic(), time.monotonic()
         if sys.stderr.isatty():
             columns = (
@@ -74,8 +76,8 @@ class Progress:
         yield say
 
     def news(self, recorder: Any, labels: dict[str, str]) -> None:
-        """What runs of this recorder had to say, each once. `labels` by MLflow run."""
-        found = asked(recorder.news, [], self.told)
+        """Show the news of a recorder's runs, each once. `labels` by the run's id in MLflow."""
+        found = call_actor(recorder.news, [], self.told)
         for run, _, text in found:
             self.line(f"[{self.clock()}] {labels.get(run, '')}{text}")
         self.told += len(found)
@@ -121,24 +123,25 @@ class Progress:
                 self.line(f"[{self.clock()}] {'; '.join(running) or ('measuring' if shown else 'starting')}")
 
     def clock(self) -> str:
+        """Return the time since the start, as 3:07."""
         seconds = int(time.monotonic() - self.began)
         return f"{seconds // 60}:{seconds % 60:02d}"
 
 
 def _of(points: dict[str, Any], runs: dict[str, Followed]) -> dict[str, Any]:
-    """Those of these runs: of a study's rounds each has its own."""
+    """Return the points of these runs alone: each level of a sweep has runs of its own."""
     return {run: point for run, point in points.items() if run in runs}
 
 
 def _note(values: dict[str, float]) -> str:
-    """The first points may be those of an evaluation alone."""
+    """Return loss and speed in words, as far as they are known: the first points may be those of an evaluation alone."""
     shown = [f"loss {values['train/loss']:.4f}"] if "train/loss" in values else []
     return ", ".join(shown + ([f"{values['train/images_per_s']:.0f} images/s"] if "train/images_per_s" in values else []))
 
 
 @contextmanager
-def beside(show: Callable[..., None], *arguments: Any) -> Iterator[None]:
-    """`show(*arguments, ended)` in a thread, until the block has ended and it has shown the end."""
+def in_background(show: Callable[..., None], *arguments: Any) -> Iterator[None]:
+    """Call `show(*arguments, ended)` in a thread until the block has ended and the end has been shown."""
     ended = threading.Event()
     thread = threading.Thread(target=show, args=(*arguments, ended), daemon=True)
     thread.start()
@@ -150,15 +153,16 @@ def beside(show: Callable[..., None], *arguments: Any) -> Iterator[None]:
 
 
 def latest(recorder: Any) -> dict[str, tuple[int, dict[str, float]]]:
-    """By MLflow run: the last step that was logged, and the last of each value."""
-    return asked(recorder.progress, {})
+    """Return the last step of every run, with the last value of each of its curves, by the run's id in MLflow."""
+    return call_actor(recorder.progress, {})
 
 
-def asked(method: Any, nothing: Any, *arguments: Any) -> Any:
+def call_actor(method: Any, nothing: Any, *arguments: Any) -> Any:
+    """Return the answer of an actor's method; `nothing` where it is busy, or going down with the cluster: the picture waits."""
     import ray
     from ray.exceptions import RayError
 
     try:
         return ray.get(method.remote(*arguments), timeout=5)
-    except RayError:  # the recorder is busy or going down with the cluster: the picture waits
+    except RayError:
         return nothing

@@ -1,10 +1,10 @@
-"""A table on standard output."""
+"""Tables on standard output."""
 
 from typing import Any
 
 
 def show(title: str, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
-    """Columns that no row fills are left out; numbers to the right."""
+    """Print a table. Columns that no row fills are left out; numbers stand to the right."""
     from rich.console import Console
     from rich.table import Table
 

@@ -125,7 +125,7 @@ def _measure(request: EvaluationRequest, folder: RunFolder, session: Session) ->
         views.corpora.uri, views.corpora.fingerprint, views.part, reader.about(), views.size, views.frames
     )  # fmt: skip
     store, metrics = Statistics(session.storage.statistics), request.metrics.metrics
-    given = _from_file(request, reference) if request.reference_file else None
+    given = _statistics_from_file(request, reference) if request.reference_file else None
     known = given if given is not None else known_statistics(metrics, store, reference)
     wanted = pool.Pass(
         reader, np.arange(reader.total), target.subject, metrics, request.metrics.payloads, both=not enough(metrics, known),
@@ -175,7 +175,7 @@ def _pass(folder: RunFolder, session: Session, wanted: pool.Pass, what: str) -> 
         return pool.run(wanted, folder.partial_counts(what), progress)
 
 
-def _from_file(request: EvaluationRequest, reference: Reference) -> Known:
+def _statistics_from_file(request: EvaluationRequest, reference: Reference) -> Known:
     assert request.reference_file
     names = networks(metric for metric in request.metrics.metrics if not metric.paired)
     if len(names) != 1:

@@ -87,7 +87,7 @@ def prepare(
 
 
 def _given(folder: str, corpora: Corpora, views: Latents, encoder: Encoder) -> dataset.LatentSet:
-    """Raises `UsageError` for latents of another tokenizer, corpus or views."""
+    """Open a folder of latents. Raises `UsageError` for those of another tokenizer, corpus or views."""
     found = dataset.open_set(folder)
     dataset.expect(found, encoder.weights)
     if found.fingerprint != corpora.fingerprint:

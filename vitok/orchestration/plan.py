@@ -1,4 +1,4 @@
-"""What a study will cost, before anything starts. Arithmetic only: neither Ray nor torch is imported."""
+"""The plan of a study: what it will cost, before anything starts. Arithmetic only: neither Ray nor torch is imported."""
 
 import os
 from collections.abc import Mapping
@@ -16,6 +16,8 @@ from vitok.study.scales import Scale
 
 @dataclass(frozen=True)
 class Plan:
+    """Cells with their costs, and how long they take."""
+
     scale: str
     reason: str
     corpus: str
@@ -27,10 +29,11 @@ class Plan:
 
     @property
     def hours(self) -> float:
-        """Sum over trials, each on all its workers."""
+        """Hours of all trials together, each on all its workers."""
         return sum(row["hours"] for row in self.rows)
 
     def summary(self) -> str:
+        """Return the plan in a sentence."""
         clock = f", {duration(self.hours / self.at_once)} by the clock with {self.at_once} at once" if self.at_once else ""
         return f"{len(self.rows)} cells: about {duration(self.hours)} of trials{clock} ({self.device})"
 
@@ -44,7 +47,7 @@ class Plan:
 
 
 def room(resources: Resources, recipe: Training, offered: Mapping[str, float]) -> int:
-    """How many trials there is room for at once, each with the CPUs that it leaves to Ray Data; one at least."""
+    """Return how many trials there is room for at once, each with the CPUs that it leaves to Ray Data; one at least."""
     wanted = resources.want(recipe) | resources.slots
     return max(1, min(int(offered.get(name, 0) // amount) for name, amount in wanted.items() if amount))
 
@@ -84,6 +87,7 @@ def plan_cells(cells: list[Cell], scale: Scale, choice: Choice, corpus: str, off
 
 
 def duration(hours: float) -> str:
+    """Return hours as people say them: "40 s", "12 min", "3.0 h"."""
     if hours < 3 / 60:
         return f"{hours * 3600:.0f} s"
     return f"{hours * 60:.0f} min" if hours < 1.5 else f"{hours:.1f} h"

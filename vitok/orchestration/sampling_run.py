@@ -1,4 +1,4 @@
-"""Samples of a generator, drawn by Ray Data actors and shown as a picture or kept file by file.
+"""Samples of a generator by themselves: drawn by Ray Data actors, shown as a picture or kept file by file.
 
 What is drawn is kept as it comes, by the number of the sample: the same command goes on where it was stopped.
 """
@@ -45,12 +45,13 @@ class SamplingRequest:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of a sample: ([T,] H, W, 3)."""
+        """The shape of a sample: ([T,] H, W, 3)."""
         cfg = self.generator.recipe.tokenizer.tokenizer
         return (cfg.size, cfg.size, 3) if cfg.frames == 1 else (cfg.frames, cfg.size, cfg.size, 3)
 
     @property
     def video(self) -> bool:
+        """Whether samples are clips."""
         return len(self.shape) == 4
 
     @property
@@ -60,13 +61,13 @@ class SamplingRequest:
 
     @property
     def columns(self) -> int:
-        """Of a picture: the samples of a class stand in a row, where they are few enough."""
+        """Samples in a row of the picture: those of one class, where they are few enough."""
         each = int((self.labels == self.labels[0]).sum())
         return each if 1 < each <= 16 and len(self.labels) % each == 0 else int(np.ceil(np.sqrt(len(self.labels))))
 
     @property
     def about(self) -> dict[str, Any]:
-        """Whose samples these are, and how they are drawn."""
+        """The generator, and how its samples are drawn: two folders with the same hold the same samples."""
         recipe = self.generator.recipe
         sampling = recipe.sampling.model_dump(exclude={"count"}) | {"objective": recipe.diffusion.objective, "seed": recipe.seed}
         return {"generator": digest(self.generator.state), "tokenizer": recipe.start, **sampling, "labels": self.labels.tolist()}
@@ -78,8 +79,8 @@ class SamplingRequest:
 
 
 def classes(names: tuple[str, ...], about: About, count: int) -> np.ndarray:
-    """The label of each of `count` samples: of these classes (numbers or names) in turn, as many of each as there is room for. None
-    named: up to eight, evenly spread. Raises `UsageError` for one that there is not."""
+    """Return the label of each of `count` samples (N,): of these classes (numbers or names) in turn, as many of each as there is room for;
+    without names of up to eight classes, evenly spread. Raises `UsageError` for a class that there is not."""
     known = len(about.classes)
     if not known:
         if names:
@@ -141,7 +142,7 @@ def run(request: SamplingRequest, session: Session) -> dict[str, Any]:
 
 
 def _claim(request: SamplingRequest, folder: Path) -> None:
-    """Raises `UsageError` for a folder that holds something else: samples of two kinds must never mix."""
+    """Raise `UsageError` for a folder that holds something else: samples of two kinds must never mix."""
     told = folder / "samples.json"
     if told.is_file():
         theirs, ours = json.loads(told.read_text()), request.about
@@ -154,7 +155,7 @@ def _claim(request: SamplingRequest, folder: Path) -> None:
 
 
 def need_room(generator: Generator, count: int, out: Path, storage: Path) -> None:
-    """Raises `VitokError` where so many samples would not fit."""
+    """Raise `VitokError` where so many samples would not fit on the disk."""
     cfg, folder = generator.recipe.tokenizer.tokenizer, storage if out.suffix else out.absolute()
     there = next(path for path in (folder, *folder.parents) if path.exists())
     need, free = int(SPARE * count * 3 * cfg.frames * cfg.size**2), shutil.disk_usage(there).free
@@ -197,7 +198,7 @@ class _Drawer:
 
 
 def _drawn(request: SamplingRequest, numbers: np.ndarray, capacity: Capacity) -> Iterator[list[tuple[int, np.ndarray]]]:
-    """(number, sample ([T,] H, W, 3) uint8), in blocks as they come."""
+    """Yield blocks of (number, sample ([T,] H, W, 3) uint8) as they come."""
     if not len(numbers):
         return
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # who reads shows progress, and errors once

@@ -1,4 +1,4 @@
-"""MLflow: an experiment a study, a parent run a sweep, a child run a cell. All of MLflow that is used is used here."""
+"""The client of MLflow: an experiment a study, a parent run a sweep, a child run a cell."""
 
 import logging
 import os
@@ -15,7 +15,6 @@ from vitok.errors import UsageError, VitokError
 from vitok.storage import mirror
 from vitok.storage.layout import RunFolder, Storage
 from vitok.study.labels import named
-from vitok.tracking.rows import of_lengths
 from vitok.tracking.tags import PROTOCOL
 
 # An absent server must be an error after seconds, not after minutes of retries.
@@ -30,7 +29,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
 
-from vitok.tracking.rows import _row, version
+from vitok.tracking.rows import row_of, rows_by_length, version
 from vitok.tracking.tags import CELL, CELLS, CORPUS, ERROR, FOLDER, SCALE, STUDY, SWEEP, VERSION
 
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # the making of a database is no news
@@ -39,7 +38,8 @@ MOST_PARAMS = 100  # that MLflow takes at once
 
 
 def address(storage: Path) -> str:
-    """`MLFLOW_TRACKING_URI`, or a database beside the storage. Raises `UsageError` where that is a store, which cannot hold one."""
+    """Return the address of MLflow: MLFLOW_TRACKING_URI, or a database in the storage. Raises `UsageError` where the storage lies in an
+    object store, which cannot hold a database."""
     given = os.environ.get("MLFLOW_TRACKING_URI")
     if not given and mirror.there(storage):
         raise UsageError(
@@ -49,7 +49,8 @@ def address(storage: Path) -> str:
 
 
 class Tracker:
-    """One study in MLflow. Raises `VitokError` with one line if the server cannot be reached."""
+    """An experiment in MLflow: the runs of a study, or those by themselves ("train", "eval"). Raises `VitokError` with one line if the
+    server cannot be reached."""
 
     def __init__(self, uri: str, storage: Path, study: str) -> None:
         self.uri = uri
@@ -70,7 +71,7 @@ class Tracker:
         return cls(address(storage.path), storage.path, experiment)
 
     def _experiment(self, storage: Path, study: str) -> str:
-        """Its id. Another process may make it at this very moment."""
+        """Return the id of the experiment, made if it is not there. Another process may make it at this very moment."""
         local = self.uri.startswith("sqlite:")  # a server decides itself where its artifacts go
         where = (storage / "mlflow-artifacts" / study).as_uri() if local else None
         known = self.client.get_experiment_by_name(study)
@@ -85,8 +86,8 @@ class Tracker:
         return known.experiment_id
 
     def sweep(self, key: str, tags: dict[str, str], cells: Iterable[str]) -> str:
-        """The parent run of a sweep, made once: its id. Cells of earlier calls (other seeds) stay part of it, unless the
-        corpus under its name has changed since."""
+        """Return the id of a sweep's run, made once. Cells of earlier calls (other seeds) stay part of it, unless the corpus under its name
+        has changed since."""
         run = self.find_sweep(key)
         if run is None:
             run = self.client.create_run(self.experiment, tags={SWEEP: key, **tags}, run_name=f"{tags[STUDY]} {tags[SCALE]}")
@@ -97,16 +98,18 @@ class Tracker:
         return run.info.run_id
 
     def find_sweep(self, key: str) -> Run | None:
+        """Return the run of the sweep with this key; None where it was never run."""
         found = self._search(f"tags.`{SWEEP}` = '{key}'")
         return found[0] if found else None
 
     def tag_sweep(self, key: str, tags: dict[str, str]) -> None:
+        """Set tags of the sweep with this key, which is there."""
         run = self.find_sweep(key)
         assert run is not None
         self.client.log_batch(run.info.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
 
     def find_run(self, run_id: str) -> Run | None:
-        """Any run, of whatever study."""
+        """Return a run of any experiment; None where there is no such run."""
         try:
             return self.client.get_run(run_id)
         except MlflowException:
@@ -114,19 +117,20 @@ class Tracker:
 
     @property
     def address(self) -> str:
+        """The address of MLflow, without passwords."""
         return redact(self.uri)
 
     def finished(self, cells: Iterable[str], any_version: bool = False) -> dict[str, Run]:
-        """Finished runs by cell, whichever study they were run for. By this version of the code, unless any will do: then by this one
-        where there are several."""
+        """Return the finished runs of cells, by cell, whichever study they were run for: those of this version of vitok; with `any_version`
+        those of other versions, too, where this one has none."""
         wanted = set(cells)
         runs = [run for run in self._cells("attributes.status = 'FINISHED' AND ") if run.data.tags[CELL] in wanted]
         by_this = {run.data.tags[CELL]: run for run in runs if version(run) == vitok.__version__}
         return ({run.data.tags[CELL]: run for run in runs} if any_version else {}) | by_this
 
     def weights(self, cells: Iterable[str]) -> dict[str, Path]:
-        """The tokenizers of cells that this version of the code finished, whose weights still lie where they were left, of whatever study
-        they are."""
+        """Return the weights of tokenizers, by cell, of whatever study: cells that this version of vitok finished, whose weights still lie
+        where they were left."""
         wanted, runs_of = set(cells), dict[str, list[Run]]()
         for run in self._cells("attributes.status = 'FINISHED' AND ") if wanted else ():
             if version(run) == vitok.__version__:
@@ -140,7 +144,7 @@ class Tracker:
         return found
 
     def states(self, cells: Iterable[str]) -> dict[str, dict[str, Any]]:
-        """What each cell that was ever begun has come to: status, and its metrics or its error."""
+        """Return the state of each cell that was ever begun: "status" (finished, begun, failed, open), and its metrics or its error."""
         wanted, names = set(cells), {"FINISHED": "finished", "RUNNING": "begun", "FAILED": "failed", "SCHEDULED": "open"}
         found: dict[str, dict[str, Any]] = {}
         for run in self._cells():
@@ -155,11 +159,11 @@ class Tracker:
         return found
 
     def every_state(self) -> dict[str, str]:
-        """What each cell of all studies has come to: "finished" where any run of it is."""
+        """Return the status of every cell of all studies: "finished" where any run of the cell is."""
         return {cell: state["status"] for cell, state in self.states({run.data.tags[CELL] for run in self._cells()}).items()}
 
     def child(self, parent: str | None, cell: str, name: str, tags: dict[str, str], params: dict[str, Any]) -> str:
-        """The run of a cell, under a sweep's or by itself: the unfinished one of an earlier attempt, or a new one. Its id."""
+        """Return the id of a cell's run, under a sweep's run or by itself: the unfinished one of an earlier attempt, or a new one."""
         found = [
             run for run in self._cells("attributes.status != 'FINISHED' AND ", cell)
             if version(run) == vitok.__version__ and run.data.tags.get(FOLDER) == tags.get(FOLDER)
@@ -177,16 +181,17 @@ class Tracker:
         return run_id
 
     def last_step(self, run_id: str) -> int:
-        """The last step that a cell's curves have a point for; -1 if none."""
+        """Return the last step for which a run's curves have a point; -1 for none."""
         return max((point.step for point in self.client.get_metric_history(run_id, "train/loss")), default=-1)
 
     def log(self, run_id: str, values: dict[str, float], step: int, when: float | None = None) -> None:
-        """Points of a step, now or at a time (seconds)."""
+        """Log the values of a step, with the time now, or `when` (seconds since 1970)."""
         at = int((when or time.time()) * 1000)
         self.client.log_batch(run_id, metrics=[Metric(key, value, at, step) for key, value in values.items()])
 
     def add_metrics(self, folder: Path, corpus: str, values: dict[str, float], tags: dict[str, str]) -> list[str]:
-        """Give the run whose weights lie in `folder` the metrics that it lacks, if they are of its own corpus. Their names."""
+        """Add the metrics that it lacks to the run whose weights lie in `folder`, if they were measured on its own corpus. Return their
+        names."""
         experiments = [one.experiment_id for one in self.client.search_experiments()]
         runs = self.client.search_runs(experiments, f"tags.`{FOLDER}` = '{mirror.told(folder)}' AND attributes.status = 'FINISHED'")
         runs = [run for run in runs if run.data.tags.get(CORPUS) == corpus and run.data.tags.get(STUDY) != "eval"]
@@ -200,16 +205,17 @@ class Tracker:
         return lacking
 
     def add_news(self, run_id: str, lines: str) -> None:
-        """To the run's artifact news.txt."""
+        """Append lines to a run's artifact news.txt."""
         there = {item.path for item in self.client.list_artifacts(run_id)}  # to ask for one that is not there takes its retries
         before = (self.artifact(run_id, "news.txt") or b"") if "news.txt" in there else b""
         self.client.log_text(run_id, before.decode() + lines, "news.txt")
 
     def begin(self, run_id: str) -> None:
+        """Mark a run as running."""
         self.client.update_run(run_id, status="RUNNING")
 
     def finish(self, run_id: str, values: dict[str, float], step: int, artifacts: dict[str, bytes], tags: dict[str, str]) -> None:
-        """Everything a finished cell leaves, the status last: a run that is FINISHED is complete."""
+        """Log all that a finished run leaves, the status last: a run that is FINISHED is complete."""
         with tempfile.TemporaryDirectory() as folder:
             for name, content in artifacts.items():
                 Path(folder, name).write_bytes(content)
@@ -219,17 +225,20 @@ class Tracker:
         self.client.set_terminated(run_id, "FINISHED")
 
     def fail(self, run_id: str, reason: str) -> None:
+        """Mark a run as failed, and keep why."""
         self.client.set_tag(run_id, ERROR, reason)
         self.client.set_terminated(run_id, "FAILED")
 
     def close(self, run_id: str, finished: bool) -> None:
+        """End a sweep's run: finished, or stopped before all of its cells were."""
         self.client.set_terminated(run_id, RunStatus.to_string(RunStatus.FINISHED if finished else RunStatus.KILLED))
 
     def rows(self, runs: Iterable[Run]) -> list[Row]:
-        """Params and final metrics of cells, or of evaluations, as the report's table, numbers as numbers."""
-        return named([row for run in runs for row in of_lengths(_row(run))])
+        """Return rows of results: params and final metrics of the runs of cells or of evaluations, with labels that tell them apart."""
+        return named([row for run in runs for row in rows_by_length(row_of(run))])
 
     def artifact(self, run_id: str, name: str) -> bytes | None:
+        """Return the content of a run's artifact; None where there is none."""
         with tempfile.TemporaryDirectory() as folder:
             try:
                 return Path(self.client.download_artifacts(run_id, name, folder)).read_bytes()
@@ -237,7 +246,7 @@ class Tracker:
                 return None
 
     def _cells(self, also: str = "", cell: str = "") -> list[Run]:
-        """Runs of cells, of all studies."""
+        """Return the runs of cells, of all studies."""
         return self._search(f"{also}tags.`{CELL}` " + (f"= '{cell}'" if cell else "!= ''"), everywhere=True)
 
     def _search(self, query: str, everywhere: bool = False) -> list[Run]:
@@ -253,5 +262,5 @@ class Tracker:
 
 
 def redact(uri: str) -> str:
-    """A text without the passwords that addresses in it may carry."""
+    """Return a text without the passwords that addresses in it may carry."""
     return re.sub(r"://[^/@\s]*@", "://***@", uri)

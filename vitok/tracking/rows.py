@@ -10,11 +10,12 @@ from vitok.tracking.tags import CELL, COMMIT, PROTOCOL, VERSION
 
 
 def version(run: Run) -> str:
-    """Of the code that a run is of."""
+    """Return the version of vitok that a run is of."""
     return run.data.tags.get(VERSION, "")
 
 
-def _row(run: Run) -> Row:
+def row_of(run: Run) -> Row:
+    """Return the row of a run: its cell, params as numbers where they are, protocols and final metrics."""
     row: Row = {
         "cell": run.data.tags[CELL],
         "run_id": run.info.run_id,
@@ -36,8 +37,9 @@ def _number(text: str) -> Any:
     return text
 
 
-def of_lengths(row: Row) -> list[Row]:
-    """A cell's row as it is; and for each shorter code one with its L, its E and what was measured at it, shortest first."""
+def rows_by_length(row: Row) -> list[Row]:
+    """Split the row of a nested tokenizer (A.4), which is measured at several lengths of its code: a row for each shorter code, shortest
+    first, with its own L, E and metrics; then the whole code's. Any other row stays as it is."""
     lengths = sorted({int(name.partition(MARK)[2]) for name in row if MARK in name and name.partition(MARK)[2].isdecimal()})
     whole = {name: value for name, value in row.items() if MARK not in name}
     whole["protocols"] = {name: text for name, text in row["protocols"].items() if MARK not in name}
