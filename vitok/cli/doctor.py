@@ -59,7 +59,7 @@ def doctor(*, cluster: bool = False, storage: str | None = None, as_json: Annota
 
 
 def _by_network(metrics: list[dict[str, str]]) -> list[tuple[str, str, list[dict[str, str]]]]:
-    """Return (network, how to get it, its metrics of reconstructions) for every network: metrics of generated samples are called g, not r."""
+    """Return (network, how to get it, its metrics of reconstructions): metrics of generated samples are called g, not r."""
     found: dict[str, list[dict[str, str]]] = {}
     for metric in metrics:
         if not metric["metric"].startswith("g"):
