@@ -14,10 +14,11 @@ from torch import Tensor
 from tests.models.test_dit import perturbed
 from vitok.config import Diffusion, Generation, Recipe, Sampling, variants
 from vitok.errors import UsageError
-from vitok.evaluation.generator import ABOUT, TOKENIZER, WEIGHTS, About, Draw, Generator, drawing, noise_of
+from vitok.evaluation.generator import About, Draw, Generator, drawing, noise_of
 from vitok.models.checksum import digest
 from vitok.models.dit import DiT
 from vitok.models.tokenizer import Tokenizer
+from vitok.storage.layout import RunFolder
 
 CPU = torch.device("cpu")
 NUMBERS, LABELS = np.array([0, 1, 2, 77, 49_999]), np.array([3, 0, 3, 9, 1])
@@ -142,10 +143,10 @@ def finished(tmp_path: Path) -> tuple[Generation, Path]:
     """A run's folder, of a tokenizer whose weights its recipe names."""
     dit, tokenizer = networks(recipe())
     made = recipe(start=digest(tokenizer.state_dict()))
-    save_file(dit.state_dict(), tmp_path / WEIGHTS)
-    save_file(tokenizer.state_dict(), tmp_path / TOKENIZER)
+    save_file(dit.state_dict(), tmp_path / RunFolder.DIT)
+    save_file(tokenizer.state_dict(), tmp_path / RunFolder.START)
     about = About("photos", "0123456789abcdef", tuple("abcdefghij"), (3,) * 10)
-    (tmp_path / ABOUT).write_text(json.dumps(asdict(about)))
+    (tmp_path / RunFolder.GENERATOR).write_text(json.dumps(asdict(about)))
     return made, tmp_path
 
 
@@ -162,7 +163,7 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100] if path.stat().st_size > 1000 else path.read_bytes()[:-10])
 
 
-@pytest.mark.parametrize("name", [WEIGHTS, TOKENIZER, ABOUT])
+@pytest.mark.parametrize("name", [RunFolder.DIT, RunFolder.START, RunFolder.GENERATOR])
 @pytest.mark.parametrize(
     "damage",
     [Path.unlink, cut, lambda path: path.write_bytes(b""), lambda path: path.write_bytes(b"\xff\xfe not what it was")],
@@ -179,7 +180,7 @@ def test_a_missing_or_damaged_file_is_told(finished: tuple[Generation, Path], na
 @pytest.mark.parametrize("text", ["[]", "null", "{}", '{"corpus": "a", "fingerprint": "b", "classes": null, "counts": []}'])
 def test_json_of_something_else_is_told(finished: tuple[Generation, Path], text: str) -> None:
     made, folder = finished
-    (folder / ABOUT).write_text(text)
+    (folder / RunFolder.GENERATOR).write_text(text)
     with pytest.raises(UsageError, match="is no finished generator"):
         Generator.read("the run", made, folder)
 
@@ -189,7 +190,7 @@ def test_a_foreign_tokenizer_is_told_by_both_hashes(finished: tuple[Generation, 
     _, tokenizer = networks(made)
     with torch.no_grad():
         next(tokenizer.parameters()).view(-1)[0] += 1e-3
-    save_file(tokenizer.state_dict(), folder / TOKENIZER)
+    save_file(tokenizer.state_dict(), folder / RunFolder.START)
     with pytest.raises(UsageError, match="another tokenizer") as error:
         Generator.read("the run", made, folder)
     assert made.start in str(error.value) and digest(tokenizer.state_dict()) in str(error.value)

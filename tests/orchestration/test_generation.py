@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests.conftest import STUDY
 from vitok.config import Generation
-from vitok.evaluation import sampling
+from vitok.orchestration import sampling_run
 from vitok.orchestration.capacity import Capacity
 from vitok.tracking.tags import CELL
 
@@ -186,6 +186,6 @@ def test_labels_are_shared_among_classes() -> None:
     from vitok.evaluation.generator import About
 
     about = About("", "", ("a", "b", "c"), (1, 1, 1))
-    assert sampling.classes((), about, 6).tolist() == [0, 0, 1, 1, 2, 2]
-    assert sampling.classes(("c", "0"), about, 4).tolist() == [2, 2, 0, 0]
-    assert sampling.classes((), About("", "", (), ()), 2).tolist() == [0, 0]
+    assert sampling_run.classes((), about, 6).tolist() == [0, 0, 1, 1, 2, 2]
+    assert sampling_run.classes(("c", "0"), about, 4).tolist() == [2, 2, 0, 0]
+    assert sampling_run.classes((), About("", "", (), ()), 2).tolist() == [0, 0]

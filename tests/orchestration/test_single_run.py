@@ -21,7 +21,7 @@ from vitok.data.corpora.corpus import open_corpora
 from vitok.errors import UsageError, VitokError
 from vitok.orchestration.capacity import Capacity
 from vitok.orchestration.session import results_apart
-from vitok.orchestration.sweep import concurrency, enough
+from vitok.orchestration.sweep import concurrency, require_samples
 
 SMALL = {
     "batch_size": "4", "data.pool": "64", "data.validation_crops": "4", "resources.checkpoint_every": "10", "resources.log_every": "5",
@@ -140,10 +140,10 @@ def test_what_the_cluster_cannot_carry_is_refused(photos: Path) -> None:
     assert concurrency(two, pooled, offered) == 1
     with pytest.raises(VitokError, match=r"one run needs 7 CPU, the cluster offers 6 .*one to decode with"):
         concurrency(two, fresh, offered)
-    assert concurrency(override(RESOURCES, {"data_cpus": 64}), fresh, offered) == 1, "fewer than wished for, enough for one"
+    assert concurrency(override(RESOURCES, {"data_cpus": 64}), fresh, offered) == 1, "fewer than wished for, require_samples for one"
     assert concurrency(override(RESOURCES, {"data_cpus": 1}), fresh, offered) == 3
     with pytest.raises(UsageError, match="has 11 samples to train on, fewer than the 13 workers"):
-        enough(open_corpora(str(photos)), override(RESOURCES, {"workers": 13}))
+        require_samples(open_corpora(str(photos)), override(RESOURCES, {"workers": 13}))
 
 
 def test_the_panel_shows_all_that_is_watched(trained: tuple[Path, dict, str]) -> None:

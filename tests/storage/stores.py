@@ -97,7 +97,7 @@ class Store:
 @contextmanager
 def flaky(behind: str) -> Iterator[Store]:
     """A front before a server, in a process of its own: Google's client holds Python's lock while it waits for an answer."""
-    with process([sys.executable, "-m", "tests.data.stores", behind, "PORT"], {}) as address:
+    with process([sys.executable, "-m", "tests.storage.stores", behind, "PORT"], {}) as address:
         yield Store(behind, address)
 
 

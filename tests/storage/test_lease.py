@@ -36,18 +36,18 @@ def test_who_comes_second_is_told_who_is_there_and_follows_a_dead_one(folder: Pa
     try:
         assert other.stdout and other.stdout.readline() == "held\n"
         with pytest.raises(VitokError, match=f"process {other.pid} on .* is already running this study in ..://runs/"), \
-            locks.alone(folder, "study"):  # fmt: skip
+            locks.exclusive(folder, "study"):  # fmt: skip
             pass
     finally:
         other.kill()
         other.wait()
     began = time.monotonic()
-    with locks.alone(folder, "study"):  # what it has left does not hold up anybody for long
+    with locks.exclusive(folder, "study"):  # what it has left does not hold up anybody for long
         assert time.monotonic() - began > 2
         uri = filesystem.join(mirror.told(folder), lease.NAME)
         before = filesystem.read(uri)
         time.sleep(1)
         assert filesystem.read(uri) != before  # renewed
     assert filesystem.exists(uri) is None
-    with locks.alone(folder, "study"):  # at once
+    with locks.exclusive(folder, "study"):  # at once
         pass

@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import STUDY
 from vitok.errors import UsageError
 from vitok.orchestration.plan import plan_cells
-from vitok.orchestration.request import Choice, Several, check
+from vitok.orchestration.request import Choice, CollectionOptions, check
 from vitok.study import catalogue, grid
 from vitok.study.collection import Collection
 from vitok.study.study import Study
@@ -123,8 +123,8 @@ def test_table_1_is_reproduced(vitok, tmp_path: Path) -> None:
 def test_the_findings_are_five_and_take_other_seeds() -> None:
     (entry,) = [entry for entry in ENTRIES if isinstance(entry.holds, Collection)]
     assert isinstance(entry.holds, Collection) and entry.name == "findings"
-    assert len(entry.holds.parts) == 5 and 0 not in entry.holds.seeds, "settings were chosen on seed 0"
-    assert Several(seeds=(0,)).of(ENTRY["e_sweep"]).seeds == (0,), "unless they are asked for"
+    assert len(entry.holds.findings) == 5 and 0 not in entry.holds.seeds, "settings were chosen on seed 0"
+    assert CollectionOptions(seeds=(0,)).of(ENTRY["e_sweep"]).seeds == (0,), "unless they are asked for"
 
 
 def test_what_findings_cost_is_known_before(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_what_findings_cost_is_known_before(tmp_path: Path) -> None:
 
 
 def test_images_and_videos_have_corpora_of_their_own() -> None:
-    several = Several(scale="paper", corpus="images", videos="clips")
+    several = CollectionOptions(scale="paper", corpus="images", videos="clips")
     assert [several.of(ENTRY[name]).corpus for name in ("e_sweep", "video_e_sweep")] == ["images", "clips"]
 
 

@@ -79,7 +79,7 @@ def test_a_plan_adds_up() -> None:
     [({"CPU": 64.0}, "laptop"), ({"GPU": 1.0}, "single-gpu"), ({"GPU": 7.0}, "single-gpu"), ({"GPU": 8.0}, "paper")],
 )
 def test_the_scale_fits_the_cluster(offered: dict[str, float], scale: str) -> None:
-    choice = choose(SCALES, None, offered)
+    choice = choose(SCALES, None, Capacity(offered))
     assert choice.scale == scale
     assert "cluster" in choice.reason
 

@@ -15,7 +15,7 @@ from vitok.report import paper, results
 from vitok.report.results import comparable
 from vitok.study.labels import named, tell_apart
 from vitok.tracking.client import Tracker
-from vitok.tracking.rows import of_lengths
+from vitok.tracking.rows import rows_by_length
 
 BASE: Row = {"variant": "T-M/8", "c": 16, "p": 8, "L": 16, "E": 256, "compression": 12.0, "size": 32, "frames": 1, "protocols": {}}
 
@@ -48,14 +48,14 @@ def test_a_nested_code_is_a_row_a_length() -> None:
     texts = {name: protocol("rPSNR", settings=settings) for name, settings in
              (("rPSNR", ""), ("rPSNR:8", "the first 8 of 16 tokens"), ("rPSNR:4", "the first 4 of 16 tokens"))}  # fmt: skip
     whole = row(variant="T-M/8+M4", rPSNR=25.0, images=64, protocols=texts, **{"rPSNR:8": 22.0, "rPSNR:4": 20.0})
-    rows = named(of_lengths(whole))
+    rows = named(rows_by_length(whole))
     assert [(one["L"], one["E"], one["rPSNR"], one["compression"]) for one in rows] == [
         (4, 64, 20.0, 48.0), (8, 128, 22.0, 24.0), (16, 256, 25.0, 12.0),
     ]  # fmt: skip
     assert [one["cell"] for one in rows] == ["a:4", "a:8", "a"] and rows[0]["label"].endswith("first 4")
     assert all("rPSNR:8" not in one and one["images"] == 64 for one in rows)
     assert comparable(rows) == (rows, []), "at each its own length: comparable"
-    assert of_lengths(row(rPSNR=1.0)) == [row(rPSNR=1.0)]
+    assert rows_by_length(row(rPSNR=1.0)) == [row(rPSNR=1.0)]
 
 
 def test_distances_between_sets_stay_with_clips() -> None:

@@ -20,6 +20,7 @@ from tests.recipes import RESOURCES, make_job, tiny
 from tests.train.conftest import Curve, Run
 from vitok.config.overrides import override
 from vitok.errors import UsageError, VitokError
+from vitok.storage.layout import RunFolder
 from vitok.train import launch, worker_group
 from vitok.train.ranks import Place
 from vitok.train.reliability.bad_steps import SETTLED, Health
@@ -153,11 +154,12 @@ def test_a_hung_process_ends_itself_and_says_where(tmp_path: Path) -> None:
     code = """
 import sys, time
 from pathlib import Path
+from vitok.storage.layout import RunFolder
 from vitok.train.reliability.timer import Clock
 from vitok.train.engine.deepspeed import Place
 from vitok.train.reliability.watchdog import Watch
 clock = Clock()
-watch = Watch(Path(sys.argv[1]), Place(), clock, 0.01)
+watch = Watch(RunFolder(Path(sys.argv[1])), Place(), clock, 0.01)
 clock.step = 4
 with clock("data"):
     time.sleep(60)
@@ -168,7 +170,7 @@ with clock("data"):
     from vitok.train.reliability.timer import Clock
     from vitok.train.reliability.watchdog import Watch
 
-    watch = Watch(tmp_path, Place(), Clock(), 10)
+    watch = Watch(RunFolder(tmp_path), Place(), Clock(), 10)
     assert "step 5, data" in (watch.earlier() or "") and watch.earlier() is None
     watch.close()
 

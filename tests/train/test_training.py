@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -169,12 +170,13 @@ def test_a_trial_loads_neither_mlflow_nor_the_compiler(source: Source, states: d
 
             from vitok.orchestration.trial import trial
 
-            trial({"cell": spec}, sources={"all": source}, weights=states, recorder=recorder[0], resources=RESOURCES, statistics=where)
+            trial({"cell": "a"}, runs={"a": job.spec}, inputs=job.inputs, recorder=recorder[0])
             return [name for name in ("torch", "mlflow", "torch._dynamo") if name in sys.modules]
 
-    uri, where = f"sqlite:///{tmp_path}/mlflow.db", str(tmp_path / "statistics")
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
     run_id = Tracker(uri, tmp_path, "start").child(None, "cell", "cell", {}, {})
-    spec = {"recipe": tiny().model_dump(mode="json"), "run_id": run_id, "folder": str(tmp_path / "cell"), "samples": "all"}
+    job = make_job(tiny(), RESOURCES, source, states, tmp_path / "cell", None)
+    job = job._replace(spec=replace(job.spec, run_id=run_id))
     recorder = ray.remote(num_cpus=0)(Recorder).remote(uri, str(tmp_path), "start")
     assert ray.get(ray.remote(Process).remote().trial.remote([recorder])) == ["torch"]
 

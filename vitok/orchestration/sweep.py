@@ -175,14 +175,16 @@ class Sweep:
         resources: Resources = specs[0].resources
         single: dict[str, float] = {"CPU": resources.cpus_per_worker, "GPU": resources.gpus_per_worker}
         group: dict[str, float] = {"CPU": 0, TRIAL_SLOT: 1}  # a trial that only drives a worker group must not hold what its workers need
+        runs = {spec.digest: spec for spec in specs}
         tuner = tune.Tuner(
             tune.with_resources(
-                tune.with_parameters(trial, inputs=inputs, recorder=self.recorder), single if resources.workers == 1 else group
+                tune.with_parameters(trial, runs=runs, inputs=inputs, recorder=self.recorder),
+                single if resources.workers == 1 else group,
             ),
-            param_space={"run": tune.grid_search(list(specs))},
+            param_space={"cell": tune.grid_search(list(runs))},
             tune_config=tune.TuneConfig(
                 max_concurrent_trials=at_once, reuse_actors=resources.workers == 1,
-                trial_name_creator=lambda t: t.config["run"].digest, trial_dirname_creator=lambda t: t.config["run"].digest,
+                trial_name_creator=lambda t: t.config["cell"], trial_dirname_creator=lambda t: t.config["cell"],
             ),
             run_config=tune.RunConfig(
                 name="tune", storage_path=str(self.folder), verbose=0, failure_config=tune.FailureConfig(max_failures=2),
@@ -191,7 +193,7 @@ class Sweep:
         with self.session.console.following(self.recorder, {spec.run_id: Followed(spec.label, spec.recipe.steps) for spec in specs}):
             for result in tuner.fit():
                 last = str(result.error).strip().splitlines()[-1] if result.error else None
-                self.results[(result.config or {})["run"].digest] = {"error": last} if last else dict(result.metrics or {})
+                self.results[(result.config or {})["cell"]] = {"error": last} if last else dict(result.metrics or {})
 
 
 def missing(pending: Sequence[Cell], fingerprint: str, tracker: Any) -> list[list[Cell]]:

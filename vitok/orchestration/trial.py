@@ -5,6 +5,7 @@ A trial's process imports neither MLflow nor Tune: they are seconds of every fir
 
 import gc
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
     from vitok.train.run_spec import RunInputs, RunSpec
 
 
-def trial(config: dict[str, Any], *, inputs: "RunInputs", recorder: Any) -> dict[str, Any]:
+def trial(config: dict[str, str], *, runs: "Mapping[str, RunSpec]", inputs: "RunInputs", recorder: Any) -> dict[str, Any]:
     """Run one cell in a process of Tune's. Return the trial's result: final values, or "error"."""
-    spec: RunSpec = config["run"]
+    spec = runs[config["cell"]]
     try:
         values, rejected = execute(spec, inputs, recorder)
     except VitokError as error:  # it would fail again: no retry
@@ -36,13 +37,11 @@ def execute(spec: "RunSpec", inputs: "RunInputs", recorder: Any, elsewhere: bool
     run `elsewhere`. Return the final values and the samples that were rejected. Raises `VitokError`, which the record has then, too."""
     began = time.perf_counter()
     gc.disable()  # importing makes many objects and no garbage: the collector is a fifth of torch's import
-    from vitok.config import check
     from vitok.train import launch, worker_group
 
     gc.enable()
     sink = RecorderSink(recorder, spec.run_id)
     try:
-        check(spec.recipe, spec.resources)
         run = worker_group.run if spec.resources.workers > 1 or elsewhere else launch.run
         outcome = run(spec, inputs, sink)
     except VitokError as error:
