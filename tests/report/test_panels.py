@@ -7,7 +7,7 @@ import pytest
 from matplotlib.collections import PathCollection
 from PIL import Image
 
-from vitok.analysis.fits.log_linear import log_linear
+from vitok.analysis.fits.lines import log_linear
 from vitok.analysis.rows import Row
 from vitok.report.figures import panels
 

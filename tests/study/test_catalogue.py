@@ -123,7 +123,7 @@ def test_table_1_is_reproduced(vitok, tmp_path: Path) -> None:
 def test_the_findings_are_five_and_take_other_seeds() -> None:
     (entry,) = [entry for entry in ENTRIES if isinstance(entry.holds, Collection)]
     assert isinstance(entry.holds, Collection) and entry.name == "findings"
-    assert len(entry.holds.parts) == 5 and 0 not in entry.holds.seeds, "settings were chosen on seed 0"
+    assert len(entry.holds.findings) == 5 and 0 not in entry.holds.seeds, "settings were chosen on seed 0"
     assert Several(seeds=(0,)).of(ENTRY["e_sweep"]).seeds == (0,), "unless they are asked for"
 
 

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from vitok.analysis.fits.log_linear import Fit
-from vitok.analysis.fits.power_law import PowerLaw
+from vitok.analysis.fits.lines import LogLinearFit
+from vitok.analysis.fits.power_laws import PowerLaw
 from vitok.analysis.rows import Row
 from vitok.metrics.registry import METRICS, Metric
 
@@ -20,7 +20,7 @@ Style = tuple[Literal["-", "--"], str]
 STYLES: tuple[Style, Style] = (("-", "fit"), ("--", "extrapolated"))  # of a fit's line within the measured E and beyond them
 
 
-def against_floats(rows: list[Row], metrics: tuple[str, ...], fits: Mapping[str, Fit | PowerLaw]) -> "Figure":
+def against_floats(rows: list[Row], metrics: tuple[str, ...], fits: Mapping[str, LogLinearFit | PowerLaw]) -> "Figure":
     """Each metric against E on a log2 axis, one mark a cell, colour and shape by patch size, with its fit along E (Figure 3): solid
     where there are cells, dashed up to one doubling beyond them.
     """
@@ -55,7 +55,7 @@ def against_floats(rows: list[Row], metrics: tuple[str, ...], fits: Mapping[str,
     return figure
 
 
-def _fit(axis: "Axes", fit: Fit | PowerLaw) -> None:
+def _fit(axis: "Axes", fit: LogLinearFit | PowerLaw) -> None:
     """The panel holds the marks and the line, but for what leads further off than a quarter of their height, and as much of the band: a
     wide one must not squash the marks.
     """

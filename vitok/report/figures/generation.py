@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vitok.analysis.fits.parabola import Curves, logged, quantities
+from vitok.analysis.fits.parabola import Parabolas
+from vitok.analysis.fits.quantity import fitted_rows, is_log_scaled
 from vitok.analysis.rows import Row
 from vitok.metrics.registry import METRICS
 from vitok.report.figures.floats import COLOURS, MARKERS, labelled
@@ -19,7 +20,7 @@ LANE = 0.055  # of a panel's height: what one patch size's optimum takes below t
 SIDES = (("left", 7, 0), ("center", 0, -1), ("right", -7, 0), ("center", 0, 1))  # of a mark where its c stands, by patch size: marks meet
 
 
-def generation_over_floats(rows: list[Row], metrics: tuple[str, ...], fits: dict[str, Curves]) -> "Figure":
+def generation_over_floats(rows: list[Row], metrics: tuple[str, ...], fits: dict[str, Parabolas]) -> "Figure":
     """Each metric against E (log2), one mark a cell with its c, colour and shape by patch size, with its parabola and band
     (Figure 4). Below the marks a lane for each patch size: a diamond at its optimum, a bar over the 95 % interval; an open
     diamond has no bounded interval.
@@ -38,7 +39,7 @@ def generation_over_floats(rows: list[Row], metrics: tuple[str, ...], fits: dict
     for axis, metric in zip(axes, metrics, strict=False):
         axis.set_gid(f"E:{metric}")
         axis.set_xscale("log", base=2)
-        axis.set_yscale("log" if logged(metric) else "linear")
+        axis.set_yscale("log" if is_log_scaled(metric) else "linear")
         axis.set_xlim(floats[0] / 1.5, floats[-1] * 1.5)
         _panel(axis, rows, patches, metric, fits.get(metric))
         axis.xaxis.set_major_locator(FixedLocator(floats.tolist()))
@@ -53,8 +54,8 @@ def generation_over_floats(rows: list[Row], metrics: tuple[str, ...], fits: dict
     return figure
 
 
-def _panel(axis: "Axes", rows: list[Row], patches: list[int], metric: str, curves: Curves | None) -> None:
-    usable = [row | {metric: np.exp(row[metric]) if logged(metric) else row[metric]} for row in quantities(rows, metric)[0]]
+def _panel(axis: "Axes", rows: list[Row], patches: list[int], metric: str, curves: Parabolas | None) -> None:
+    usable = [row | {metric: np.exp(row[metric]) if is_log_scaled(metric) else row[metric]} for row in fitted_rows(rows, metric)[0]]
     if not usable:
         return
     _limit(axis, [row[metric] for row in usable], len(patches) if curves else 0)
@@ -104,7 +105,7 @@ def _limit(axis: "Axes", values: list[float], lanes: int) -> None:
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def _curve(axis: "Axes", curves: Curves, patch: int, colour: str) -> None:
+def _curve(axis: "Axes", curves: Parabolas, patch: int, colour: str) -> None:
     along = np.geomspace(*curves.parabolas[patch].measured, 60)
     curve, low, high = curves.predict(patch, along)
     if np.isfinite(low).all():
@@ -113,7 +114,7 @@ def _curve(axis: "Axes", curves: Curves, patch: int, colour: str) -> None:
     axis.plot(along, curve, color=colour, linewidth=1.2)
 
 
-def _optimum(axis: "Axes", curves: Curves, patch: int, colour: str, height: float) -> None:
+def _optimum(axis: "Axes", curves: Parabolas, patch: int, colour: str, height: float) -> None:
     one, lane, scale = curves.parabolas[patch], axis.get_xaxis_transform(), axis.yaxis.get_transform()  # lane: y of the panel
     left, right = axis.get_xlim()
     if one.optimum is None or not left < one.optimum < right:
@@ -129,7 +130,7 @@ def _optimum(axis: "Axes", curves: Curves, patch: int, colour: str, height: floa
         axis.plot([one.optimum] * 2, ends, color=colour, linewidth=0.9, linestyle=(0, (4, 3)), transform=lane, zorder=2)
 
 
-def _legend(patches: list[int], fits: dict[str, Curves]) -> list["Artist"]:
+def _legend(patches: list[int], fits: dict[str, Parabolas]) -> list["Artist"]:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 

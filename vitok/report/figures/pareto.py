@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from vitok.analysis.fits.parabola import logged
-from vitok.analysis.pareto import UNITS, Setting, better, settings, undominated
+from vitok.analysis.fits.quantity import is_log_scaled
+from vitok.analysis.pareto import UNITS, Setting, direction, pareto_front, settings_by_cost
 from vitok.analysis.rows import Row
 from vitok.metrics.registry import METRICS
 from vitok.report.figures.floats import COLOURS, MARKERS, labelled
@@ -31,7 +31,7 @@ def fronts_figure(rows: list[Row], pairs: tuple[tuple[str, str], ...]) -> "Figur
     down = -(-len(pairs) // across)
     figure = Figure(figsize=(4.8 * across, 4.2 * down + 0.4), layout="constrained")
     axes = list(figure.subplots(down, across, squeeze=False).flat)
-    found = [settings(rows, *pair) for pair in pairs]
+    found = [settings_by_cost(rows, *pair) for pair in pairs]
     patches = sorted({one.p for each in found for one in each if one.p is not None})
     for axis in axes[len(pairs) :]:
         axis.set_axis_off()
@@ -40,16 +40,16 @@ def fronts_figure(rows: list[Row], pairs: tuple[tuple[str, str], ...]) -> "Figur
     figure.legend(handles=_legend(patches, found), loc="outside upper center", ncols=len(patches) + 3, frameon=False, fontsize=9)
     figure.draw_without_rendering()  # lays the panels out, so that labels know where they stand
     for axis, (cost, metric), each in zip(axes, pairs, found, strict=False):
-        _names(axis, undominated(each, metric), cost, metric)
+        _names(axis, pareto_front(each, metric), cost, metric)
     return figure
 
 
 def _panel(axis: "Axes", found: list[Setting], cost: str, metric: str, patches: list[int]) -> None:
-    best = undominated(found, metric)
+    best = pareto_front(found, metric)
     x, y = np.array([[one.cost, one.value] for one in found]).T
-    _scale(axis, "x", cost, x, 0.28 if better(cost) < 0 else 0.08, 0.28 if better(cost) > 0 else 0.08)
+    _scale(axis, "x", cost, x, 0.28 if direction(cost) < 0 else 0.08, 0.28 if direction(cost) > 0 else 0.08)
     _scale(axis, "y", metric, y, 0.12, 0.12)
-    edge = axis.get_xlim()[better(cost) < 0]  # the front goes on: a larger budget buys no worse
+    edge = axis.get_xlim()[direction(cost) < 0]  # the front goes on: a larger budget buys no worse
     axis.plot(
         [*(one.cost for one in best), edge], [*(one.value for one in best), best[-1].value], color="#555555", linewidth=1,
         drawstyle="steps-post", zorder=2,
@@ -70,7 +70,7 @@ def _scale(panel: "Axes", way: Literal["x", "y"], column: str, values: np.ndarra
     """Logarithmic for costs and distances; margins in shares of what the values span, for labels to stand in."""
     from matplotlib.ticker import AutoLocator, FuncFormatter, LogLocator, NullLocator
 
-    logs = (column not in METRICS or logged(column)) and values.min() > 0
+    logs = (column not in METRICS or is_log_scaled(column)) and values.min() > 0
     panel.set(**{f"{way}scale": "log" if logs else "linear"})
     axis = panel.xaxis if way == "x" else panel.yaxis
     to, back = axis.get_transform(), axis.get_transform().inverted()
@@ -88,7 +88,7 @@ def _names(axis: "Axes", best: list[Setting], cost: str, metric: str) -> None:
     """On the side of what is better than the front, where there are no marks; pushed off each other, with a line to the mark then."""
     from matplotlib.patheffects import withStroke
 
-    side, up = better(cost), better(metric)
+    side, up = direction(cost), direction(metric)
     dots = axis.figure.dpi / 72
     boxes: list[tuple[float, float, float]] = []  # left, right and middle of those that stand, in dots
     for one in best:
