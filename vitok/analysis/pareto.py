@@ -27,8 +27,8 @@ class Setting:
     """A setting with the mean cost and metric over its seeds."""
 
     label: str
-    cost: float  # or another metric's value
-    value: float  # of the metric
+    cost: float  # mean cost, or mean of another metric
+    value: float  # mean of the metric
     seeds: int
     p: int | None  # patch size; None for a baseline
 

@@ -66,7 +66,7 @@ class Claim:
     source: str  # where the paper says so: "Finding 1, Figure 3"
     metrics: tuple[tuple[str, ...], ...]  # preferences; of each the first that was measured is taken
     bound: float  # that the value is compared with, in the value's unit
-    judge: Callable[..., Judgement]  # of the rows and one metric of each preference; may raise `VitokError`
+    judge: Callable[..., Judgement]  # (rows, one metric of each preference) -> judgement; may raise `VitokError`
 
     @property
     def statement(self) -> str:

@@ -52,7 +52,7 @@ class Parabola:
         a, b, c = self.coefficients
         powers = (a - b * self.middle + c * self.middle**2, b - 2 * c * self.middle, c)
         return {
-            "cells": self.cells, "measured": self.measured, "coefficients": powers,  # of 1, log2 E and its square
+            "cells": self.cells, "measured": self.measured, "coefficients": powers,  # powers 0, 1, 2 of log2 E
             "deviation": self.deviation, "optimum": self.optimum, "optimum_interval": self.optimum_interval,
             "channels": self.channels(self.optimum), "inside": self.inside, "notes": list(self.notes),
         }  # fmt: skip

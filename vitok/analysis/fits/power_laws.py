@@ -31,7 +31,7 @@ class PowerLaw:
 
     metric: str
     along: str  # the column
-    quantity: str  # what is fitted, in words
+    quantity: str  # name of the fitted quantity
     cells: int
     measured: Interval  # the smallest and the largest value of the column
     irreducible: float  # in the quantity's unit

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PANELS_PER_ROW = 3
-LANE_HEIGHT = 0.055  # of a panel's height: the lane of one patch size's optimum, below the marks
+LANE_HEIGHT = 0.055  # height of the lane of one patch size's optimum below the marks, as a share of the panel
 # side of a mark where its c stands, by patch size, since marks overlap: (alignment, x offset, up)
 LABEL_SIDES = (
     ("left", 7, 0),
