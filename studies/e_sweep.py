@@ -28,7 +28,7 @@ study = Study(
         "single-gpu": presets.single_gpu({"tokenizer.patch": (8, 16, 32), "tokenizer.channels": (4, 16, 64)}),
         "paper": presets.paper({"tokenizer.patch": (8, 16, 32), "tokenizer.channels": (4, 8, 16, 32, 64)}),
     },
-    fit=log_linear.log_linear,
+    fit=log_linear,
     figure=floats.against_floats,
     claims=(
         claims.grows_with_floats("rPSNR", at_least=0.9, source="Finding 1, Figure 3"),

@@ -30,7 +30,7 @@ study = Study(
         "single-gpu": presets.single_gpu_generation({P: (8, 16, 32), C: (4, 16, 64)}),
         "paper": presets.paper_generation({P: (8, 16, 32), C: (4, 8, 16, 32, 64)}),
     },
-    fit=parabola.second_order,
+    fit=parabola.parabolas,
     figure=generation.generation_over_floats,
     claims=(
         optimum.has_optimum(("gFID", "gFD-EffLite0"), source="Finding 2, Figure 4"),

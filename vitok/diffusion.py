@@ -1,7 +1,7 @@
-"""What a generator learns, and how samples are drawn from it: the schedule, the targets, DDIM, Euler, guidance (section 2.3).
+"""Diffusion and flow matching: schedule, training targets, samplers (DDIM, Euler), classifier-free guidance (section 2.3).
 
-A model is any function of (noised latents (B, L, c), times (B,), labels (B,)). Time is 0 for data and 1000 for noise, whatever
-the schedule's length and the objective.
+A model is any function of (noised latents (B, L, c), times (B,), labels (B,)). Time is 0 for data and 1000 for noise, whatever the
+schedule's length and the objective.
 """
 
 from abc import ABC, abstractmethod
@@ -15,47 +15,52 @@ from vitok import config
 from vitok.errors import UsageError
 
 Model = Callable[[Tensor, Tensor, Tensor], Tensor]
-SPAN = 1000.0  # of the times that a model is given
+SPAN = 1000.0  # a model's times go from 0 to this
 
 
 class Pair(NamedTuple):
+    """A training example: noised latents, times, and the target of the prediction."""
+
     noised: Tensor  # (B, L, c)
-    times: Tensor  # (B,) as the model is given them
+    times: Tensor  # (B,) from 0 to 1000
     target: Tensor  # (B, L, c)
 
 
 class Objective(ABC):
-    """What is predicted, and the path on which it leads back from noise to data."""
+    """The target of the prediction, and the sampler that leads from noise to data."""
 
     @abstractmethod
     def pair(self, latents: Tensor, noise: Tensor, uniform: Tensor) -> Pair:
-        """Latents (B, L, c) of deviation 1, normal noise of the same shape, and numbers (B,), uniform in [0, 1), for the times."""
+        """Return a training example of latents (B, L, c) of deviation 1, normal noise of that shape, and numbers (B,) uniform in [0, 1)
+        that give the times.
+        """
 
     @abstractmethod
     def path(self, steps: int, device: torch.device) -> "Path":
-        """The steps of a sampler. Raises `UsageError` for a number that cannot be."""
+        """Return a sampler of that many steps. Raises `UsageError` for an impossible number."""
 
 
 class Path(ABC):
-    """A sampler's steps: tensors on the device, so that no step waits for the host."""
+    """A sampler. Its steps are tensors on the device, so that no step waits for the host."""
 
-    times: Tensor  # (steps,) as the model is given them
+    times: Tensor  # (steps,) from 1000 towards 0
 
     @abstractmethod
     def step(self, number: int, latents: Tensor, prediction: Tensor) -> Tensor:
-        """The latents after one step."""
+        """Return the latents after a step."""
 
 
 class Noise(Objective):
-    """The noise of a schedule with linear variances (Ho et al. 2020), predicted at uniform times with an L2 loss; DDIM leads back."""
+    """Prediction of the noise of a schedule with linear variances (Ho et al. 2020) at uniform times; DDIM is the sampler."""
 
     def __init__(self, cfg: config.Diffusion, spacing: str = "leading") -> None:
         self.count, self.spacing = cfg.timesteps, spacing
         betas = torch.linspace(cfg.beta_first, cfg.beta_last, cfg.timesteps, dtype=torch.float64)
-        self.signal = torch.cumprod(1 - betas, 0)  # alpha-bar: the variance of what is left of the data
-        self.near = self.signal  # the same, where latents are
+        self.signal = torch.cumprod(1 - betas, 0)  # alpha-bar: the variance of the data's share
+        self.near = self.signal  # the same, on the latents' device
 
     def pair(self, latents: Tensor, noise: Tensor, uniform: Tensor) -> Pair:
+        """Return latents noised at a uniform time of the schedule; the target is the noise."""
         numbers = (uniform.double() * self.count).long().clamp_max(self.count - 1)
         if self.near.device != latents.device:  # once: the host would wait for every copy
             self.near = self.signal.to(latents.device)
@@ -63,6 +68,7 @@ class Noise(Objective):
         return Pair(signal.sqrt() * latents + (1 - signal).sqrt() * noise, self._times(numbers), noise)
 
     def path(self, steps: int, device: torch.device) -> "DDIM":
+        """Return a DDIM sampler. Raises `UsageError` for more steps than the schedule has."""
         if not 1 <= steps <= self.count:
             raise UsageError(f"{steps} steps: a schedule of {self.count} has 1 to {self.count}")
         if self.spacing == "leading":
@@ -72,11 +78,14 @@ class Noise(Objective):
         return DDIM(self.signal, numbers, self._times(numbers), device)
 
     def _times(self, numbers: Tensor) -> Tensor:
+        """Scale steps of the schedule to times from 0 to 1000."""
         return numbers.float() * (SPAN / self.count)
 
 
 class DDIM(Path):
-    """Deterministic DDIM (Song et al. 2020, equation 12, eta = 0). Every step leads to the next of the chosen times, the last to data."""
+    """Deterministic DDIM (Song et al. 2020, equation 12, eta = 0). Each step leads to the next of the chosen times, the last one to
+    data.
+    """
 
     def __init__(self, signal: Tensor, numbers: Tensor, times: Tensor, device: torch.device) -> None:
         after = torch.cat([signal[numbers[1:]], torch.ones(1, dtype=torch.float64)])
@@ -88,40 +97,48 @@ class DDIM(Path):
         self.times = times.to(device)
 
     def step(self, number: int, latents: Tensor, prediction: Tensor) -> Tensor:
+        """Return the latents after a step, given the predicted noise."""
         return self.of_latents[number] * latents + self.of_noise[number] * prediction
 
 
 class Flow(Objective):
-    """The velocity noise - data of the straight path between them (Lipman et al. 2023, Liu et al. 2023); Euler leads back."""
+    """Prediction of the velocity noise - data on a straight path (Lipman et al. 2023, Liu et al. 2023); Euler is the sampler."""
 
     def pair(self, latents: Tensor, noise: Tensor, uniform: Tensor) -> Pair:
+        """Return latents interpolated with noise; the target is the velocity."""
         share = uniform.float()[:, None, None]
         return Pair((1 - share) * latents + share * noise, uniform.float() * SPAN, noise - latents)
 
     def path(self, steps: int, device: torch.device) -> "Euler":
+        """Return an Euler sampler. Raises `UsageError` for less than one step."""
         if steps < 1:
             raise UsageError(f"{steps} steps: it takes 1 at least")
         return Euler(steps, device)
 
 
 class Euler(Path):
-    """Equal steps of Euler's method from noise to data."""
+    """Euler's method in equal steps from noise to data."""
 
     def __init__(self, steps: int, device: torch.device) -> None:
         self.times = torch.arange(steps, 0, -1, device=device).float() * (SPAN / steps)
         self.size = 1.0 / steps
 
     def step(self, number: int, latents: Tensor, prediction: Tensor) -> Tensor:
+        """Return the latents after a step, given the predicted velocity."""
         return latents - self.size * prediction
 
 
 def objective(cfg: config.Diffusion, spacing: str = "leading") -> Objective:
+    """Return the objective of a config. `spacing` is that of DDIM's steps."""
     return Flow() if cfg.objective == "flow" else Noise(cfg, spacing)
 
 
 def guided(model: Model, unknown: int, scale: float) -> Model:
-    """Classifier-free guidance (Ho and Salimans 2022): unconditional + scale * (conditional - unconditional), in one doubled batch.
-    `unknown` is the label of no class. At scale 1 it is the model itself. Raises `UsageError` below 0."""
+    """Return a model with classifier-free guidance (Ho and Salimans 2022): unconditional + scale * (conditional - unconditional).
+
+    Both predictions come from one doubled batch. `unknown` is the label of no class. At scale 1 the model itself is returned. Raises
+    `UsageError` for a scale below 0.
+    """
     if scale < 0:
         raise UsageError(f"guidance of {scale:g}: it must be 0 or more (1: none)")
     if scale == 1:
@@ -136,7 +153,7 @@ def guided(model: Model, unknown: int, scale: float) -> Model:
 
 
 def walk(model: Model, path: Path, noise: Tensor, labels: Tensor) -> Iterator[Tensor]:
-    """The latents after each step, from normal noise (B, L, c) on. float32; the last are the sample."""
+    """Yield the latents (B, L, c) float32 after each step, starting from normal noise; the last ones are the sample."""
     latents = noise
     for number in range(len(path.times)):
         latents = path.step(number, latents, model(latents, path.times[number].expand(len(latents)), labels).float())

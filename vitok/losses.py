@@ -1,4 +1,4 @@
-"""Equation 1: reconstruction, KL, LPIPS (stage 1, section 2.3), and the adversarial term of stage 2."""
+"""Losses (Equation 1): reconstruction, KL and LPIPS of stage 1 (section 2.3), and the adversarial term of stage 2."""
 
 import torch
 import torch.nn.functional as F
@@ -10,9 +10,10 @@ from vitok.models.tokenizer import Reconstruction
 
 
 def stage1(output: Reconstruction, pixels: Tensor, weights: config.Loss, perceptual: LPIPS | None) -> dict[str, Tensor]:
-    """Terms and their weighted sum "loss", all scalars, float32. `pixels` are (B, 3, T, H, W) or (B, 3, H, W) in [-1, 1].
+    """Return the terms of the stage 1 loss and their weighted sum "loss", all float32 scalars.
 
-    `perceptual` is needed unless the weight of LPIPS is 0; for video it sees every frame as an image.
+    `pixels` are (B, 3, T, H, W) or (B, 3, H, W) in [-1, 1]. `perceptual` is needed unless the weight of LPIPS is 0; it takes each frame of
+    a video as an image.
     """
     difference = output.pixels.float() - pixels.float()
     reconstruction = difference.square().mean() if weights.reconstruction == "l2" else difference.abs().mean()
@@ -27,19 +28,20 @@ def stage1(output: Reconstruction, pixels: Tensor, weights: config.Loss, percept
 
 
 def hinge_real_and_fake(real: Tensor, fake: Tensor) -> Tensor:
-    """The discriminator's loss on logits (B,) (Lim and Ye 2017)."""
+    """Return the hinge loss of the discriminator, given its logits (B,) of real and of generated samples (Lim and Ye 2017)."""
     return 0.5 * (F.relu(1 - real).mean() + F.relu(1 + fake).mean())
 
 
 def hinge_generator(fake: Tensor) -> Tensor:
+    """Return the hinge loss of the generator, given the discriminator's logits (B,) of its samples."""
     return -fake.mean()
 
 
 def frames(pixels: Tensor) -> Tensor:
-    """(B, 3, T, H, W) -> (B * T, 3, H, W); images stay as they are."""
+    """Flatten videos (B, 3, T, H, W) to frames (B * T, 3, H, W); images (B, 3, H, W) stay as they are."""
     return pixels.transpose(1, 2).flatten(0, 1) if pixels.ndim == 5 else pixels
 
 
 def to_pixels(images: Tensor) -> Tensor:
-    """uint8 (B, [T,] H, W, 3) as decoded -> float32 (B, 3, [T,] H, W) in [-1, 1]."""
+    """Convert decoded uint8 (B, [T,] H, W, 3) to float32 (B, 3, [T,] H, W) in [-1, 1]."""
     return images.movedim(-1, 1).to(torch.float32).div(127.5).sub(1.0)

@@ -9,8 +9,8 @@ from scipy import stats
 from tests.analysis.made_up import study
 from vitok.analysis.claims import better
 from vitok.analysis.claims.claim import exceeds
-from vitok.analysis.claims.effects import means
-from vitok.analysis.fits.log_linear import interval
+from vitok.analysis.claims.setting_means import means
+from vitok.analysis.fits.bootstrap import percentile_interval
 from vitok.analysis.rows import Row
 from vitok.errors import VitokError
 
@@ -24,16 +24,16 @@ def test_two_settings_without_images_are_a_pooled_t_test() -> None:
     values = [[row["rPSNR"] for row in rows if row["x"] == x] for x in "ba"]
     wanted = stats.ttest_ind(*values).confidence_interval()
     found = means(rows, "rPSNR")
-    low, high = interval(found.draws() @ [-1, 1])
+    low, high = percentile_interval(found.draws() @ [-1, 1])
     assert (low, high) == pytest.approx((wanted.low, wanted.high), abs=0.12 * (wanted.high - wanted.low) / 2)
-    assert found.freedom == 6 and found.deviation == pytest.approx(np.sqrt(np.mean([np.var(one, ddof=1) for one in values])))
+    assert found.degrees_of_freedom == 6 and found.deviation == pytest.approx(np.sqrt(np.mean([np.var(one, ddof=1) for one in values])))
 
 
 def test_one_seed_with_images_is_a_paired_t_test() -> None:
     rows = study(PAIR, "rPSNR", seeds=1, images=12, interaction=0.4)
     a, b = (row["per_image"]["rPSNR"] for row in rows)
     wanted = stats.ttest_rel(b, a).confidence_interval()
-    low, high = interval(means(rows, "rPSNR").draws() @ [-1, 1])
+    low, high = percentile_interval(means(rows, "rPSNR").draws() @ [-1, 1])
     assert (low, high) == pytest.approx((wanted.low, wanted.high), abs=0.2 * (wanted.high - wanted.low) / 2)
 
 
@@ -44,7 +44,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say(seeds: int, deviation: fl
     hits = 0
     for start in range(300):
         found = means(study(settings, "rPSNR", seeds, deviation, 48, interaction, start), "rPSNR")
-        low, high = interval(found.draws() @ [-1, 1, 0, 0])
+        low, high = percentile_interval(found.draws() @ [-1, 1, 0, 0])
         hits += low <= 1 <= high
     assert 270 <= hits <= 299
 
@@ -54,7 +54,7 @@ def test_frechet_distances_scatter_in_proportion() -> None:
     hits = 0
     for start in range(300):
         found = means(study([{"value": 1.0}, {"value": 1.2}, {"value": 100.0}], "rFID", 2, 0.1, start=start), "rFID")
-        low, high = interval(found.draws() @ [-1, 1, 0])
+        low, high = percentile_interval(found.draws() @ [-1, 1, 0])
         hits += low <= 0.2 <= high
         assert found.proportional and high - low < 10
     assert 270 <= hits <= 299

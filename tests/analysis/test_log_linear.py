@@ -3,7 +3,7 @@ import pytest
 from scipy import stats
 
 from vitok.analysis import claims
-from vitok.analysis.fits.log_linear import log_linear
+from vitok.analysis.fits.lines import log_linear
 from vitok.analysis.rows import Row
 from vitok.errors import VitokError
 

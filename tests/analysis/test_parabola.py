@@ -11,8 +11,8 @@ from matplotlib.collections import PathCollection
 
 import vitok
 from vitok.analysis.claims.optimum import has_optimum, no_slope
-from vitok.analysis.fits.log_linear import log_linear
-from vitok.analysis.fits.parabola import second_order
+from vitok.analysis.fits.lines import log_linear
+from vitok.analysis.fits.parabola import parabolas
 from vitok.analysis.rows import Row
 from vitok.errors import VitokError
 from vitok.metrics.protocol import Protocol
@@ -52,7 +52,7 @@ def finite(value: Any) -> str:
 
 @pytest.mark.parametrize("metric", ["gFID", "gIS"])
 def test_a_parabola_is_found_again(metric: str) -> None:
-    curves = second_order(rows(), metric)
+    curves = parabolas(rows(), metric)
     assert list(curves.parabolas) == [8, 16, 32] and not curves.notes
     for p, best in BEST.items():
         one = curves.parabolas[p]
@@ -66,7 +66,7 @@ def test_a_parabola_is_found_again(metric: str) -> None:
         assert low == pytest.approx(curve) and high == pytest.approx(curve)
     powers = curves.json()["patch_sizes"]["16"]["coefficients"]
     value = float(np.polyval(powers[::-1], np.log2(1024)))
-    assert value == pytest.approx(float(second_order(rows(), metric).parabolas[16].predict(np.array([1024.0]))[0][0]))
+    assert value == pytest.approx(float(parabolas(rows(), metric).parabolas[16].predict(np.array([1024.0]))[0][0]))
 
 
 @pytest.mark.parametrize("seeds", [1, 2])
@@ -75,7 +75,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say(seeds: int) -> None:
     deviations off."""
     optima = bands = 0
     for start in range(200):
-        curves = second_order(rows(0.15, seeds, start=start), "gFID")
+        curves = parabolas(rows(0.15, seeds, start=start), "gFID")
         for p, best in BEST.items():
             one = curves.parabolas[p]
             floats = (256 // p) ** 2 * 8
@@ -92,7 +92,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say(seeds: int) -> None:
 
 def test_a_bounded_interval_is_all_that_the_slope_does_not_refuse() -> None:
     """Fieller: at its ends the curve's derivative is one t quantile of its own deviation from zero."""
-    one = second_order(rows(0.15, 2), "gFID").parabolas[16]
+    one = parabolas(rows(0.15, 2), "gFID").parabolas[16]
     assert one.optimum_interval is not None and one.deviation is not None and one.optimum is not None
     assert one.optimum_interval[0] < one.optimum < one.optimum_interval[1]
     inverse, (_, b, c) = np.array(one.inverse), one.coefficients
@@ -104,20 +104,20 @@ def test_a_bounded_interval_is_all_that_the_slope_does_not_refuse() -> None:
 
 def test_the_wrong_way_round_is_no_optimum() -> None:
     for metric in ("gFID", "gIS"):
-        for one in second_order(rows(0.001, bend=-0.2), metric).parabolas.values():
+        for one in parabolas(rows(0.001, bend=-0.2), metric).parabolas.values():
             assert one.optimum is None and one.optimum_interval is None and one.inside == 0
             assert "no optimum" in one.notes[0]
 
 
 def test_an_optimum_outside_is_said_to_be() -> None:
-    one = second_order(rows(0.001, channels=(16, 32, 48, 64)), "gFID").parabolas[8]
+    one = parabolas(rows(0.001, channels=(16, 32, 48, 64)), "gFID").parabolas[8]
     assert one.optimum == pytest.approx(2 ** BEST[8], rel=0.1)
     assert one.inside is not None and one.inside < 0.01
     assert one.notes == ("the optimum lies outside the measured E of 16384 to 65536",)
 
 
 def test_three_cells_have_no_interval() -> None:
-    curves = second_order(rows(channels=(4, 16, 64)), "gFID")
+    curves = parabolas(rows(channels=(4, 16, 64)), "gFID")
     for p, one in curves.parabolas.items():
         assert one.optimum == pytest.approx(2 ** BEST[p])
         assert one.optimum_interval is None and one.inside is None and one.deviation is None
@@ -128,27 +128,27 @@ def test_three_cells_have_no_interval() -> None:
 
 def test_patch_sizes_with_two_values_of_e_are_left_out() -> None:
     table = [row for row in rows() if row["p"] == 16 or row["c"] < 16]
-    curves = second_order(table, "gFID")
+    curves = parabolas(table, "gFID")
     assert list(curves.parabolas) == [16]
     assert curves.notes[0] == "p = 8 is left out: a parabola needs three values of E, there are 2"
     with pytest.raises(VitokError, match="log gFID in log2 E needs three values of E in a patch size, there are 2"):
-        second_order(rows(channels=(4, 8), seeds=3), "gFID")
+        parabolas(rows(channels=(4, 8), seeds=3), "gFID")
     with pytest.raises(VitokError, match="there are 0"):
-        second_order(rows(), "gRecall")
+        parabolas(rows(), "gRecall")
 
 
 def test_what_has_no_logarithm_is_left_out_and_told() -> None:
     table = rows()
     table[0]["gFID"], table[1]["gIS"] = -0.5, float("nan")
-    assert second_order(table, "gFID").notes == ("gFID is no positive number in 1 of 15 cells, which are left out",)
-    assert second_order(table, "gIS").parabolas[8].cells == 4
+    assert parabolas(table, "gFID").notes == ("gFID is no positive number in 1 of 15 cells, which are left out",)
+    assert parabolas(table, "gIS").parabolas[8].cells == 4
     assert table[0]["gFID"] == -0.5, "the rows are left as they are"
 
 
 @pytest.mark.parametrize("bend", [0.2, 0.0, -0.2, 1e-300])
 def test_json_is_json(bend: float) -> None:
     for noise in (0.0, 0.3):
-        curves = second_order(rows(noise, bend=bend), "gIS")
+        curves = parabolas(rows(noise, bend=bend), "gIS")
         assert json.loads(finite(curves.json()))["quantity"] == "gIS"
 
 
@@ -209,7 +209,7 @@ def test_the_figure_shows_what_there_is() -> None:
     table[-1]["gFD-DINOv2"] = 31.0
     table[-1]["gPrecision"] = float("nan")
     metrics = ("gFID", "gIS", "gRecall", "gPrecision", "gFD-DINOv2")
-    fits = {name: second_order(table, name) for name in metrics[:3]}
+    fits = {name: parabolas(table, name) for name in metrics[:3]}
     figure = generation_over_floats(table, metrics, fits)
     figure.canvas.draw()
     axes = [axis for axis in figure.axes if axis.axison]
@@ -222,7 +222,7 @@ def test_the_figure_shows_what_there_is() -> None:
 def test_a_wide_band_does_not_squash_the_marks() -> None:
     table = rows(1.5, channels=CHANNELS[:4])
     values = [row["gFID"] for row in table]
-    figure = generation_over_floats(table, ("gFID",), {"gFID": second_order(table, "gFID")})
+    figure = generation_over_floats(table, ("gFID",), {"gFID": parabolas(table, "gFID")})
     low, high = np.log(figure.axes[0].get_ylim())
     assert np.ptp(np.log(values)) > 0.6 * (high - low)
 
@@ -250,7 +250,7 @@ class Runs:
 
 def test_the_report_of_generators(tmp_path: Path) -> None:
     claims = (has_optimum("gFID", source="Figure 4"), no_slope("gFID", at_most=0.5, source="Section 3.2"))
-    study = Study("g", "Question?", "Hypothesis.", generation_over_floats, fit=second_order, claims=claims)
+    study = Study("g", "Question?", "Hypothesis.", generation_over_floats, fit=parabolas, claims=claims)
     summary = report.write(study, cast(Tracker, Runs(rows(0.1))), "key", tmp_path)
     page = (tmp_path / "index.html").read_text()
     assert page.count("data:image/png;base64,") == 15 and "Samples" in page and "Reconstructions" not in page

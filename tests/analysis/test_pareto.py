@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from vitok.analysis.pareto import advice, settings, undominated
+from vitok.analysis.pareto import advice, pareto_front, settings_by_cost
 from vitok.analysis.rows import Row
 from vitok.errors import VitokError
 from vitok.report.figures.pareto import fronts_figure
@@ -30,11 +30,11 @@ def test_the_front_is_what_no_other_is_as_good_as_and_better(cost: str, metric: 
     sign = {"gmacs": -1, "rFID": -1, "rPSNR": 1}
     points = [(sign[cost] * row[cost], sign[metric] * row[metric]) for row in table]
     kept = {row["label"] for row, a in zip(table, points, strict=True) if not any(b[0] >= a[0] and b[1] >= a[1] and b != a for b in points)}
-    found = undominated(settings(table, cost, metric), metric)
+    found = pareto_front(settings_by_cost(table, cost, metric), metric)
     assert {one.label for one in found} == kept and len(found) == len(kept)
     assert [one.cost for one in found] == sorted((one.cost for one in found), reverse=sign[cost] > 0)
-    beats = {one.label for one in settings(table, cost, metric) if any(other.beats(one, cost, metric) for other in found)}
-    assert beats == {row["label"] for row in table} - kept
+    dominated = {one.label for one in settings_by_cost(table, cost, metric) if any(other.dominates(one, cost, metric) for other in found)}
+    assert dominated == {row["label"] for row in table} - kept
 
 
 def test_a_setting_is_the_mean_of_its_seeds() -> None:
@@ -43,10 +43,10 @@ def test_a_setting_is_the_mean_of_its_seeds() -> None:
         for name, values in (("A c=4", (20.0, 30.0)), ("B c=4", (26.0, 27.0))) for seed, value in enumerate(values)
     ]  # fmt: skip
     table += [{"label": "C seed=0", "setting": "C", "gmacs": 1.0}, {"label": "D", "gmacs": 9.0, "rPSNR": float("nan")}]
-    only = undominated(settings(table, "gmacs", "rPSNR"), "rPSNR")  # not A, whose luckiest seed is the best cell
+    only = pareto_front(settings_by_cost(table, "gmacs", "rPSNR"), "rPSNR")  # not A, whose luckiest seed is the best cell
     assert [(one.label, one.cost, one.value, one.seeds) for one in only] == [("B c=4", 1.5, 26.5, 2)]
     unnamed = [{k: v for k, v in row.items() if k != "setting"} for row in table]
-    assert undominated(settings(unnamed, "gmacs", "rPSNR"), "rPSNR") == only
+    assert pareto_front(settings_by_cost(unnamed, "gmacs", "rPSNR"), "rPSNR") == only
 
 
 def test_advice_names_what_to_take_and_what_not() -> None:
@@ -82,12 +82,12 @@ def test_the_beaten_are_a_few() -> None:
 
 def test_hours_of_devices_are_a_cost() -> None:
     table: list[Row] = [{"label": name, "device_hours": hours, "rFID": fid} for name, hours, fid in (("A", 4.0, 3.0), ("B", 6.0, 2.0))]
-    assert [(one.label, one.cost) for one in settings(table, "device_hours", "rFID")] == [("A", 4.0), ("B", 6.0)]
+    assert [(one.label, one.cost) for one in settings_by_cost(table, "device_hours", "rFID")] == [("A", 4.0), ("B", 6.0)]
     assert advice(table, "device_hours", "rFID")[0] == "With less than 6 device-hours take A: rFID 3 (4 device-hours)."
 
 
 def test_nothing_to_choose_from_is_said() -> None:
-    for call in (settings, advice):
+    for call in (settings_by_cost, advice):
         with pytest.raises(VitokError, match=r"^no cell has both gmacs and rFID: there is nothing to choose from$"):
             call(laptop(), "gmacs", "rFID")
     with pytest.raises(VitokError, match="no cell has both"):
@@ -98,7 +98,7 @@ def test_the_figure_names_the_front() -> None:
     table = [*laptop(), {"label": "SD-VAE", "gmacs": 9.0, "E": 4096, "rPSNR": 30.0}]
     figure = fronts_figure(table, (("gmacs", "rPSNR"), ("E", "rPSNR")))
     for axis, pair in zip(figure.axes, (("gmacs", "rPSNR"), ("E", "rPSNR")), strict=False):
-        best = undominated(settings(table, *pair), pair[1])
+        best = pareto_front(settings_by_cost(table, *pair), pair[1])
         assert [text.get_text() for text in axis.texts] == [one.label for one in best]
         ends = np.array([axis.texts[i].get_window_extent().bounds for i in range(len(best))])
         low, high = ends[:, 1], ends[:, 1] + ends[:, 3]

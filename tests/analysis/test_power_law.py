@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from scipy import optimize
 
-from vitok.analysis.fits import log_linear as fits
-from vitok.analysis.fits.cross_validation import Unseen, steps
-from vitok.analysis.fits.log_linear import log_linear
-from vitok.analysis.fits.parabola import second_order
-from vitok.analysis.fits.power_law import power_law
+from vitok.analysis.fits import bootstrap
+from vitok.analysis.fits.cross_validation import LeaveOneOut, value_groups
+from vitok.analysis.fits.lines import log_linear
+from vitok.analysis.fits.parabola import parabolas
+from vitok.analysis.fits.power_laws import power_law
 from vitok.analysis.model_selection import PARABOLAS, POWER, compare
 from vitok.analysis.rows import Row
 from vitok.errors import VitokError
@@ -26,7 +26,7 @@ UNIT = {"rFID": 1, "LPIPS": 20, "rPSNR": 100, "rSSIM": 20, "rIS": 1}  # the quan
 
 @pytest.fixture(autouse=True)
 def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fits, "RESAMPLES", 300)
+    monkeypatch.setattr(bootstrap, "RESAMPLES", 300)
 
 
 def rows(noise: float = 0.0, metric: str = "rFID", sizes: int = 8, seeds: int = 1, start: int = 0) -> list[Row]:
@@ -53,7 +53,7 @@ def test_a_power_law_is_found_again(metric: str) -> None:
     for bounds, value in zip((law.irreducible_interval, law.scale_interval, law.exponent_interval), irreducible, strict=True):
         assert bounds == pytest.approx((value, value), rel=1e-4)
     assert law.limit == pytest.approx(METRIC[metric](IRREDUCIBLE), rel=1e-5)
-    assert law.notes == () and law.unseen.loo == pytest.approx(0, abs=1e-4) and law.unseen.cells == 8
+    assert law.notes == () and law.leave_one_out.loo == pytest.approx(0, abs=1e-4) and law.leave_one_out.cells == 8
     curve, low, high = law.predict(np.array([50.0, 300.0, 1e5]))
     truth = METRIC[metric](IRREDUCIBLE + SCALE * np.array([50.0, 300.0, 1e5]) ** -EXPONENT)
     assert curve == pytest.approx(truth, rel=1e-5) and low == pytest.approx(truth, rel=1e-4) and high == pytest.approx(truth, rel=1e-4)
@@ -89,7 +89,7 @@ def test_the_resamples_are_fits_of_their_own() -> None:
     """Each draw is the fit of a table that has its cells as often: here the first, with scipy alone."""
     table = rows(0.05)
     x, y = columns(table, "rFID")
-    pick = fits.resamples(len(x), lambda pick: len(set(pick.tolist())) > 2)[0]
+    pick = bootstrap.bootstrap_indices(len(x), lambda pick: len(set(pick.tolist())) > 2)[0]
     a, s, k = power_law(table, "rFID").draws[0]
 
     def error(log_exponent: float) -> float:
@@ -126,14 +126,14 @@ def law(table: list[Row], metric: str, at: float) -> float:
 def test_leaving_one_out_equals_refits(kind: Any, least: int, metric: str) -> None:
     """All seeds of an E at once, each a new fit of a smaller table."""
     table = rows(0.05, metric, sizes=6, seeds=2)
-    found = (log_linear if kind is line else power_law)(table, metric).unseen
+    found = (log_linear if kind is line else power_law)(table, metric).leave_one_out
     floats = sorted({row["E"] for row in table})
     errors = {e: [kind([row for row in table if row["E"] != e], metric, e) - r[metric] for r in table if r["E"] == e] for e in floats}
     assert found.cells == 12
     assert found.loo == pytest.approx(np.sqrt(np.mean(np.square(list(errors.values())))), rel=1e-5)
     assert found.loo_ends == pytest.approx(np.sqrt(np.mean(np.square([errors[floats[0]], errors[floats[-1]]]))), rel=1e-5)
-    few = (log_linear if kind is line else power_law)([row for row in table if row["E"] in floats[:least]], metric).unseen
-    assert few == Unseen(0, None, None, f"to predict a left-out E takes {least + 1} values of it")
+    few = (log_linear if kind is line else power_law)([row for row in table if row["E"] in floats[:least]], metric).leave_one_out
+    assert few == LeaveOneOut(0, None, None, f"to predict a left-out E takes {least + 1} values of it")
 
 
 def test_leaving_one_out_of_each_patch_size_equals_refits() -> None:
@@ -143,18 +143,18 @@ def test_leaving_one_out_of_each_patch_size_equals_refits() -> None:
     for p in (4, 8):
         group = [row for row in table if row["p"] == p]
         for i, row in enumerate(group):
-            curves = second_order(group[:i] + group[i + 1 :], "rFID")
+            curves = parabolas(group[:i] + group[i + 1 :], "rFID")
             errors.append(float(curves.predict(p, np.array([row["E"]]))[0][0]) - row["rFID"])
             ends += [errors[-1]] if i in (0, len(group) - 1) else []
-    found = second_order(table, "rFID").unseen
+    found = parabolas(table, "rFID").leave_one_out
     assert (found.loo, found.loo_ends) == pytest.approx([np.sqrt(np.mean(np.square(each))) for each in (errors, ends)])
-    assert second_order(table[:6], "rFID").unseen.note == "to predict a left-out E takes 4 values of it"
+    assert parabolas(table[:6], "rFID").leave_one_out.note == "to predict a left-out E takes 4 values of it"
 
 
 def test_near_values_of_a_column_are_one() -> None:
     """MACs of one patch size differ by a percent with c: two patch sizes are two values, however many c there are."""
     column = np.array([0.0404, 0.0098, 0.0099, 0.0409, 1.0, 1.04, 1.08])
-    assert steps(column).tolist() == [1, 0, 0, 1, 2, 2, 3]
+    assert value_groups(column).tolist() == [1, 0, 0, 1, 2, 2, 3]
     table = [row | {"gmacs": 0.04 + 0.0001 * i if i < 4 else 0.01} for i, row in enumerate(rows())]
     with pytest.raises(VitokError, match=r"^a fit of rFID on log2 gmacs needs three values of gmacs, there are 2 \(5 within 5 % of each"):
         log_linear(table, "rFID", "gmacs")

@@ -7,7 +7,7 @@ import pytest
 from matplotlib.collections import PathCollection
 from PIL import Image
 
-from vitok.analysis.fits.log_linear import log_linear
+from vitok.analysis.fits.lines import log_linear
 from vitok.analysis.rows import Row
 from vitok.report.figures import panels
 
@@ -49,7 +49,7 @@ def test_cells_over_a_column() -> None:
         (panels.frames, "single frames"),
     ],
 )  # fmt: skip
-def test_series_have_names(by: panels.Series, wanted: str) -> None:
+def test_series_have_names(by: panels.SeriesName, wanted: str) -> None:
     assert by(rows()[0]) == wanted
     assert panels.kind(rows()[0] | {"variant": "S-B/16+L64+M8"}) == "Mask Latent"
     assert panels.frames({"frames": 8}) == "clips of 8 frames"

@@ -1,1 +1,1 @@
-"""Rows of finished cells -> fits, claims, Pareto fronts. Plain numpy and scipy."""
+"""Analysis of the rows of finished cells: fits, claims and Pareto fronts. It needs numpy and scipy alone."""

@@ -1,13 +1,13 @@
-"""Which kind of fit predicts best what it has not seen: a line, a power law or parabolas."""
+"""Comparison of kinds of fits by cross-validation: a line, a power law or parabolas."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from vitok.analysis.fits.cross_validation import Unseen
-from vitok.analysis.fits.log_linear import log_linear
-from vitok.analysis.fits.parabola import second_order
-from vitok.analysis.fits.power_law import power_law
+from vitok.analysis.fits.cross_validation import LeaveOneOut
+from vitok.analysis.fits.lines import log_linear
+from vitok.analysis.fits.parabola import parabolas
+from vitok.analysis.fits.power_laws import power_law
 from vitok.analysis.rows import Row
 from vitok.errors import VitokError
 from vitok.metrics.registry import METRICS
@@ -16,10 +16,12 @@ LINE, POWER, PARABOLAS = "a line in log {}", "a power law", "a parabola in log E
 
 
 @dataclass(frozen=True)
-class Comparison:
+class FitComparison:
+    """The leave-one-out errors of several kinds of fits of one metric."""
+
     metric: str
     along: str  # the column
-    kinds: dict[str, Unseen]  # those that predicted the same cells, by what they are in words; the best first
+    kinds: dict[str, LeaveOneOut]  # name of a kind of fit -> its errors, if it predicted the same cells as the others; the best first
     sentence: str
 
     @property
@@ -28,21 +30,24 @@ class Comparison:
         return next(iter(self.kinds)) if len(self.kinds) > 1 else None
 
     def json(self) -> dict[str, Any]:
+        """Return the comparison as a JSON object."""
         kinds = {name: one.json() for name, one in self.kinds.items()}
         return {"along": self.along, "best": self.best, "kinds": kinds, "sentence": self.sentence}
 
 
-def compare(rows: list[Row], metric: str, along: str = "E") -> Comparison:
-    """By the smallest leave-one-out error. A kind that cannot be fitted, or predicts fewer cells than another, is left out, and said to
-    be. Parabolas are of E alone.
+def compare(rows: list[Row], metric: str, along: str = "E") -> FitComparison:
+    """Compare kinds of fits of a metric along a column by their leave-one-out error.
+
+    A kind that cannot be fitted, or predicts fewer cells than another, is left out, and the sentence says why. Parabolas are fitted along E
+    alone.
     """
     line = LINE.format(along)
-    fits: dict[str, Callable[[], Unseen]] = {
-        line: lambda: log_linear(rows, metric, along).unseen, POWER: lambda: power_law(rows, metric, along).unseen,
+    fits: dict[str, Callable[[], LeaveOneOut]] = {
+        line: lambda: log_linear(rows, metric, along).leave_one_out, POWER: lambda: power_law(rows, metric, along).leave_one_out,
     }  # fmt: skip
     if along == "E":
-        fits[PARABOLAS] = lambda: second_order(rows, metric).unseen
-    found, reasons = dict[str, Unseen](), dict[str, str]()
+        fits[PARABOLAS] = lambda: parabolas(rows, metric).leave_one_out
+    found, reasons = dict[str, LeaveOneOut](), dict[str, str]()
     for name, fit in fits.items():
         try:
             found[name] = fit()
@@ -62,9 +67,10 @@ def compare(rows: list[Row], metric: str, along: str = "E") -> Comparison:
     sentence = ", ".join(told) or f"no kind of fit of {metric} can be tried on left-out cells"
     left = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
     sentence = sentence[0].upper() + sentence[1:] + "." + f" Not compared: {left}." * bool(reasons)
-    return Comparison(metric, along, {name: found[name] for name in ranked}, sentence)
+    return FitComparison(metric, along, {name: found[name] for name in ranked}, sentence)
 
 
 def _error(metric: str, value: float) -> str:
+    """Format an error in the metric's unit."""
     unit = METRICS[metric].unit
     return f"{value:.2f} {unit}" if unit else f"{value:.2g}"

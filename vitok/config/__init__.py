@@ -1,7 +1,7 @@
-"""Every knob: frozen, validated, with its unit and the source of its default.
+"""Configuration: frozen, validated settings, each with its unit and the source of its default.
 
-A `Recipe` (of a tokenizer) or a `Generation` (of a DiT on a tokenizer's latents) holds all that decides the result of a run, and
-nothing else: its hash (with the corpus's fingerprint) is the identity of a cell. `Resources` holds what only decides how fast it is had.
+A `Recipe` (of a tokenizer) or a `Generation` (of a DiT on a tokenizer's latents) holds everything that decides the result of a run, and
+nothing else: its hash, with the corpus's fingerprint, is the identity of a cell. `Resources` holds what decides the speed alone.
 """
 
 from vitok.config.generation import Diffusion, Generation, Latents, Sampling, recipe_of

@@ -1,4 +1,4 @@
-"""A generator's run (section 2.3)."""
+"""Recipe of a generator (section 2.3)."""
 
 from typing import Any, Literal, Self
 
@@ -9,7 +9,7 @@ from vitok.config.training import Data, Optimizer, Recipe, Training
 
 
 class Latents(Frozen):
-    """What a generator is trained on: views of the training split, encoded once by its tokenizer."""
+    """The training data of a generator: views of the training split, encoded once by its tokenizer."""
 
     crops: int = Field(default=1, gt=0, description="views of each sample: 1 is the centre crop (ADM), more are fixed random crops")
     views: int = Field(default=0, ge=0, description="so many of those views at most, evenly spread over the samples; 0: all")
@@ -19,7 +19,7 @@ class Latents(Frozen):
     max_rejected: float = Field(default=0.05, ge=0, le=1, description="share of samples that may be unusable before a build stops")
 
     def data(self) -> Data:
-        """The same, as readers of a corpus take it."""
+        """Return the settings that readers of a corpus take."""
         return Data(
             smallest_crop=self.smallest_crop, validation_crops=self.crops, validation_views=self.views, fps=self.fps,
             max_rejected=self.max_rejected,
@@ -27,7 +27,7 @@ class Latents(Frozen):
 
 
 class Diffusion(Frozen):
-    """What the DiT learns to predict, and from what."""
+    """The training objective of a DiT and its noise schedule."""
 
     objective: Literal["noise", "flow"] = Field(
         default="noise", description="noise: of the schedule's (2.3); flow: the velocity of a straight path (Lipman et al. 2023)"
@@ -41,7 +41,7 @@ class Diffusion(Frozen):
 
 
 class Sampling(Frozen):
-    """The samples that a generator is measured by."""
+    """The samples that a generator is evaluated by."""
 
     count: int = Field(default=50_000, gt=0, description="(2.3)")
     steps: int = Field(default=250, gt=0, description="DDIM's, or Euler's of a flow (2.3)")
@@ -53,7 +53,7 @@ class Sampling(Frozen):
 
 
 class Generation(Training):
-    """A generator's run (section 2.3): a class-conditional DiT on the latents of a tokenizer."""
+    """The recipe of a generator (section 2.3): a class-conditional DiT on the latents of a tokenizer."""
 
     tokenizer: Recipe = Field(description="the run that the tokenizer comes of")
     dit: Tower
@@ -69,6 +69,7 @@ class Generation(Training):
 
     @property
     def parent(self) -> Recipe:
+        """The run of the tokenizer."""
         return self.tokenizer
 
     @model_validator(mode="after")
@@ -81,5 +82,5 @@ class Generation(Training):
 
 
 def recipe_of(tree: dict[str, Any]) -> Recipe | Generation:
-    """The recipe that a tree of settings is of. Raises pydantic's `ValidationError`."""
+    """Return the recipe in a tree of settings. Raises pydantic's `ValidationError`."""
     return (Generation if "dit" in tree else Recipe).model_validate(tree)

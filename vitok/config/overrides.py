@@ -1,4 +1,4 @@
-"""Configs changed by dotted keys, as a grid or a command line names them: {"loss.kl": "1e-4"}."""
+"""Changes of configs by dotted keys, as a grid or a command line names them: {"loss.kl": "1e-4"}."""
 
 import difflib
 from typing import Any, TypeVar
@@ -11,7 +11,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def override(config: Model, changes: dict[str, Any]) -> Model:
-    """A copy of `config` with dotted keys replaced, validated as a whole: {"loss.kl": 1e-4}.
+    """Return a copy of `config` with dotted keys replaced, validated as a whole.
 
     Values may be strings, as a command line gives them. Raises `UsageError` for an unknown key or an impossible value.
     """
@@ -30,7 +30,7 @@ def override(config: Model, changes: dict[str, Any]) -> Model:
 
 
 def require(config: BaseModel, key: str) -> None:
-    """Raises `UsageError` unless `key` is the dotted name of a leaf of `config`."""
+    """Raise `UsageError` unless `key` is the dotted name of a leaf of `config`."""
     names = keys(config)
     if key in names:
         return
@@ -39,7 +39,7 @@ def require(config: BaseModel, key: str) -> None:
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings with dotted keys."""
+    """Flatten nested settings to dotted keys."""
     found: dict[str, Any] = {}
     for name, value in tree.items():
         found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
@@ -47,7 +47,7 @@ def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def tree(settings: dict[str, Any]) -> dict[str, Any]:
-    """And back."""
+    """Nest settings with dotted keys: the inverse of `flat`."""
     found: dict[str, Any] = {}
     for key, value in settings.items():
         *path, leaf = key.split(".")
@@ -59,7 +59,7 @@ def tree(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def keys(config: BaseModel, prefix: str = "") -> list[str]:
-    """Dotted names of every leaf of `config`."""
+    """Return the dotted names of all leaves of `config`."""
     names: list[str] = []
     for name in type(config).model_fields:
         value = getattr(config, name)
@@ -68,7 +68,7 @@ def keys(config: BaseModel, prefix: str = "") -> list[str]:
 
 
 def describe(error: ValidationError) -> str:
-    """A pydantic error as one line: which key, which value, what is wrong with it."""
+    """Describe a pydantic error in one line: the key, the value and the problem."""
     parts: list[str] = []
     for item in error.errors():
         where = ".".join(str(part) for part in item["loc"])

@@ -1,4 +1,4 @@
-"""What a run has, and how it is kept safe and watched."""
+"""Resources of a run, and the settings of its reliability and logging."""
 
 from typing import Any, Literal
 
@@ -8,13 +8,13 @@ from vitok.config.tokenizer import Frozen
 from vitok.config.training import Recipe, Training
 from vitok.errors import UsageError
 
-TRIAL_SLOT = "trial_slot"  # a custom resource: what a trial holds that only drives a group of workers
+TRIAL_SLOT = "trial_slot"  # custom resource, held by a trial that only drives a group of workers
 WORKER_CPUS = 4  # beside each GPU, at the larger scales
-DECODE = "decode"  # likewise: what nodes offer, as often as CPUs, that are there to decode
+DECODE = "decode"  # custom resource of nodes that decode, as many as their CPUs
 
 
 class Resources(Frozen):
-    """What one run has, and how it is kept safe and watched. None of it changes a result beyond the rounding of sums."""
+    """Resources, reliability and logging of one run. They change a result no more than the order of sums changes its rounding."""
 
     workers: int = Field(default=1, gt=0, description="processes; the batch is shared among them")
     gpus_per_worker: int = Field(default=0, ge=0, le=1)
@@ -50,18 +50,20 @@ class Resources(Frozen):
         return tuple(value.split(",")) if isinstance(value, str) else value
 
     def need(self, recipe: Training) -> dict[str, int]:
-        """What a cluster must offer to one run: the workers' share, and a CPU to decode with where that goes on beside training."""
+        """Return the Ray resources that a cluster must offer to one run: its workers' share, and a CPU to decode with if that happens
+        during training.
+        """
         apart = self.decode == "cpu-nodes"
         cpus = self.workers * self.cpus_per_worker + int(recipe.decodes and not apart)
         return {"CPU": cpus, "GPU": self.workers * self.gpus_per_worker} | ({DECODE: 1} if apart else {})
 
     @property
     def slots(self) -> dict[str, int]:
-        """What a trial holds that only drives its workers."""
+        """The Ray resources held by a trial that only drives a group of workers."""
         return {TRIAL_SLOT: 1} if self.workers > 1 else {}
 
     def want(self, recipe: Training) -> dict[str, int]:
-        """What one of several at once should have, so that none waits for another's data."""
+        """Return the Ray resources that one of several concurrent runs should have, so that none waits for another's data."""
         need = self.need(recipe)
         if DECODE in need:
             return need | {DECODE: max(1, self.data_cpus) if recipe.decodes else 0}
@@ -69,12 +71,12 @@ class Resources(Frozen):
 
 
 def recomputed(number: int, share: float) -> bool:
-    """Whether block `number` is one of the share that `Resources.recompute` names, evenly spread over the depth."""
+    """Return whether block `number` belongs to the share named by `Resources.recompute`, which is spread evenly over the depth."""
     return int((number + 1) * share + 1e-6) > int(number * share + 1e-6)
 
 
 def check(recipe: Training, resources: Resources) -> None:
-    """Raises `UsageError` for a recipe that its resources cannot run."""
+    """Raise `UsageError` for a recipe that its resources cannot run."""
     shares = resources.workers * resources.accumulation
     if recipe.batch_size % shares:
         micro = f" x {resources.accumulation} micro-batches" if resources.accumulation > 1 else ""

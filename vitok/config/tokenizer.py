@@ -1,4 +1,4 @@
-"""The shape of a tokenizer (section 2.2)."""
+"""Architecture of a tokenizer (section 2.2)."""
 
 import math
 from typing import Self
@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Frozen(BaseModel):
+    """Base of all configs: immutable; unknown fields raise an error."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
@@ -19,12 +21,15 @@ class Tower(Frozen):
 
     @property
     def head_width(self) -> int:
+        """Dimension of one attention head."""
         return self.width // self.heads
 
     @property
     def hidden(self) -> int:
-        """Hidden dimension of the SwiGLU: exactly 8/3 of the width, as in Llama; where that is no whole number (a DiT-L of 1024), up to
-        the next multiple of 16."""
+        """Hidden dimension of the SwiGLU: exactly 8/3 of the width, as in Llama.
+
+        If that is no whole number (a DiT-L of 1024), it is the next multiple of 16.
+        """
         return self.width * 8 // 3 if self.width % 3 == 0 else -(-self.width * 8 // 48) * 16
 
     @model_validator(mode="after")
@@ -39,7 +44,7 @@ class Tower(Frozen):
 
 
 class Tokenizer(Frozen):
-    """The auto-encoder (section 2.2): pixels (3, frames, size, size) -> L tokens of c channels -> pixels; and its variants of A.4."""
+    """The auto-encoder (section 2.2) and its variants of A.4: pixels (3, frames, size, size) -> L tokens of c channels -> pixels."""
 
     encoder: Tower
     decoder: Tower
@@ -71,24 +76,26 @@ class Tokenizer(Frozen):
 
     @property
     def table_grid(self) -> tuple[int, int, int]:
-        """Rows of the learned position table along (t, y, x). Above 256 pixels the table of 256 is
-        interpolated: Table 3 prints the same 129.0 M for S-B/16 at 512p as Table 2 at 256p."""
+        """Rows of the learned position table along (t, y, x).
+
+        Above 256 pixels the table of 256 is interpolated: Table 3 prints the same 129.0 M for S-B/16 at 512p as Table 2 at 256p.
+        """
         side = min(self.size, max(256 // self.patch, 1) * self.patch) // self.patch
         return self.frames // self.stride, side, side
 
     @property
     def patches(self) -> int:
-        """Tokens that pixels come in and go out as."""
+        """Number of patches: the tokens that pixels are embedded as and reconstructed from."""
         return math.prod(self.grid)
 
     @property
     def tokens(self) -> int:
-        """L: of the code."""
+        """L: the number of tokens of the code."""
         return self.latent_tokens or self.patches
 
     @property
     def sequence(self) -> int:
-        """Tokens that both towers see: the patches', and the latent ones behind them."""
+        """Number of tokens in both towers: the patches' and the latent ones behind them."""
         return self.patches + self.latent_tokens
 
     @property
@@ -97,12 +104,12 @@ class Tokenizer(Frozen):
         return self.code_of(self.grid)
 
     def code_of(self, grid: tuple[int, int, int]) -> tuple[int, int, int]:
-        """Likewise, for patches of another grid: latent tokens are as many whatever the pixels."""
+        """Return the grid of the code for another grid of patches. The number of latent tokens does not depend on the pixels."""
         return (self.latent_tokens, 1, 1) if self.latent_tokens else grid
 
     @property
     def lengths(self) -> tuple[int, ...]:
-        """What training draws the kept tokens of a nested code from: the shortest, doubled below L (A.4: a power of two), and L."""
+        """The lengths that training draws for a nested code: the shortest, its doublings below L (A.4: a power of two), and L."""
         doublings = (self.shortest << number for number in range(self.tokens.bit_length()))
         return (*(length for length in doublings if length < self.tokens), self.tokens) if self.shortest else ()
 
@@ -113,5 +120,5 @@ class Tokenizer(Frozen):
 
     @property
     def compression(self) -> float:
-        """T * H * W * 3 / E (section 3.1)."""
+        """Compression: T * H * W * 3 / E (section 3.1)."""
         return 3 * self.frames * self.size**2 / self.floats

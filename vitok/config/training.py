@@ -1,4 +1,4 @@
-"""A tokenizer's run (section 2.3), and what any run has."""
+"""Recipe of a tokenizer (section 2.3), and the settings that every recipe has."""
 
 import hashlib
 import json
@@ -10,7 +10,7 @@ from vitok.config.tokenizer import Frozen, Tokenizer
 
 
 class Loss(Frozen):
-    """Equation 1 without its adversarial term."""
+    """Weights of equation 1 without its adversarial term."""
 
     reconstruction: Literal["l2", "l1"] = Field(default="l2", description="mean over pixels in [-1, 1] (2.3; l1 in 3.4)")
     kl: float = Field(default=1e-3, ge=0, description="beta, on the mean over latent elements (2.3)")
@@ -19,7 +19,7 @@ class Loss(Frozen):
 
 
 class Optimizer(Frozen):
-    """AdamW with a linear warmup; a tokenizer's learning rate then falls to zero as a cosine (section 2.3), a DiT's stays."""
+    """AdamW with linear warmup. A tokenizer's learning rate then decays to zero as a cosine (section 2.3); a DiT's stays."""
 
     lr: float = Field(default=1e-4, gt=0, description="peak learning rate for a batch of 256 samples; scaled with the batch (2.3)")
     beta1: float = Field(default=0.9, ge=0, lt=1, description="(2.3)")
@@ -30,7 +30,7 @@ class Optimizer(Frozen):
 
 
 class Data(Frozen):
-    """How photographs become samples. A training sample is a square crop of random place and scale."""
+    """Sampling and augmentation of photographs and videos. A training sample is a square crop of random position and scale."""
 
     smallest_crop: float = Field(
         default=0.35, gt=0, le=1, description="smallest crop side as a share of the short side, never under `size` pixels"
@@ -48,8 +48,10 @@ class Data(Frozen):
 
 
 class Gan(Frozen):
-    """Stage 2 (sections 2.3 and A.3). The ablations of Figure 13: `weight` 0 is fine-tuning without a GAN; `lr` 1e-5, 2e-5,
-    4e-5; `weight` 0.1 with `lr` 1e-5; `tuned` "all"."""
+    """Stage 2 (sections 2.3 and A.3).
+
+    The ablations of Figure 13: `weight` 0 is fine-tuning without a GAN; `lr` 1e-5, 2e-5, 4e-5; `weight` 0.1 with `lr` 1e-5; `tuned` "all".
+    """
 
     weight: float = Field(default=0.05, ge=0, description="lambda of equation 1; A.3 found 0.05 best, 2.3 says 1.0; 0: no discriminator")
     ramp: float = Field(default=0.25, ge=0, le=1, description="share of the steps over which the weight rises from 0 (2.3: 25k of 100k)")
@@ -67,7 +69,7 @@ class Gan(Frozen):
 
 
 class Training(Frozen):
-    """What decides the result of any run."""
+    """Settings that decide the result of every run."""
 
     optimizer: Optimizer = Optimizer()
     batch_size: int = Field(default=1024, gt=0, description="samples a step, over all workers (2.3)")
@@ -81,22 +83,22 @@ class Training(Frozen):
 
     @property
     def decodes(self) -> bool:
-        """Whether samples are decoded while it trains."""
+        """True if samples are decoded during training."""
         return False
 
     @property
     def parent(self) -> "Recipe | None":
-        """The run whose weights it starts from, where that is known by its recipe."""
+        """The run whose weights this one starts from; None if the recipe does not name it."""
         return None
 
     def digest(self, fingerprint: str) -> str:
-        """Identity of a cell: SHA-256 over this recipe and the corpus's fingerprint, 16 hex digits."""
+        """Return the identity of a cell: SHA-256 over this recipe and the corpus's fingerprint, 16 hex digits."""
         text = json.dumps([self.model_dump(mode="json"), fingerprint], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class Recipe(Training):
-    """A tokenizer's run. With `gan` it is of stage 2, without it of stage 1."""
+    """The recipe of a tokenizer: of stage 2 with `gan`, else of stage 1."""
 
     tokenizer: Tokenizer
     loss: Loss = Loss()
@@ -114,17 +116,20 @@ class Recipe(Training):
 
     @property
     def parent(self) -> "Recipe | None":
+        """The stage 1 that this stage 2 continues."""
         return self.stage1
 
     @property
     def decodes(self) -> bool:
+        """True if samples are decoded during training, which they are unless crops come from a pool."""
         return self.data.pool == 0
 
     @property
     def stage(self) -> int:
+        """The stage of training, 1 or 2."""
         return 2 if self.gan else 1
 
     @property
     def goal(self) -> tuple[str, bool]:
-        """The metric by which a run keeps its best checkpoint, and whether more of it is better."""
+        """The metric by which a run keeps its best checkpoint, and whether higher values are better."""
         return ("LPIPS", False) if self.gan else ("rPSNR", True)

@@ -1,5 +1,8 @@
-"""Names <-> configs. "S-B/16": encoder Small, decoder Base, p = 16. "S-B/4x8": q = 4, p = 8 (Table 1). "S-B/16+L64": 64 latent
-tokens; "S-B/16+M32": a nested code, masked down to 32 tokens (A.4)."""
+"""Names of variants and their configs (Table 1).
+
+"S-B/16": encoder Small, decoder Base, p = 16. "S-B/4x8": q = 4, p = 8. "S-B/16+L64": 64 latent tokens; "S-B/16+M32": a nested code, masked
+down to 32 tokens (A.4).
+"""
 
 import re
 from typing import Any
@@ -22,7 +25,7 @@ SIZES = {
     "L": Tower(width=1152, blocks=24, heads=16),
 }
 
-FREQUENCIES = 256  # of a DiT's embedding of time (Peebles and Xie 2023)
+FREQUENCIES = 256  # dimensions of a DiT's sinusoidal time embedding (Peebles and Xie 2023)
 
 # DiT's (Peebles and Xie 2023); N, T and M for CPUs.
 DITS = {
@@ -53,17 +56,17 @@ PERCEPTUAL: dict[str, tuple[tuple[int, ...] | str, ...]] = {
     ),
 }  # fmt: skip
 
-LAST_SIDE, MOST_CHANNELS = 4, 512  # of the discriminator's feature maps (Karras et al. 2019)
+LAST_SIDE, MOST_CHANNELS = 4, 512  # last side and most channels of the discriminator's feature maps (Karras et al. 2019)
 
 
 def discriminator_channels(size: int, base: int) -> list[int]:
-    """At sides size, size / 2, ..., 4: 2 * base / side, at most 512."""
+    """Return the discriminator's channels at sides size, size / 2, ..., 4: 2 * base / side, at most 512."""
     levels = (size // LAST_SIDE).bit_length()
     return [min(MOST_CHANNELS, 2 * base // (size >> level)) for level in range(levels)]
 
 
 def settings(variant: str) -> dict[str, Any]:
-    """All that a variant's name fixes of a `config.Tokenizer`, by dotted key. Raises `UsageError`, with the grammar, for a bad name."""
+    """Return the settings of a `config.Tokenizer` that a variant's name fixes, by dotted key. Raises `UsageError` for a bad name."""
     match = re.fullmatch(r"([^-/]+)-([^-/]+)/(?:(\d+)x)?(\d+)(?:\+L([1-9]\d*))?(?:\+M([1-9]\d*))?", variant)
     encoder, decoder = (_tower(match[number], SIZES) for number in (1, 2)) if match else (None, None)
     if not match or not encoder or not decoder:
@@ -75,7 +78,7 @@ def settings(variant: str) -> dict[str, Any]:
 
 
 def tokenizer(variant: str, *, channels: int, size: int = 256, frames: int = 1) -> Tokenizer:
-    """The config that a variant's name stands for. Raises `UsageError`, with the grammar for a bad name, for a bad value."""
+    """Return the config of a variant. Raises `UsageError` for a bad name, with the grammar, or a bad value."""
     given = {"channels": channels, "size": size, "frames": frames}
     try:
         return Tokenizer.model_validate(tree(settings(variant) | given))
@@ -84,7 +87,7 @@ def tokenizer(variant: str, *, channels: int, size: int = 256, frames: int = 1) 
 
 
 def dit(variant: str) -> Tower:
-    """ "DiT-L", "DiT-(768x24x12)" -> its tower. Raises `UsageError` for a name that there is not."""
+    """Return the tower of a DiT's name: "DiT-L", "DiT-(768x24x12)". Raises `UsageError` for an unknown name."""
     kind, _, size = variant.partition("-")
     tower = _tower(size, DITS)
     if kind != "DiT" or not tower:
@@ -94,7 +97,7 @@ def dit(variant: str) -> Tower:
 
 
 def _tower(text: str, known: dict[str, Tower]) -> Tower | None:
-    """A size's, or one that is written out. Raises `UsageError` for numbers that no tower can have."""
+    """Return the tower of a size, or of "(WIDTHxBLOCKSxHEADS)"; None for an unknown size. Raises `UsageError` for impossible numbers."""
     numbers = re.fullmatch(r"\((\d+)x(\d+)x(\d+)\)", text)
     if not numbers:
         return known.get(text)
@@ -105,7 +108,7 @@ def _tower(text: str, known: dict[str, Tower]) -> Tower | None:
 
 
 def generator(variant: str) -> tuple[Tower, str]:
-    """ "DiT-L/S-B/16" -> the DiT's tower and the variant, not looked at, of the tokenizer whose latents it is on. Raises `UsageError`."""
+    """Split "DiT-L/S-B/16" into the DiT's tower and the name of the tokenizer's variant, which is not checked. Raises `UsageError`."""
     size, _, latents = variant.partition("/")
     tower = dit(size)
     if not latents:
@@ -114,18 +117,18 @@ def generator(variant: str) -> tuple[Tower, str]:
 
 
 def dit_name(tower: Tower) -> str:
-    """The other way."""
-    return f"DiT-{_written(tower, DITS)}"
+    """Return the name of a DiT's tower."""
+    return f"DiT-{_size_name(tower, DITS)}"
 
 
-def _written(tower: Tower, known: dict[str, Tower]) -> str:
-    """A size; a tower that is none of these is written out."""
+def _size_name(tower: Tower, known: dict[str, Tower]) -> str:
+    """Return the name of a tower's size; a tower without one is written as "(WIDTHxBLOCKSxHEADS)"."""
     return next((size for size, other in known.items() if other == tower), f"({tower.width}x{tower.blocks}x{tower.heads})")
 
 
 def name(config: Tokenizer) -> str:
-    """The variant's name of a config."""
+    """Return the name of a tokenizer's variant."""
     stride = f"{config.stride}x" if config.stride > 1 else ""
     latent = f"+L{config.latent_tokens}" if config.latent_tokens else ""
     nested = f"+M{config.shortest}" if config.shortest else ""
-    return f"{_written(config.encoder, SIZES)}-{_written(config.decoder, SIZES)}/{stride}{config.patch}{latent}{nested}"
+    return f"{_size_name(config.encoder, SIZES)}-{_size_name(config.decoder, SIZES)}/{stride}{config.patch}{latent}{nested}"

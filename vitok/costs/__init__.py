@@ -1,1 +1,1 @@
-"""What a model costs: multiply-adds, FLOPs, hours, bytes."""
+"""Costs of models: parameters, multiply-adds, FLOPs, hours, bytes."""

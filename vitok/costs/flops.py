@@ -1,10 +1,10 @@
-"""What a tokenizer and a generator cost: parameters, multiply-adds, training FLOPs, hours.
+"""Parameters, multiply-adds, training FLOPs and hours of tokenizers and generators.
 
-The paper's "GFLOPs" are multiply-adds: one for each of a linear, a convolution, QK^T and AV, plus 5 for every element
-that a LayerNorm touches. With that, Table 1 to 4 come out to the printed digit.
+The paper's "GFLOPs" are multiply-adds: one for each of a linear, a convolution, QK^T and AV, plus 5 for every element of a LayerNorm. With
+that, Tables 1 to 4 are reproduced to the printed digit.
 
-`cost` is arithmetic on the config, in microseconds and without torch; `measure` counts a real model on the meta device.
-A test holds them equal.
+`cost` is arithmetic on the config, in microseconds and without torch; `measure` counts a real model on the meta device. A test holds them
+equal.
 """
 
 from collections.abc import Iterator
@@ -17,12 +17,12 @@ from vitok.config import Generation, Recipe, Resources, Tokenizer, Tower, Traini
 if TYPE_CHECKING:
     from torch import nn
 
-NORM = 5  # multiply-adds a LayerNorm element
+NORM = 5  # multiply-adds for each element of a LayerNorm
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Parameters, and multiply-adds of one forward pass of one sample."""
+    """Parameters of a tokenizer, and multiply-adds of one forward pass of one sample."""
 
     encoder_params: int
     decoder_params: int
@@ -31,18 +31,21 @@ class Cost:
 
     @property
     def params(self) -> int:
+        """Parameters of both towers."""
         return self.encoder_params + self.decoder_params
 
     @property
     def macs(self) -> int:
+        """Multiply-adds of both towers."""
         return self.encoder_macs + self.decoder_macs
 
 
 def cost(cfg: Tokenizer) -> Cost:
+    """Compute the cost of a tokenizer from its config."""
     tubelet = 3 * cfg.stride * cfg.patch**2
     rows = cfg.table_grid[0] * cfg.table_grid[1] * cfg.table_grid[2]
     encoder, decoder, patches, tokens, moments = cfg.encoder, cfg.decoder, cfg.patches, cfg.tokens, 2 * cfg.channels
-    learned = bool(cfg.latent_tokens) * decoder.width + bool(cfg.shortest) * cfg.channels  # what becomes a patch, and what masks
+    learned = bool(cfg.latent_tokens) * decoder.width + bool(cfg.shortest) * cfg.channels  # the patch token and the mask token
     return Cost(
         encoder_params=_embedding_params(encoder, tubelet, rows + cfg.latent_tokens)
         + _tower_params(encoder)
@@ -66,6 +69,7 @@ class Size:
 
 
 def sizes() -> list[Size]:
+    """Compute the cost of every named tower size, as Table 1 has it."""
     rows: list[Size] = []
     for name, tower in variants.SIZES.items():
         params = _embedding_params(tower, 768, 256) + _tower_params(tower)
@@ -75,7 +79,7 @@ def sizes() -> list[Size]:
 
 
 def measure(model: "nn.Module", *inputs: object) -> Cost:
-    """Count a `models.Tokenizer` by running it on `inputs` (one sample, on the meta device) and watching its modules."""
+    """Count the cost of a `models.Tokenizer` by running it on `inputs` (one sample, on the meta device) with hooks on its modules."""
     macs = {"encoder": 0, "decoder": 0}
     for name in macs:
         _count(model.get_submodule(name), name, macs)
@@ -85,7 +89,7 @@ def measure(model: "nn.Module", *inputs: object) -> Cost:
 
 
 def _count(part: "nn.Module", name: str, macs: dict[str, int]) -> None:
-    """Have every forward pass of a part add its multiply-adds to macs[name]."""
+    """Register hooks by which every forward pass of a module adds its multiply-adds to macs[name]."""
     from torch import Tensor, nn
 
     from vitok.models.blocks import Attention
@@ -106,14 +110,14 @@ def _count(part: "nn.Module", name: str, macs: dict[str, int]) -> None:
 
 
 class GeneratorCost(NamedTuple):
-    """Parameters, and multiply-adds of one forward pass of one sample."""
+    """Parameters of a DiT, and multiply-adds of one forward pass of one sample."""
 
     params: int
     macs: int
 
 
 def generator_cost(tower: Tower, tokens: int, channels: int, classes: int) -> GeneratorCost:
-    """Of a DiT. Its adaLN is counted as it runs: once a sample, not once a token."""
+    """Compute the cost of a DiT from its config. adaLN is counted as it runs: once a sample, not once a token."""
     width, hidden, frequencies = tower.width, tower.hidden, variants.FREQUENCIES
     block = 4 * width * width + width + (width + 1) * 2 * hidden + (hidden + 1) * width + 6 * width * (width + 1)
     ends = (channels + 1) * width + (width + 1) * channels + 2 * width * (width + 1)
@@ -126,7 +130,7 @@ def generator_cost(tower: Tower, tokens: int, channels: int, classes: int) -> Ge
 
 
 def measure_generator(model: "nn.Module", *inputs: object) -> GeneratorCost:
-    """Count a `models.DiT` by running it on `inputs` (one sample, on the meta device)."""
+    """Count the cost of a `models.DiT` by running it on `inputs` (one sample, on the meta device)."""
     macs = {"dit": 0}
     _count(model, "dit", macs)
     model(*inputs)
@@ -134,12 +138,12 @@ def measure_generator(model: "nn.Module", *inputs: object) -> GeneratorCost:
 
 
 def perceptual_macs(trunk: str, size: int) -> int:
-    """Multiply-adds of one image of size x size through the convolutions of LPIPS (its heads are below a thousandth)."""
+    """Return the multiply-adds of one image of size x size through the convolutions of LPIPS; its heads are below a thousandth."""
     return sum(layer.macs for layer in perceptual_layers(trunk, size))
 
 
 class PerceptualLayer(NamedTuple):
-    """One of the trunk of LPIPS, on one image: a convolution with its ReLU, a pooling, or a tap of the features there."""
+    """A layer of LPIPS's trunk on one image: a convolution with its ReLU, a pooling, or a tap of the features there."""
 
     kind: Literal["convolution", "pooling", "tap"]
     values: int  # channels x side x side of its output
@@ -147,6 +151,7 @@ class PerceptualLayer(NamedTuple):
 
 
 def perceptual_layers(trunk: str, size: int) -> Iterator[PerceptualLayer]:
+    """Yield the layers of LPIPS's trunk ("alexnet" or "vgg16") for an image of size x size."""
     channels, side = 3, size
     for layer in variants.PERCEPTUAL[trunk]:
         macs, kind = 0, "tap"
@@ -160,8 +165,10 @@ def perceptual_layers(trunk: str, size: int) -> Iterator[PerceptualLayer]:
 
 
 def discriminator_macs(size: int, base: int, frames: int = 1, together: bool = False) -> int:
-    """Multiply-adds of one image of size x size, or of one clip by 3D convolutions, through `models.discriminator`. Its blur,
-    one product a pixel and tap, included."""
+    """Return the multiply-adds of `models.discriminator` on one image of size x size or, with `together`, on one clip by 3D convolutions.
+
+    Its blur is included, with one multiply-add a pixel and tap.
+    """
     widths, side, depth = variants.discriminator_channels(size, base), size, frames
     kernel = 27 if together else 9
     total = depth * side * side * 3 * widths[0]
@@ -173,9 +180,11 @@ def discriminator_macs(size: int, base: int, frames: int = 1, together: bool = F
 
 
 def step_macs(recipe: Training) -> dict[str, int]:
-    """Multiply-adds of a training step for each sample, by term. A backward pass costs two forward ones; only
-    one through a network whose weights stay (LPIPS; the discriminator in the generator's step); none at all through a frozen encoder.
-    LPIPS looks at the target too, the discriminator at it and twice at the reconstruction. R1, every few steps, is left out.
+    """Return the multiply-adds of a training step for each sample, by term.
+
+    A backward pass costs two forward passes; one through a network whose weights stay (LPIPS; the discriminator in the generator's step);
+    none through a frozen encoder. LPIPS runs on the target too, the discriminator on the target and twice on the reconstruction. R1, every
+    few steps, is left out.
     """
     if isinstance(recipe, Generation):
         cfg = recipe.tokenizer.tokenizer
@@ -195,17 +204,17 @@ def step_macs(recipe: Training) -> dict[str, int]:
 
 
 def step_flops(recipe: Training) -> float:
-    """FLOPs of a training step of the whole batch; two a multiply-add."""
+    """Return the FLOPs of a training step of the whole batch: two a multiply-add."""
     return 2.0 * sum(step_macs(recipe).values()) * recipe.batch_size
 
 
 def training_flops(recipe: Training) -> float:
-    """FLOPs of a whole run's steps."""
+    """Return the FLOPs of all steps of a run."""
     return step_flops(recipe) * recipe.steps
 
 
 def sampling_flops(recipe: Generation) -> float:
-    """FLOPs of the samples that a generator is measured by: two passes of the DiT a step where it is guided, and the decoder."""
+    """Return the FLOPs of the samples by which a generator is evaluated: one pass of the DiT a step, two with guidance, and the decoder."""
     cfg, sampling = recipe.tokenizer.tokenizer, recipe.sampling
     passes = sampling.steps * (1 if sampling.cfg == 1 else 2)
     each = passes * generator_cost(recipe.dit, cfg.tokens, cfg.channels, 0).macs + cost(cfg).decoder_macs
@@ -213,18 +222,22 @@ def sampling_flops(recipe: Generation) -> float:
 
 
 def run_hours(recipe: Training, resources: Resources) -> float:
-    """Expected hours of one run on its resources, from their peak and the share of it that is expected. A generator's samples are
-    part of it; what networks take to look at samples is not."""
+    """Return the expected hours of a run on its resources, from their peak and the expected utilisation.
+
+    A generator's samples are included; the feature networks that evaluate them are not.
+    """
     rate = resources.workers * resources.tflops * 1e12 * resources.utilisation
     flops = training_flops(recipe) + (sampling_flops(recipe) if isinstance(recipe, Generation) else 0.0)
     return flops / rate / 3600
 
 
 def _embedding_params(tower: Tower, tubelet: int, rows: int) -> int:
+    """Return the parameters of a patch embedding with a position table of that many rows."""
     return (tubelet + 1) * tower.width + rows * tower.width
 
 
 def _tower_params(tower: Tower) -> int:
+    """Return the parameters of a tower's blocks and its final norm."""
     width, hidden = tower.width, tower.hidden
     attention = 3 * width * width + (width + 1) * width
     mlp = (width + 1) * 2 * hidden + (hidden + 1) * width
@@ -232,6 +245,7 @@ def _tower_params(tower: Tower) -> int:
 
 
 def _tower_macs(tower: Tower, tokens: int) -> int:
+    """Return the multiply-adds of a tower's blocks and its final norm."""
     width, hidden = tower.width, tower.hidden
     linear = 4 * width * width + 3 * width * hidden
     attention = 2 * tokens * width

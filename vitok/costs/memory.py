@@ -1,7 +1,7 @@
-"""What a step of stage 1, or of a generator, needs of a device's memory: arithmetic on the config, by what is kept until the backward pass.
+"""Device memory of a step of stage 1, or of a generator: arithmetic on the config, by the tensors that are kept until the backward pass.
 
-All weights, gradients and moments are float32 (2.3: bf16 is autocast); ZeRO cuts them as its stages say. A block compiled by
-torch keeps less than is counted here; CUDA's own context (about 0.5 GB) and its libraries' workspaces come on top.
+All weights, gradients and moments are float32 (2.3: bf16 is autocast); ZeRO partitions them as its stages say. A block compiled by torch
+keeps less than is counted here; CUDA's own context (about 0.5 GB) and the workspaces of its libraries come on top.
 """
 
 from vitok.config import Generation, Recipe, Resources, Tower, Training, recomputed
@@ -13,15 +13,15 @@ STAGE0_BUCKET = 500_000_000  # elements of DeepSpeed's all-reduce without ZeRO
 
 
 def step_memory(recipe: Training, resources: Resources) -> dict[str, float]:
-    """Bytes on one device at the peak of a step, by term, and "peak", their sum.
+    """Return the bytes on one device at the peak of a step, by term, and their sum "peak".
 
-    The peak comes at the end of the forward pass, when LPIPS has its features of both images; or when the backward pass begins,
-    with ZeRO's buckets; or at its end, when all gradients are there.
+    The peak comes at the end of the forward pass, when LPIPS has its features of both images; or when the backward pass begins, with ZeRO's
+    buckets; or at its end, when all gradients exist.
     """
     params, stage, workers = _params(recipe), resources.zero, resources.workers
     kept = _kept(params, stage, workers, resources.offload) | ({"average": FLOAT * params / workers} if recipe.ema else {})
     samples = recipe.batch_size // (workers * resources.accumulation)
-    # One bucket for what is reduced in float32, one for what is in bf16; ZeRO-3 makes two copies of what it reduces.
+    # One bucket for float32 gradients, one for bf16 gradients; ZeRO-3 makes two copies of the gradients that it reduces.
     buckets = FLOAT * bucket(params) * (2 if recipe.precision == "bf16" or stage == 3 else 1) if stage else 0.0
     moments = [
         {
@@ -38,7 +38,7 @@ def step_memory(recipe: Training, resources: Resources) -> dict[str, float]:
 
 
 def shortage(recipe: Training, resources: Resources) -> str | None:
-    """What to tell a user whose step will not fit a worker's device; None where it does, or where that is not known."""
+    """Return a warning if a step will not fit a worker's device; None if it fits, or if that is unknown."""
     peak = step_memory(recipe, resources)["peak"] / 1e9
     if not resources.device_gb or peak < resources.device_gb or (isinstance(recipe, Recipe) and recipe.stage == 2):
         return None
@@ -49,7 +49,7 @@ def shortage(recipe: Training, resources: Resources) -> str | None:
 
 
 def _kept(params: int, stage: int, workers: int, offload: bool) -> dict[str, float]:
-    """From one step to the next. With ZeRO the optimizer has its own copy of the weights."""
+    """Return the bytes kept from one step to the next, by term. With ZeRO the optimizer has its own copy of the weights."""
     if stage == 0:
         return {"weights": FLOAT * params, "moments": 2 * FLOAT * params}
     terms = {"weights": FLOAT * params / (workers if stage == 3 else 1), "optimizer": 0.0 if offload else 3 * FLOAT * params / workers}
@@ -57,13 +57,13 @@ def _kept(params: int, stage: int, workers: int, offload: bool) -> dict[str, flo
 
 
 def _weights_in_use(recipe: Training, stage: int, params: int) -> dict[str, float]:
-    """Their bf16 copies, and what ZeRO-3 has gathered of them."""
+    """Return the bytes of the weights' bf16 copies, and of the weights that ZeRO-3 has gathered."""
     copies = HALF * params if recipe.precision == "bf16" else 0.0
     return {"bf16 weights": copies, "gathered": FLOAT * min(params, 2 * BUCKET) if stage == 3 else 0.0}
 
 
 def _gradients(params: int, stage: int, workers: int, buckets: float) -> float:
-    """All of them, and a flat copy: the one that is reduced (stage 0), or the one that the optimizer takes."""
+    """Return the bytes of all gradients and a flat copy: the one that is reduced (stage 0), or the one that the optimizer takes."""
     whole, share = FLOAT * params, FLOAT * params / workers
     if stage == 0:
         return whole + (FLOAT * min(params, STAGE0_BUCKET) if workers > 1 else 0.0)
@@ -75,11 +75,12 @@ def _gradients(params: int, stage: int, workers: int, buckets: float) -> float:
 
 
 def bucket(params: int) -> int:
-    """Elements of ZeRO's collectives: not more than there are, and an even number."""
+    """Return the elements of one bucket of ZeRO's collectives: at most `BUCKET`, at most the (even) number of parameters."""
     return min(params + params % 2, BUCKET)
 
 
 def _params(recipe: Training) -> int:
+    """Return the number of trained parameters."""
     if isinstance(recipe, Generation):
         cfg = recipe.tokenizer.tokenizer
         return generator_cost(recipe.dit, cfg.tokens, cfg.channels, 0).params
@@ -88,10 +89,10 @@ def _params(recipe: Training) -> int:
 
 
 def _activations(recipe: Training, recompute: float) -> float:
-    """Bytes that one sample keeps for the backward pass."""
+    """Return the bytes that one sample keeps for the backward pass."""
     if isinstance(recipe, Generation):
         cfg = recipe.tokenizer.tokenizer
-        latents = 6 * FLOAT * cfg.floats  # the sample, both noises, what is predicted, its target, their difference
+        latents = 6 * FLOAT * cfg.floats  # the sample, both noises, the prediction, its target, their difference
         return latents + _tower(recipe.dit, cfg.tokens, recipe.precision == "bf16", recompute, modulated=True)
     assert isinstance(recipe, Recipe)
     cfg, half = recipe.tokenizer, recipe.precision == "bf16"
@@ -102,6 +103,7 @@ def _activations(recipe: Training, recompute: float) -> float:
 
 
 def _tower(tower: Tower, tokens: int, half: bool, recompute: float, modulated: bool = False) -> float:
+    """Return the bytes that one sample keeps in a tower."""
     again = sum(recomputed(number, recompute) for number in range(tower.blocks))
     block = _block(tower, half, modulated)
     kept = (tower.blocks - again) * block + again * FLOAT * tower.width
@@ -109,9 +111,12 @@ def _tower(tower: Tower, tokens: int, half: bool, recompute: float, modulated: b
 
 
 def _block(tower: Tower, half: bool, modulated: bool) -> float:
-    """Bytes a token: the stream before attention and before the MLP; the outputs of both norms; q, k, v, then q and k turned; what
-    attention gives and its copy in order; of the MLP gate, up, silu(gate) and their product. And the norms' statistics. `modulated`
-    (adaLN): also the outputs of both norms as they were before, and of both branches before their gates."""
+    """Return the bytes a token keeps in a block.
+
+    They are: the stream before attention and before the MLP; the outputs of both norms; q, k, v, then the rotated q and k; the output of
+    attention and its contiguous copy; gate, up, silu(gate) and their product in the MLP; the statistics of the norms. `modulated` (adaLN)
+    adds the outputs of both norms before modulation, and of both branches before their gates.
+    """
     width, hidden = tower.width, tower.hidden
     stream, inner = 2 * width, 9 * width + 4 * hidden
     if modulated:
@@ -120,7 +125,7 @@ def _block(tower: Tower, half: bool, modulated: bool) -> float:
 
 
 def _again(recipe: Training, recompute: float) -> float:
-    """A block whose activations are computed again."""
+    """Return the bytes of one block whose activations are recomputed."""
     if not recompute:
         return 0.0
     half = recipe.precision == "bf16"
@@ -131,8 +136,11 @@ def _again(recipe: Training, recompute: float) -> float:
 
 
 def _lpips(recipe: Training, features: int) -> float:
-    """Of one sample: every convolution's output after its ReLU, the places of the maxima; at each tap so many of: the difference
-    of the normalised features, those of the one image, those of the other."""
+    """Return the bytes that LPIPS keeps for one sample: every convolution's output after its ReLU, the positions of the maxima, and at each
+    tap `features` tensors.
+
+    These are the difference of the normalised features, those of the one image and those of the other.
+    """
     if not isinstance(recipe, Recipe) or not recipe.loss.lpips:
         return 0.0
     each = {"convolution": FLOAT, "pooling": FLOAT + INDEX, "tap": features * FLOAT}

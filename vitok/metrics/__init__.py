@@ -1,1 +1,1 @@
-"""Metrics: arithmetic on features and pixels, and nothing else."""
+"""Metrics: arithmetic on features and pixels."""

@@ -1,8 +1,8 @@
 """The Fréchet distance between two Gaussians: FID on the FID Inception (Heusel et al. 2017), FVD on I3D, else FD-network.
 
-|m1 - m2|^2 + tr(S1) + tr(S2) - 2 tr((S1 S2)^(1/2)). The last trace is the sum of the square roots of the eigenvalues of
-S1 S2, which are those of L^T S2 L for any S1 = L L^T: a symmetric matrix, whose eigenvalues are real and cheap. L comes from
-Cholesky with pivoting, which a singular S1 (fewer samples than dimensions) does not disturb: L only has fewer columns.
+The distance is |m1 - m2|^2 + tr(S1) + tr(S2) - 2 tr((S1 S2)^(1/2)). The last trace is the sum of the square roots of the eigenvalues of S1
+S2, which are those of L^T S2 L for any S1 = L L^T: a symmetric matrix, whose eigenvalues are real and cheap. L comes from Cholesky with
+pivoting, which works for a singular S1 (fewer samples than dimensions) too: L then has fewer columns.
 """
 
 from collections.abc import Sequence
@@ -18,9 +18,10 @@ from vitok.metrics.moments import Gaussian, Moments
 
 
 def frechet_distance(one: Gaussian, other: Gaussian, population: bool = False) -> float:
-    """`population`: covariances divided by the count itself, as StyleGAN-V's FVD has them, not by one less.
+    """Return the Fréchet distance between two Gaussians. Raises `VitokError` if they have different dimensions.
 
-    Rounding leaves about 1e-8 of the traces times the dimensions: equal sets come out slightly off 0, and may be below it.
+    With `population`, covariances are divided by the count, as StyleGAN-V's FVD has them, instead of count - 1. Rounding leaves about 1e-8
+    of the traces times the dimensions: the distance of equal sets is not exactly 0 and may be negative.
     """
     if one.mean.shape != other.mean.shape:
         raise VitokError(f"features of {len(one.mean)} and of {len(other.mean)} dimensions have no distance")
@@ -31,6 +32,7 @@ def frechet_distance(one: Gaussian, other: Gaussian, population: bool = False) -
 
 
 def _trace_of_root(first: torch.Tensor, second: torch.Tensor) -> float:
+    """Return tr((S1 S2)^(1/2))."""
     factor, order, rank, _ = lapack.dpstrf(first.numpy(), lower=1)  # pyright: ignore[reportAttributeAccessIssue]
     lower = np.tril(factor)[:, :rank]
     lower[order - 1] = lower.copy()  # rows as they were before pivoting: first = lower @ lower.T
@@ -41,7 +43,9 @@ def _trace_of_root(first: torch.Tensor, second: torch.Tensor) -> float:
 
 @dataclass(frozen=True)
 class Extrapolation:
-    """FD at an infinite number of samples (Chong and Forsyth 2020): the intercept of a line through FD against 1 / count."""
+    """The Fréchet distance at an infinite number of samples (Chong and Forsyth 2020): the intercept of a line through FD against 1 /
+    count.
+    """
 
     value: float
     counts: tuple[int, ...]
@@ -49,7 +53,7 @@ class Extrapolation:
 
 
 def extrapolate(parts: Sequence[Moments], reference: Gaussian, population: bool = False) -> Extrapolation:
-    """`parts` are disjoint random parts of the samples. FD is taken of growing unions of them, from a fifth of all on."""
+    """Extrapolate the Fréchet distance from growing unions of `parts`, disjoint random parts of the samples, from a fifth of all on."""
     union, counts, distances = Moments(), list[int](), list[float]()
     for number, part in enumerate(parts, 1):
         union.merge(part)

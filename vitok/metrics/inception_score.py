@@ -1,4 +1,4 @@
-"""Inception Score (Salimans et al. 2016): how sure the classifier is of each image, and how varied the classes of all are."""
+"""Inception Score (Salimans et al. 2016): high if the classifier is certain of each image and the classes of all images vary."""
 
 from typing import NamedTuple
 
@@ -10,13 +10,17 @@ SPLITS, SEED = 10, 2020  # torch-fidelity's
 
 
 class Score(NamedTuple):
+    """The Inception Score: mean and standard deviation over the splits."""
+
     mean: float
     deviation: float  # over the splits
 
 
 class InceptionScore:
-    """Of `count` samples that stream by in any order, in memory for the classes alone. The splits are torch-fidelity's: sample
-    number i is in the same one. Parts of a set merge."""
+    """Accumulator of the Inception Score of `count` samples, which come in any order; memory grows with the classes alone.
+
+    The splits are torch-fidelity's: sample number i is in the same split. Accumulators of parts of a set merge.
+    """
 
     def __init__(self, count: int, classes: int) -> None:
         order = np.random.RandomState(SEED).permutation(count)
@@ -28,7 +32,7 @@ class InceptionScore:
         self.classes = torch.zeros(SPLITS, classes, dtype=torch.float64)  # sum over samples of p
 
     def add(self, numbers: np.ndarray, logits: Tensor) -> None:
-        """Logits (B, K) of the samples with these numbers, 0 .. count - 1."""
+        """Add the logits (B, K) of the samples with these numbers, 0 .. count - 1."""
         log_p = logits.detach().cpu().double().log_softmax(1)
         p, split = log_p.exp(), torch.from_numpy(self.split[numbers].astype(np.int64))
         self.seen.index_add_(0, split, torch.ones(len(split), dtype=torch.float64))
@@ -36,13 +40,16 @@ class InceptionScore:
         self.classes.index_add_(0, split, p)
 
     def merge(self, other: "InceptionScore") -> None:
+        """Add the samples of another part of the set."""
         self.seen += other.seen
         self.certainty += other.certainty
         self.classes += other.classes
 
     def score(self) -> Score:
-        """exp of the mean divergence of a sample's classes from those of its split: the mean over splits, and its deviation.
-        A split all of whose samples were unusable does not count."""
+        """Return the mean and the deviation over splits of exp(the mean divergence of a sample's classes from those of its split).
+
+        A split whose samples were all unusable is left out.
+        """
         there = self.seen > 0
         marginal = self.classes[there] / self.seen[there].unsqueeze(1)
         divergence = self.certainty[there] / self.seen[there] - torch.special.xlogy(marginal, marginal).sum(1)

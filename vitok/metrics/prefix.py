@@ -1,4 +1,4 @@
-"""What is measured of the first tokens of a nested code (A.4): its name, and what its protocol says of it."""
+"""Names and protocol of metrics that are measured on the first tokens of a nested code (A.4)."""
 
 from dataclasses import dataclass
 from typing import TypeVar
@@ -13,6 +13,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Prefix:
+    """The first `kept` of the `of` tokens of a nested code."""
+
     kept: int
     of: int  # L
 
@@ -20,9 +22,9 @@ class Prefix:
         return f"the first {self.kept} of {self.of} tokens"
 
     def names(self, values: dict[str, T]) -> dict[str, T]:
-        """By metric -> by "rPSNR:32"."""
+        """Rename metrics to those at this length: "rPSNR" becomes "rPSNR:32"."""
         return {f"{metric}{MARK}{self.kept}": value for metric, value in values.items()}
 
     def of_each(self, samples: Tensor) -> Tensor:
-        """(B,) int64, as a tokenizer takes it."""
+        """Return the kept tokens (B,) int64 of each sample, as a tokenizer takes them."""
         return torch.full((len(samples),), self.kept, device=samples.device)

@@ -1,4 +1,4 @@
-"""How a value was measured: all that must be equal before two of them may be compared."""
+"""Protocol of a measured value: everything that must be equal before two values may be compared."""
 
 import hashlib
 import json
@@ -7,48 +7,52 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
-TOLD = ("reference", "code")
+NOTES = ("reference", "code")
 
 
 @dataclass(frozen=True)
 class Protocol:
+    """Network, reference set, views, counts and settings that a value was measured with."""
+
     metric: str
-    network: str  # that looks at the images; empty where none does
-    weights: str  # its SHA-256, as `vitok weights list` shows it
-    prepared: str  # what is done to pixels before the network, or the formula, sees them
-    reference: str  # the corpus and its split, or the file of statistics, as it was called
-    fingerprint: str  # of the reference: what it is, wherever it lies
-    views: str  # how samples are cut: crop, resize, frames
+    network: str  # feature network; empty for a formula on pixels
+    weights: str  # SHA-256 of the network's weights, as `vitok weights list` shows it
+    prepared: str  # preprocessing of the pixels
+    reference: str  # name of the corpus and its split, or of the file of statistics
+    fingerprint: str  # identity of the reference, wherever it is stored
+    views: str  # crop, resize and frames of a sample
     size: int  # side, pixels
     frames: int
-    count: int  # values that went in: images, frames or clips
-    settings: str  # of the statistic: splits, subsets, divisor of the covariance
-    seed: int  # of splits and subsets
+    count: int  # number of images, frames or clips
+    settings: str  # settings of the statistic: splits, subsets, divisor of the covariance
+    seed: int  # seed of splits and subsets
     code: str  # version and commit
 
     @property
     def digest(self) -> str:
-        """Two values with one digest are comparable. Where the reference lay and the code's version are told, and do not part them."""
-        fields = {name: value for name, value in asdict(self).items() if name not in TOLD}
+        """A hash of 16 hex digits; values of equal digests are comparable. The reference's name and the code's version do not enter it."""
+        fields = {name: value for name, value in asdict(self).items() if name not in NOTES}
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
     def json(self) -> str:
+        """Return the protocol as a JSON text, with its digest."""
         return json.dumps(asdict(self) | {"digest": self.digest})
 
     @classmethod
     def parse(cls, text: str) -> "Protocol":
+        """Return the protocol that `json` wrote."""
         fields = json.loads(text)
         fields.pop("digest", None)
         return cls(**fields)
 
     def differs(self, other: "Protocol") -> str:
-        """In what two protocols differ, in words; empty where their values are comparable."""
+        """Describe the fields in which two protocols differ; "" if their values are comparable."""
         mine, theirs = asdict(self), asdict(other)
-        return "; ".join(f"{name} {mine[name]} and {theirs[name]}" for name in mine if name not in TOLD and mine[name] != theirs[name])
+        return "; ".join(f"{name} {mine[name]} and {theirs[name]}" for name in mine if name not in NOTES and mine[name] != theirs[name])
 
 
 def code_version() -> str:
-    """vitok's version and its commit."""
+    """Return vitok's version and its commit."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:
@@ -59,7 +63,7 @@ def code_version() -> str:
 
 @lru_cache(maxsize=1)
 def commit() -> str:
-    """The commit of the code that runs, with "+" if it was changed since; "unknown" outside a checkout."""
+    """Return the commit of the running code, with "+" if files were changed since; "unknown" outside a checkout."""
     import vitok
 
     try:

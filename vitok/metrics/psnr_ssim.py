@@ -1,4 +1,4 @@
-"""PSNR and SSIM, one value an image, on uint8 images: what a viewer would be shown, not the network's floats."""
+"""PSNR and SSIM, one value an image, of uint8 images: what a viewer would see, not the network's floats."""
 
 import torch
 from torch import Tensor
@@ -7,23 +7,26 @@ from vitok.errors import VitokError
 
 # Wang et al. 2004: an 11 x 11 Gaussian window of deviation 1.5, K1 = 0.01, K2 = 0.03, population covariance.
 WINDOW, DEVIATION, K1, K2 = 11, 1.5, 0.01, 0.03
-PIXELS = 1 << 16  # that are compared at once: more leave the cache
+PIXELS = 1 << 16  # compared at once: more leave the cache
 
 
 def to_uint8(pixels: Tensor) -> Tensor:
-    """[-1, 1] -> 0 .. 255, clamped and rounded."""
+    """Convert pixels in [-1, 1] to uint8, clamped and rounded."""
     return pixels.float().add(1.0).mul(127.5).round().clamp(0, 255).to(torch.uint8)
 
 
 def psnr(images: Tensor, reference: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio (B,), dB, of two uint8 batches (B, 3, H, W). Equal images give infinity."""
+    """Return the peak signal-to-noise ratio (B,), dB, of two uint8 batches (B, 3, H, W). Equal images give infinity."""
     error = (images.float() - reference.float()).square().flatten(1)  # whole numbers, exact in float32
     return 10.0 * torch.log10(255.0**2 * error.shape[1] / error.sum(1, dtype=torch.float64))
 
 
 def ssim(images: Tensor, reference: Tensor) -> Tensor:
-    """Structural similarity (B,) of two uint8 batches (B, 3, H, W): mean over channels and over the pixels whose whole
-    window lies inside, as scikit-image with gaussian_weights=True, use_sample_covariance=False, sigma=1.5."""
+    """Return the structural similarity (B,) of two uint8 batches (B, 3, H, W).
+
+    It is the mean over channels and over the pixels whose whole window lies inside, as in scikit-image with gaussian_weights=True,
+    use_sample_covariance=False, sigma=1.5. Raises `VitokError` for images smaller than a window of 11 pixels.
+    """
     together = max(1, PIXELS // (images.shape[-1] * images.shape[-2]))
     return torch.cat([_ssim(x, y) for x, y in zip(images.split(together), reference.split(together), strict=True)])
 
@@ -40,7 +43,7 @@ def _ssim(images: Tensor, reference: Tensor) -> Tensor:
 
 
 def _windows(length: int, like: Tensor) -> Tensor:
-    """(length - 10, length): row i is the window over i .. i + 10."""
+    """Return a matrix (length - 10, length) whose row i is the window over i .. i + 10."""
     if length < WINDOW:
         raise VitokError(f"SSIM looks through windows of {WINDOW} pixels: an image of {length} is too small")
     offset = torch.arange(WINDOW, dtype=torch.float64, device=like.device) - WINDOW // 2

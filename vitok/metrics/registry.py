@@ -1,4 +1,5 @@
-"""Every metric by its name. r: of reconstructions against their originals; g: of generated samples against a reference set.
+"""Catalogue of metrics by name. The prefix r stands for reconstructions against their originals, g for generated samples against a
+reference set.
 
 A Fréchet distance is FID on the FID Inception alone, FVD on I3D alone; on any other network it bears that network's name.
 """
@@ -12,31 +13,34 @@ from vitok.errors import UsageError
 from vitok.networks.registry import NETWORKS
 
 Statistic = Literal["psnr", "ssim", "lpips", "frechet", "infinity", "score", "kernel", "precision", "recall"]
-MARK = ":"  # between a metric's name and the length of a nested code that it was measured at
-SAMPLE = "sample"  # beside the values of single views: which sample of the corpus each shows
+MARK = ":"  # separates a metric's name from the prefix length of a nested code: "rPSNR:32"
+SAMPLE = "sample"  # key beside the values of single views: the sample of the corpus that each view shows
 PAIRED = ("psnr", "ssim", "lpips")
 
 
 @dataclass(frozen=True)
 class Metric:
+    """A metric of the catalogue: its statistic, the network whose features it compares, its unit."""
+
     name: str
     statistic: Statistic
-    network: str = ""  # of `NETWORKS`
+    network: str = ""  # a key of `NETWORKS`; empty for a formula on pixels
     unit: str = ""
-    higher: bool = False  # is better
+    higher: bool = False  # higher is better
 
     @property
     def paired(self) -> bool:
-        """Whether it compares an image with its original, one value a sample; else sets of samples."""
+        """True if the metric compares an image with its original, one value a sample, instead of two sets of samples."""
         return self.statistic in PAIRED
 
     @property
     def video(self) -> bool:
-        """Whether its network sees clips, not frames."""
+        """True if the metric's network takes clips instead of frames."""
         return self.network == "i3d"
 
     @property
     def about(self) -> str:
+        """The unit, and whether higher or lower is better."""
         return f"{self.unit}, " * bool(self.unit) + f"{'higher' if self.higher else 'lower'} is better"
 
 
@@ -68,8 +72,10 @@ METRICS = {metric.name: metric for metric in _catalogue()}
 
 
 def named(names: Iterable[str], letter: str = "r") -> tuple[Metric, ...]:
-    """The metrics of these names, in any case, with or without their first `letter`, each once. Raises `UsageError` with the nearest
-    right ones."""
+    """Return the metrics of these names, each once; case does not matter, nor does a missing first `letter`.
+
+    Raises `UsageError` with the nearest known names.
+    """
     known = {name.lower(): metric for name, metric in METRICS.items()}
     found: dict[str, Metric] = {}
     for name in names:
@@ -84,7 +90,10 @@ def named(names: Iterable[str], letter: str = "r") -> tuple[Metric, ...]:
 
 
 def of_letter(names: Iterable[str], letter: str) -> tuple[Metric, ...]:
-    """Likewise, for metrics of reconstructions (r) or of generated samples (g) alone. Raises `UsageError` for one of the other kind."""
+    """Return the metrics of these names, as `named`, for reconstructions (letter "r") or generated samples ("g") alone.
+
+    Raises `UsageError` for a metric of the other kind.
+    """
     found = named(names, letter)
     for metric in found:
         if metric.name.startswith("r" if letter == "g" else "g") or (letter == "g" and metric.paired):
@@ -93,7 +102,7 @@ def of_letter(names: Iterable[str], letter: str) -> tuple[Metric, ...]:
 
 
 def catalogued(names: Iterable[str]) -> list[str]:
-    """Those of these names that values of metrics have, in the catalogue's order: of the whole code, then of shorter ones ("rPSNR:32")."""
+    """Return those of these names that are metrics, in the catalogue's order: of the whole code, then of shorter prefixes ("rPSNR:32")."""
     order = list(METRICS)
     parts = [(name, *name.partition(MARK)[::2]) for name in names]
     found = [(order.index(metric), int(kept or 0), name) for name, metric, kept in parts if metric in METRICS]
@@ -101,6 +110,6 @@ def catalogued(names: Iterable[str]) -> list[str]:
 
 
 def networks(metrics: Iterable[Metric]) -> tuple[str, ...]:
-    """The networks that these metrics look through, in the registry's order."""
+    """Return the networks of these metrics, in the registry's order."""
     wanted = {metric.network for metric in metrics}
     return tuple(name for name in NETWORKS if name in wanted)

@@ -1,1 +1,1 @@
-"""Networks in plain torch."""
+"""Models in plain torch."""

@@ -1,4 +1,4 @@
-"""The identity of weights, whatever file they come in."""
+"""Hash of weights, independent of their file format."""
 
 import hashlib
 
@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def digest(state: dict[str, Tensor]) -> str:
-    """SHA-256 over name, type, shape and bytes of every tensor, in the order of names."""
+    """Return the SHA-256 over name, type, shape and bytes of every tensor, in the order of names."""
     total = hashlib.sha256()
     for name in sorted(state):
         array = state[name].detach().cpu().contiguous().numpy()

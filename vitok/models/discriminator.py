@@ -1,6 +1,6 @@
 """StyleGAN's discriminator (Karras et al. 2019): equalised learning rate, blurred downsampling, minibatch standard deviation.
 
-For clips it judges each frame as an image, or, of 3D convolutions, the clip as a whole.
+Of clips it judges each frame as an image or, with 3D convolutions, the clip as a whole.
 """
 
 import math
@@ -13,13 +13,16 @@ from torch import Tensor, nn
 from vitok.config.variants import LAST_SIDE, discriminator_channels
 from vitok.errors import UsageError
 
-SLOPE, GAIN = 0.2, math.sqrt(2)  # of the leaky ReLU; of He's initialisation, as the paper has it
-GROUP = 4  # samples whose deviation is taken together
+SLOPE, GAIN = 0.2, math.sqrt(2)  # slope of the leaky ReLU; gain of He's initialisation (Karras et al. 2019)
+GROUP = 4  # samples in a group of the minibatch deviation
 
 
 class Equalised(nn.Module):
-    """A convolution (kernel > 0) or a linear layer whose weights are drawn from N(0, 1) and scaled by He's constant in each
-    forward pass: all of them then learn at one speed under Adam. `dims` 2 or 3, odd kernels, the size is kept."""
+    """A convolution (kernel > 0) or a linear layer with equalised learning rate.
+
+    Weights are drawn from N(0, 1) and scaled by He's constant in each forward pass, so that Adam trains all layers at one speed. `dims` is
+    2 or 3; kernels are odd; the size is kept.
+    """
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 0, dims: int = 2, gain: float = GAIN) -> None:
         super().__init__()
@@ -30,11 +33,12 @@ class Equalised(nn.Module):
         self.padding = {"padding": kernel // 2} if kernel else {}
 
     def forward(self, x: Tensor) -> Tensor:
+        """Apply the layer with scaled weights."""
         return self.function(x, self.weight * self.scale, self.bias, **self.padding)
 
 
 class Stage(nn.Module):
-    """From side r to r / 2: convolution, blur, convolution and mean of 2 x 2, as the original does at each resolution."""
+    """A stage from side r to r / 2: convolution, blur, convolution and mean of 2 x 2, as the original does at each resolution."""
 
     def __init__(self, inputs: int, outputs: int, dims: int) -> None:
         super().__init__()
@@ -42,15 +46,17 @@ class Stage(nn.Module):
         self.second = Equalised(inputs, outputs, 3, dims)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Transform feature maps (B, C, [T,] r, r) to half the side."""
         x = F.leaky_relu(self.first(x), SLOPE)
         return F.leaky_relu(halved(self.second(blurred(x))), SLOPE)
 
 
 class Discriminator(nn.Module):
-    """Images (B, 3, S, S) in [-1, 1] -> logits (B,); of `dims` 3, clips (B, 3, T, S, S). S is a power of two from 8 on.
-    Of several batches (the real one and the fake), each is judged among its own: the deviation must not mix them.
+    """Discriminator of images (B, 3, S, S) in [-1, 1] or, with `dims` 3, of clips (B, 3, T, S, S); it returns logits (B,).
 
-    `frames` is T: what must be there in time is halved with the sides until one is left. `base` as in `config.Gan`.
+    S is a power of two from 8 on. Each of several batches (real and fake) is judged on its own: the minibatch deviation must not mix them.
+    `frames` is T: the length in time is halved with the sides until one is left. `base` is that of `config.Gan`. Raises `UsageError` for
+    another size.
     """
 
     def __init__(self, size: int, base: int, dims: int = 2, frames: int = 1) -> None:
@@ -67,7 +73,7 @@ class Discriminator(nn.Module):
         self.logit = Equalised(widths[-1], 1, gain=1.0)
 
     def forward(self, *batches: Tensor, penalty: bool = False) -> tuple[Tensor, ...]:
-        """Logits of each batch. With `penalty`, R1 of the first one as well, taken here, since DeepSpeed hooks the outputs."""
+        """Return the logits of each batch. With `penalty`, append R1 of the first one, computed here since DeepSpeed hooks outputs."""
         if not penalty:
             return tuple(map(self.logits, batches))
         real = batches[0].detach().requires_grad_()
@@ -75,6 +81,7 @@ class Discriminator(nn.Module):
         return of_real, *map(self.logits, batches[1:]), gradient_penalty(of_real, real)
 
     def logits(self, pixels: Tensor) -> Tensor:
+        """Return the logits (B,), float32 or wider, of one batch."""
         x = F.leaky_relu(self.from_rgb(pixels), SLOPE)
         for stage in self.stages:
             x = stage(x)
@@ -86,13 +93,13 @@ class Discriminator(nn.Module):
 
 
 def gradient_penalty(logits: Tensor, real: Tensor) -> Tensor:
-    """R1 (Mescheder et al. 2018), without its weight: half the mean over samples of the squared gradient of their logit."""
+    """Return R1 (Mescheder et al. 2018) without its weight: half the mean over samples of the squared gradient of their logit."""
     (gradient,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
     return 0.5 * gradient.square().flatten(1).sum(1).mean()
 
 
 def blurred(x: Tensor) -> Tensor:
-    """Binomial filter 1 2 1 along height and width; mirrored at the border, so that a flat image stays flat."""
+    """Blur by the binomial filter 1 2 1 along height and width. The border is mirrored, so that a flat image stays flat."""
     kernel = torch.tensor([1.0, 2.0, 1.0], device=x.device, dtype=x.dtype) / 4
     kernel = (kernel[:, None] * kernel[None, :]).expand(x.shape[1], 1, 3, 3)
     flat = x if x.ndim == 4 else x.transpose(1, 2).flatten(0, 1)
@@ -101,15 +108,17 @@ def blurred(x: Tensor) -> Tensor:
 
 
 def halved(x: Tensor) -> Tensor:
-    """Means of 2 x 2, and of two frames where there are more than one."""
+    """Average over 2 x 2 pixels, and over two frames if there is more than one."""
     if x.ndim == 4:
         return F.avg_pool2d(x, 2)
     return F.avg_pool3d(x, (min(2, x.shape[2]), 2, 2), ceil_mode=True)
 
 
 def deviation(x: Tensor) -> Tensor:
-    """Minibatch standard deviation (Karras et al. 2018): one number for each group of up to four samples, the mean deviation
-    over all features, as one more channel. A batch of one has none: 0."""
+    """Return the minibatch standard deviation as one more channel (Karras et al. 2018).
+
+    It is one number for each group of up to four samples: the mean deviation over all features. In a batch of one it is 0.
+    """
     size = len(x)
     group = next(n for n in range(min(GROUP, size), 0, -1) if size % n == 0)
     grouped = x.to(torch.promote_types(x.dtype, torch.float32)).view(group, size // group, *x.shape[1:])

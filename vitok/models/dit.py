@@ -1,5 +1,7 @@
-"""DiT (Peebles and Xie 2023) on a tokenizer's latents (section 2.3): one token a latent token, the tokenizer's Llama block with
-adaLN-zero. Images and videos differ by the grid of their tokens alone."""
+"""DiT (Peebles and Xie 2023) on a tokenizer's latents (section 2.3): one token a latent token, the tokenizer's Llama block with adaLN-zero.
+
+Images and videos differ in the grid of their tokens alone.
+"""
 
 import math
 
@@ -12,11 +14,11 @@ from vitok.config.variants import FREQUENCIES
 from vitok.models.blocks import Attention, Stack, SwiGLU
 from vitok.models.rope import rotation, waves
 
-PERIOD = 1e4  # longest of the embedding of time (Peebles and Xie 2023)
+PERIOD = 1e4  # longest period of the time embedding (Peebles and Xie 2023)
 
 
 class DiTBlock(nn.Module):
-    """Pre-norm without an affine part: shift, scale and gate of both branches come from the condition, all zero at first."""
+    """A pre-norm block with adaLN-zero: shift, scale and gate of both branches are linear in the condition, and zero at initialisation."""
 
     def __init__(self, tower: config.Tower) -> None:
         super().__init__()
@@ -27,19 +29,21 @@ class DiTBlock(nn.Module):
         self.modulation = nn.Linear(tower.width, 6 * tower.width)
 
     def forward(self, x: Tensor, condition: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """Apply the block to tokens (B, L, D) with a condition (B, D)."""
         shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = self.modulation(condition).unsqueeze(1).chunk(6, dim=-1)  # (B, 1, D) each
         x = x + gate * self.attention(modulated(self.attention_norm(x), shift, scale), cos, sin)
         return x + mlp_gate * self.mlp(modulated(self.mlp_norm(x), mlp_shift, mlp_scale))
 
 
 class TimeEmbedding(nn.Module):
-    """Times (B,), from 0 to 1000 -> (B, D): sines of geometric frequencies through an MLP."""
+    """Embedding of times (B,), from 0 to 1000, as (B, D): sines of geometric frequencies through an MLP."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.inner, self.outer = nn.Linear(FREQUENCIES, width), nn.Linear(width, width)
 
     def forward(self, times: Tensor) -> Tensor:
+        """Embed times (B,)."""
         half = FREQUENCIES // 2
         frequencies = torch.exp(-math.log(PERIOD) / half * torch.arange(half, device=times.device, dtype=torch.float32))
         angles = times.float()[:, None] * frequencies
@@ -47,10 +51,10 @@ class TimeEmbedding(nn.Module):
 
 
 class DiT(nn.Module):
-    """Noised latents (B, L, c), as many channels as the tokenizer has, times (B,) and labels (B,) -> a prediction (B, L, c).
+    """Class-conditional DiT: noised latents (B, L, c), times (B,) and labels (B,) -> a prediction (B, L, c).
 
-    It sees latents of mean 0 and deviation 1 in every channel; `mean` and `std`, of the corpus's latents, travel with its weights.
-    Label `classes` says that the class is not known. Without classes it is unconditional, and labels are not looked at.
+    It takes latents of mean 0 and deviation 1 in every channel; `mean` and `std` of the corpus's latents are part of its weights. The label
+    `classes` stands for an unknown class. Without classes the model is unconditional and ignores labels.
     """
 
     mean: Tensor
@@ -72,27 +76,28 @@ class DiT(nn.Module):
         self._initialise()
 
     def forward(self, latents: Tensor, times: Tensor, labels: Tensor) -> Tensor:
+        """Predict noise or velocity (B, L, c) from noised latents (B, L, c), times (B,) and labels (B,)."""
         condition = self.time(times)
         if self.labels is not None:
             condition = condition + self.labels(labels)
         condition = F.silu(condition)
-        # DiT's fixed positions beside the rotation, which tells a token only where the others are: training learns faster.
+        # DiT's fixed positions beside RoPE, which encodes relative positions alone: training is faster with both.
         x = self.embed(latents) + waves(self.grid, self.width, latents.device)
         x = self.blocks(x, condition, *rotation(self.grid, self.head_width, latents.device))
         shift, scale = self.modulation(condition).unsqueeze(1).chunk(2, dim=-1)
         return self.output(modulated(self.norm(x), shift, scale))
 
     def normalised(self, latents: Tensor) -> Tensor:
-        """Latents (B, L, c) as the tokenizer has them -> as the DiT sees them."""
+        """Normalise a tokenizer's latents (B, L, c) to mean 0 and deviation 1."""
         return (latents - self.mean) / self.std
 
     def restored(self, latents: Tensor) -> Tensor:
-        """And back."""
+        """Invert `normalised`."""
         return latents * self.std + self.mean
 
     @torch.no_grad()
     def _initialise(self) -> None:
-        """As DiT: every block begins as the identity, and the prediction as zero."""
+        """Initialise as DiT does: every block is the identity at first, and the prediction zero."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
@@ -107,4 +112,5 @@ class DiT(nn.Module):
 
 
 def modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """Return x * (1 + scale) + shift."""
     return x * (1 + scale) + shift

@@ -1,4 +1,4 @@
-"""LPIPS (Zhang et al. 2018), version 0.1: distances of normalised features of a fixed network, weighted per channel."""
+"""LPIPS (Zhang et al. 2018), version 0.1: distances of normalised features of a fixed network, weighted by channel."""
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ SCALE = (0.458, 0.448, 0.450)
 
 
 class LPIPS(nn.Module):
-    """`network` is "alexnet" or "vgg16". Weights come from `metrics.weights`; nothing here is ever trained.
+    """LPIPS on "alexnet" or "vgg16". Its weights come from `networks.weights`; they are never trained.
 
     State: trunk.<i>.weight (O, I, k, k), trunk.<i>.bias (O,) for the i-th convolution; heads.<j> (O,) for the j-th tap.
     """
@@ -37,7 +37,9 @@ class LPIPS(nn.Module):
         self.requires_grad_(False)
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """Images (B, 3, H, W) in [-1, 1] -> unit-length features (B, C, h, w) at each tap."""
+        """Return unit-length features (B, C, h, w) at each tap, of images (B, 3, H, W) in [-1, 1]. Raises `UsageError` for images that are
+        too small.
+        """
         smallest = 31 if self.network == "alexnet" else 16
         if min(images.shape[-2:]) < smallest:
             raise UsageError(f"LPIPS on {self.network} needs images of {smallest} pixels or more, not {tuple(images.shape[-2:])}")
@@ -54,8 +56,11 @@ class LPIPS(nn.Module):
         return taps
 
     def forward(self, images: Tensor, reference: Tensor) -> Tensor:
-        """Distances (B,) between two batches (B, 3, H, W) in [-1, 1]. float32 whatever the autocast around it:
-        in bf16 the normalisation's gradients overflow. The reference gets no gradient and costs no backward."""
+        """Return the distances (B,) between two batches (B, 3, H, W) in [-1, 1].
+
+        It runs in float32 whatever the autocast around it: in bf16 the gradients of the normalisation overflow. The reference gets no
+        gradient and costs no backward pass.
+        """
         with torch.autocast(images.device.type, enabled=False):
             with torch.no_grad():
                 target = self.features(reference.float())

@@ -1,4 +1,4 @@
-"""3D axial rotary position embedding (section 2.2): each head is split over t, y and x, each part rotated by its axis."""
+"""3D axial rotary position embedding (section 2.2): each head is split over t, y and x, and each part is rotated by its axis."""
 
 from functools import lru_cache
 
@@ -11,13 +11,13 @@ Grid = tuple[int, int, int]  # along (t, y, x)
 
 
 def axis_split(head_width: int) -> tuple[int, int, int]:
-    """Dimensions of a head that go to (t, y, x): a third each in steps of eight, the rest to t. 64 -> 16/24/24."""
+    """Return the dimensions of a head for (t, y, x): a third each in steps of eight, the rest for t. 64 -> 16/24/24, 72 -> 24/24/24."""
     space = -(-head_width // 24) * 8
     return head_width - 2 * space, space, space
 
 
 def angles(positions: Tensor, head_width: int) -> Tensor:
-    """Rotation angles (L, head_width / 2), radians, of token positions (L, 3) given as (t, y, x)."""
+    """Return rotation angles (L, head_width / 2), radians, of token positions (L, 3) given as (t, y, x)."""
     parts: list[Tensor] = []
     for axis, width in enumerate(axis_split(head_width)):
         frequency = THETA ** (-torch.arange(0, width, 2, dtype=torch.float64, device=positions.device) / width)
@@ -27,9 +27,12 @@ def angles(positions: Tensor, head_width: int) -> Tensor:
 
 @lru_cache(maxsize=64)
 def rotation(grid: Grid, head_width: int, device: torch.device, extra: int = 0) -> tuple[Tensor, Tensor]:
-    """Cosine and sine (L + extra, head_width / 2), float32, for every token of a grid in row-major order, and for `extra` tokens behind
-    it: they lie one after the other behind the last frame, at (t, 0, 0), (t + 1, 0, 0) and so on."""
-    with torch.inference_mode(False):  # what is kept must serve training too, whoever asked first
+    """Return cosine and sine (L + extra, head_width / 2), float32, for the tokens of a grid in row-major order and `extra` tokens behind
+    it.
+
+    The extra tokens lie one after the other behind the last frame, at (t, 0, 0), (t + 1, 0, 0) and so on.
+    """
+    with torch.inference_mode(False):  # cached tensors must serve training too, even if inference asked first
         positions = torch.cartesian_prod(*(torch.arange(n, device=device) for n in grid))
         behind = F.pad(torch.arange(grid[0], grid[0] + extra, device=device).unsqueeze(1), (0, 2))  # (extra, 3)
         angle = angles(torch.cat([positions, behind]), head_width)
@@ -38,14 +41,14 @@ def rotation(grid: Grid, head_width: int, device: torch.device, extra: int = 0) 
 
 @lru_cache(maxsize=64)
 def waves(grid: Grid, width: int, device: torch.device) -> Tensor:
-    """Absolute positions (L, width), float32: cosines and sines of the same angles, over a whole width instead of a head's."""
+    """Return absolute positions (L, width), float32: cosines and sines of the same angles, over the whole width instead of a head's."""
     with torch.inference_mode(False):
         angle = angles(torch.cartesian_prod(*(torch.arange(n, device=device) for n in grid)), width)
         return torch.cat([angle.cos(), angle.sin()], dim=1).float()
 
 
 def sines(count: int, width: int) -> Tensor:
-    """Absolute positions (count, width), float32, along one axis."""
+    """Return absolute positions (count, width), float32, along one axis."""
     frequency = THETA ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
     angle = torch.arange(count).unsqueeze(1) * frequency
     return torch.cat([angle.cos(), angle.sin()], dim=1).float()

@@ -1,7 +1,7 @@
 """ViTok (section 2.2): tubelets -> encoder -> Gaussian bottleneck -> decoder -> pixels.
 
-Of its variants (A.4), Latent ViTok has a code of l tokens of its own, which both towers see behind those of the patches; of a nested
-code the decoder makes do with the first tokens.
+Two variants (A.4): Latent ViTok has a code of l learned tokens, which both towers place behind the patches. The decoder of a nested code
+can reconstruct from its first tokens alone.
 """
 
 import math
@@ -22,19 +22,24 @@ from vitok.models.tokens import LatentTokens, Masking, PatchTokens
 
 
 class TubeletEmbedding(nn.Conv3d):
-    """A 3D convolution whose kernel is its stride, done as the one matrix product that it is (several times
-    faster than conv3d, on CPUs and in bf16 on GPUs): pixels (B, 3, T, H, W) -> tokens (B, L, D)."""
+    """Embedding of tubelets: pixels (B, 3, T, H, W) -> tokens (B, L, D).
+
+    The kernel of this 3D convolution equals its stride, so that it is one matrix product, several times faster than conv3d on CPUs and in
+    bf16 on GPUs.
+    """
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (the base class's name)
+        """Embed pixels (B, 3, T, H, W) as tokens (B, L, D)."""
         q, p, _ = self.kernel_size
         patches = rearrange(input, "b ch (t q) (y p) (x r) -> b (t y x) (ch q p r)", q=q, p=p, r=p)
         return F.linear(patches, self.weight.flatten(1), self.bias)
 
 
 class TubeletUnembedding(nn.ConvTranspose3d):
-    """The transposed convolution out, likewise: tokens (B, L, D) on a grid (t, y, x) -> pixels (B, 3, T, H, W)."""
+    """Transposed convolution to pixels as one matrix product: tokens (B, L, D) on a grid (t, y, x) -> pixels (B, 3, T, H, W)."""
 
     def forward(self, input: Tensor, grid: Grid) -> Tensor:  # noqa: A002  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Project tokens (B, L, D) of a grid (t, y, x) to pixels (B, 3, T, H, W)."""
         q, p, _ = self.kernel_size
         t, y, x = grid
         assert self.bias is not None
@@ -44,8 +49,10 @@ class TubeletUnembedding(nn.ConvTranspose3d):
 
 
 class PositionTable(nn.Module):
-    """A learned row for each token of its grid, interpolated for other grids. A module of its own, so that ZeRO-3, which
-    gathers parameters module by module, finds it."""
+    """A learned row for each token of a grid, interpolated for other grids.
+
+    It is a module of its own, so that ZeRO-3, which gathers parameters module by module, finds it.
+    """
 
     def __init__(self, grid: Grid, width: int) -> None:
         super().__init__()
@@ -53,6 +60,7 @@ class PositionTable(nn.Module):
         self.rows = nn.Parameter(torch.empty(1, grid[0] * grid[1] * grid[2], width))
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+        """Add the positions of a grid (t, y, x) to tokens (B, L, D)."""
         if grid == self.grid:
             return tokens + self.rows
         t, y, x = self.grid
@@ -62,6 +70,8 @@ class PositionTable(nn.Module):
 
 
 class Encoder(nn.Module):
+    """The encoder: pixels (B, 3, T, H, W) on a grid (t, y, x) of patches -> posterior over latents (B, L, c)."""
+
     def __init__(self, cfg: config.Tokenizer) -> None:
         super().__init__()
         width, kernel = cfg.encoder.width, (cfg.stride, cfg.patch, cfg.patch)
@@ -73,6 +83,7 @@ class Encoder(nn.Module):
         self.to_moments = nn.Linear(width, 2 * cfg.channels)
 
     def forward(self, pixels: Tensor, grid: Grid) -> Posterior:
+        """Encode pixels (B, 3, T, H, W)."""
         x = self.positions(self.embed(pixels), grid)
         x = x if self.latents is None else self.latents(x)
         x = self.transformer(x, grid, self.extra)
@@ -80,8 +91,10 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Latents (B, L, c) -> pixels of a grid (t, y, x) of patches. Of a nested code, `kept` (B,) first tokens of each sample are looked
-    at, and there may be fewer than L."""
+    """The decoder: latents (B, L, c) -> pixels on a grid (t, y, x) of patches.
+
+    A nested code may have fewer than L tokens; `kept` (B,) says how many first tokens of each sample are used.
+    """
 
     def __init__(self, cfg: config.Tokenizer) -> None:
         super().__init__()
@@ -94,6 +107,7 @@ class Decoder(nn.Module):
         self.unembed = TubeletUnembedding(width, 3, kernel, stride=kernel)
 
     def forward(self, latents: Tensor, grid: Grid, kept: Tensor | None = None) -> Tensor:
+        """Decode latents (B, L, c) to pixels (B, 3, T, H, W)."""
         count = math.prod(grid)
         x = self.from_latent(latents if self.masking is None else self.masking(latents, self.extra or count, kept))
         x = x if self.patches is None else self.patches(x, grid)
@@ -101,14 +115,16 @@ class Decoder(nn.Module):
 
 
 class Reconstruction(NamedTuple):
-    """A tuple, as is the posterior: DeepSpeed looks for the tensors of an output in tuples."""
+    """Reconstructed pixels and the posterior. Both this and the posterior are tuples, in which DeepSpeed looks for the tensors of an
+    output.
+    """
 
     pixels: Tensor  # as the input: (B, 3, T, H, W) or (B, 3, H, W)
     posterior: Posterior
 
 
 class Tokenizer(nn.Module):
-    """The auto-encoder. Pixels are (B, 3, T, H, W) in [-1, 1]; an image may leave T out."""
+    """The auto-encoder ViTok. Pixels are (B, 3, T, H, W) in [-1, 1]; an image may leave T out."""
 
     def __init__(self, cfg: config.Tokenizer) -> None:
         super().__init__()
@@ -119,11 +135,11 @@ class Tokenizer(nn.Module):
 
     @classmethod
     def from_variant(cls, variant: str, *, channels: int, size: int = 256, frames: int = 1) -> "Tokenizer":
-        """Tokenizer.from_variant("S-B/16", channels=16)"""
+        """Return an untrained tokenizer of a named variant, as in Tokenizer.from_variant("S-B/16", channels=16)."""
         return cls(variants.tokenizer(variant, channels=channels, size=size, frames=frames))
 
     def grid(self, pixels: Tensor) -> Grid:
-        """Patches along (t, y, x) of pixels (B, 3, T, H, W). Raises `UsageError` where they do not divide."""
+        """Return the patches along (t, y, x) of pixels (B, 3, T, H, W). Raises `UsageError` if tubelets do not divide them."""
         t, y, x = pixels.shape[2:]
         q, p = self.config.stride, self.config.patch
         if t % q or y % p or x % p:
@@ -131,15 +147,15 @@ class Tokenizer(nn.Module):
         return t // q, y // p, x // p
 
     def encode(self, pixels: Tensor) -> Posterior:
-        """Pixels (B, 3, T, H, W) or (B, 3, H, W) -> posterior over latents (B, L, c)."""
+        """Encode pixels (B, 3, T, H, W) or (B, 3, H, W) to a posterior over latents (B, L, c)."""
         pixels = pixels.unsqueeze(2) if pixels.ndim == 4 else pixels
         return self.encoder(pixels, self.grid(pixels))
 
     def decode(self, latents: Tensor, grid: Grid | None = None, kept: Tensor | None = None) -> Tensor:
-        """Latents (B, L, c) -> pixels (B, 3, T, H, W) of a grid (t, y, x) of patches, the config's if not given.
+        """Decode latents (B, L, c) to pixels (B, 3, T, H, W) of a grid (t, y, x) of patches, the config's if not given.
 
-        Of a nested code (B, l, c), l from 1 to L, is enough; of each sample the first `kept` (B,) of them, int64, are looked at. Raises
-        `UsageError` for tokens that do not make a code, and for `kept` of a code that is not nested.
+        A nested code may be cut to (B, l, c) with l from 1 to L; of each sample the first `kept` (B,) tokens, int64, are used. Raises
+        `UsageError` for tokens that do not make a code, and for `kept` with a code that is not nested.
         """
         grid = grid or self.config.grid
         given, whole = latents.shape[1], math.prod(self.config.code_of(grid))
@@ -151,7 +167,9 @@ class Tokenizer(nn.Module):
         return self.decoder(latents, grid, kept)
 
     def forward(self, pixels: Tensor, noise: Tensor | None = None, sample: bool = True, kept: Tensor | None = None) -> Reconstruction:
-        """Encode, sample (or take the mean) and decode. `noise` (B, L, c) is standard normal, drawn if not given; `kept` as in `decode`."""
+        """Encode, sample (or take the mean) and decode. `noise` (B, L, c) is standard normal, drawn if not given; `kept` is that of
+        `decode`.
+        """
         video = pixels.unsqueeze(2) if pixels.ndim == 4 else pixels
         posterior = self.encode(video)
         latents = posterior.sample(noise) if sample else posterior.mean
@@ -160,11 +178,11 @@ class Tokenizer(nn.Module):
 
     @torch.no_grad()
     def _initialise(self) -> None:
-        """So that pixels pass through a fresh model nearly unharmed: what it has to learn is a code, not to see.
+        """Initialise so that pixels pass through an untrained model nearly unchanged.
 
-        Xavier for the matrices; the tubelets' convolutions orthogonal, scaled to the size of what the blocks add (in) and
-        of a photograph's pixels (out); what a block adds to the stream scaled by its depth, as GPT-2 does. In a trial at
-        laptop scale (p = 8, c = 64, 1,000 steps of 16; branches scaled by 0.3) rPSNR rose from 24.8 to 31.4 dB.
+        Matrices are Xavier; the tubelets' convolutions are orthogonal, scaled to the size of what the blocks add (input) and of a
+        photograph's pixels (output); the output of each branch is scaled by the tower's depth, as in GPT-2. In a trial at laptop scale (p =
+        8, c = 64, 1,000 steps of 16; branches scaled by 0.3) rPSNR rose from 24.8 to 31.4 dB.
         """
         for module in self.modules():
             if isinstance(module, nn.Linear):

@@ -1,5 +1,6 @@
-"""Learned tokens of the variants of A.4, each in a module of its own, so that ZeRO-3, which gathers parameters module by module,
-finds it."""
+"""Learned tokens of the variants of A.4. Each is a module of its own, so that ZeRO-3, which gathers parameters module by module,
+finds it.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -9,34 +10,41 @@ from vitok.models.rope import Grid, sines, waves
 
 
 class LatentTokens(nn.Module):
-    """Puts l tokens behind those of the patches: (B, L, D) -> (B, L + l, D). They begin as the sines of their place (A.4)."""
+    """Appends l learned tokens to those of the patches: (B, L, D) -> (B, L + l, D). They are initialised as the sines of their position
+    (A.4).
+    """
 
     def __init__(self, count: int, width: int) -> None:
         super().__init__()
         self.rows = nn.Parameter(sines(count, width).unsqueeze(0))
 
     def forward(self, patches: Tensor) -> Tensor:
+        """Append the latent tokens to patches (B, L, D)."""
         return torch.cat([patches, self.rows.expand(len(patches), -1, -1)], dim=1)
 
 
 class PatchTokens(nn.Module):
-    """Puts copies of one token, which become the patches of a grid (t, y, x), before those of the code: (B, l, D) -> (B, L + l, D). Each
-    has the sines of its place, as DiT's tokens have: from the rotation alone it learns far slower which patch it is to become."""
+    """Prepends copies of one learned token, which become the patches of a grid (t, y, x), to the code: (B, l, D) -> (B, L + l, D).
+
+    Each copy has the sines of its position added, as DiT's tokens have: from the rotation alone it learns far more slowly which patch it
+    is.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.row = nn.Parameter(torch.randn(1, 1, width) * 0.02)
 
     def forward(self, code: Tensor, grid: Grid) -> Tensor:
+        """Prepend the patch tokens of a grid (t, y, x) to a code (B, l, D)."""
         patches = self.row + waves(grid, self.row.shape[2], code.device)
         return torch.cat([patches.expand(len(code), -1, -1), code], dim=1)
 
 
 class Masking(nn.Module):
-    """Puts one token in place of what a nested code lacks: (B, l, c), l <= L -> (B, L, c). It begins as the mean of the prior, which
-    says nothing.
+    """Puts one learned token in place of the missing tokens of a nested code: (B, l, c), l <= L -> (B, L, c).
 
-    The KL term stays one of all tokens: the encoder does not know which of them will be masked.
+    The token is initialised as the mean of the prior. The KL term covers all tokens: the encoder does not know which of them will be
+    masked.
     """
 
     def __init__(self, channels: int) -> None:
@@ -44,7 +52,7 @@ class Masking(nn.Module):
         self.row = nn.Parameter(torch.zeros(1, 1, channels))
 
     def forward(self, code: Tensor, length: int, kept: Tensor | None) -> Tensor:
-        """`kept` (B,), of each sample: so many of its first tokens stay, the others are masked."""
+        """Extend a code (B, l, c) to `length` tokens. `kept` (B,) first tokens of each sample stay, the others are masked."""
         batch, given, _ = code.shape
         last = torch.full((batch,), given, device=code.device) if kept is None else kept.clamp(max=given)
         stays = torch.arange(length, device=code.device) < last.unsqueeze(1)  # (B, L)

@@ -1,1 +1,1 @@
-"""The pretrained networks of metrics and losses: which there are, where their weights come from."""
+"""The pretrained networks of metrics and losses, and the sources of their weights."""

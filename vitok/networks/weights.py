@@ -1,8 +1,8 @@
-"""From a network's name to its weights. Every source gives the same ones, checked by one SHA-256, or it is refused.
+"""Loading of pretrained networks: from a name to verified weights. Every source must give the same weights, checked by one SHA-256.
 
-In order: `VITOK_WEIGHTS_DIR`, the user's cache, then the network's own sources. What a source gives is kept in the cache.
-A file that is no safetensors is read only if its bytes are the known ones: a state dict as tensors alone, TorchScript not at all
-by anything here (see `models.i3d`).
+Sources are tried in order: `VITOK_WEIGHTS_DIR`, the user's cache, then the network's own sources, whose weights are kept in the cache. A
+file that is not safetensors is read only if its bytes are the known ones: a state dict as tensors alone; TorchScript is not read here at
+all (see `models.features.i3d`).
 """
 
 import hashlib
@@ -32,14 +32,14 @@ SOURCES: dict[str, Callable[[Network], Payload]] = {"torch hub": sources.torch_h
 
 
 def lpips(trunk: str) -> LPIPS:
-    """LPIPS on "alexnet" or "vgg16" with its real weights, from the first source that has them."""
+    """Return LPIPS on "alexnet" or "vgg16" with its trained weights, from the first source that has them."""
     model = build(f"lpips-{trunk}", resolve(f"lpips-{trunk}")[0])
     assert isinstance(model, LPIPS)
     return model
 
 
 def build(name: str, payload: Payload) -> nn.Module:
-    """The network with its weights, to look with and never to train. Raises `VitokError` for weights of another."""
+    """Build a network with its weights, for inference alone. Raises `VitokError` for weights of another network."""
     if isinstance(payload, bytes):
         return I3D(payload)
     if name.startswith("lpips-"):
@@ -50,7 +50,9 @@ def build(name: str, payload: Payload) -> nn.Module:
 
 
 def resolve(name: str) -> tuple[Payload, str]:
-    """The verified weights of a network and where they were found. Raises `VitokError` that names every source and its failure."""
+    """Return the verified weights of a network and the source that had them. Raises `VitokError` that names every source and its
+    failure.
+    """
     wanted, failures = network(name), list[str]()
     for source in FOLDERS:
         try:
@@ -70,14 +72,14 @@ def resolve(name: str) -> tuple[Payload, str]:
 
 
 def present(wanted: Network) -> Path | None:
-    """Where a file of this network lies on this machine, unchecked; None without one."""
+    """Return the path of a network's file on this machine, unchecked; None if there is none."""
     candidates = [file(source, wanted) for source in FOLDERS]
     candidates += [sources.hub_file(wanted)] if wanted.file.endswith(".pth") else []
     return next((path for path in candidates if path and path.is_file()), None)
 
 
 def import_file(wanted: Network, path: Path) -> Path:
-    """Check a file that the user brings and keep it in the cache. Returns its place there. Raises `VitokError`."""
+    """Check a file that the user brings, keep it in the cache and return its path there. Raises `VitokError` for another file."""
     try:
         read(path, wanted)
     except UnavailableError as reason:
@@ -86,7 +88,7 @@ def import_file(wanted: Network, path: Path) -> Path:
 
 
 def verify(wanted: Network) -> tuple[list[str], list[str]]:
-    """What there is to say of the files that are present, and what is wrong with them."""
+    """Check the files of a network that are present. Return notes on them, and the problems."""
     said, wrong = list[str](), list[str]()
     for source in FOLDERS:
         try:
@@ -103,7 +105,7 @@ def verify(wanted: Network) -> tuple[list[str], list[str]]:
 
 
 def read(path: Path, wanted: Network) -> Payload:
-    """A file's weights. Raises `UnavailableError` for another file, which is not opened unless it is safetensors."""
+    """Return a file's weights. Raises `UnavailableError` for another file, which is not opened unless it is safetensors."""
     if not path.is_file():
         raise UnavailableError(f"no {path}")
     try:
@@ -115,7 +117,7 @@ def read(path: Path, wanted: Network) -> Payload:
 
 
 def checked(payload: Payload, wanted: Network) -> Payload:
-    """The weights, if they are those of the network; a state dict comes out as tensors."""
+    """Return the weights if their hash is that of the network; a state dict is returned as tensors. Raises `UnavailableError`."""
     of_tensors = isinstance(payload, dict)
     found = digest(payload) if of_tensors else hashlib.sha256(payload).hexdigest()
     if found != wanted.sha256:
@@ -125,7 +127,7 @@ def checked(payload: Payload, wanted: Network) -> Payload:
 
 
 def file(source: str, wanted: Network) -> Path | None:
-    """The path of a network's file in "VITOK_WEIGHTS_DIR" (None if that is not set) or "cache"."""
+    """Return the path of a network's file in "VITOK_WEIGHTS_DIR" (None if that is not set) or "cache"."""
     if source == "cache":
         root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         return Path(root) / "vitok" / "weights" / wanted.file
@@ -134,6 +136,7 @@ def file(source: str, wanted: Network) -> Path | None:
 
 
 def _there(wanted: Network, source: str) -> Path:
+    """Return the path of an existing file in a folder. Raises `UnavailableError`."""
     path = file(source, wanted)
     if path is None:
         raise UnavailableError("not set")
@@ -143,6 +146,7 @@ def _there(wanted: Network, source: str) -> Path:
 
 
 def _keep(wanted: Network, write: Callable[[Path], object]) -> Path:
+    """Write a file to the cache atomically and return its path."""
     path = file("cache", wanted)
     assert path is not None
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The studies of a folder: one file each, found by its name."""
+"""Catalogue of the studies in a folder: one file each, found by its name."""
 
 import importlib.util
 import sys
@@ -14,6 +14,8 @@ from vitok.study.study import Study
 
 @dataclass(frozen=True)
 class Entry:
+    """A study file of the catalogue."""
+
     name: str
     path: Path
     holds: Study[Any] | Collection
@@ -21,7 +23,9 @@ class Entry:
 
 
 def folder(asked: Path | None) -> Path:
-    """Where studies are: the one asked for, ./studies, or the one beside this package. Raises `UsageError`."""
+    """Return the folder of studies: the one that is given, ./studies, or the one beside this package. Raises `UsageError` if there is
+    none.
+    """
     places = [asked] if asked else [Path("studies"), Path(vitok.__file__).parent.parent / "studies"]
     found = next((place for place in places if place.is_dir()), None)
     if found is None:
@@ -30,20 +34,23 @@ def folder(asked: Path | None) -> Path:
 
 
 def load(place: Path) -> list[Entry]:
-    """All studies of a folder, by name. Raises `UsageError` for a file that cannot be read, or holds another name."""
-    return [_entry(path) for path in sorted(place.glob("*.py")) if not path.name.startswith("_")]
+    """Load all studies of a folder, ordered by name. Raises `UsageError` for a file that cannot be read, or whose study has another
+    name.
+    """
+    return [_load_file(path) for path in sorted(place.glob("*.py")) if not path.name.startswith("_")]
 
 
 def named(entries: list[Entry], names: tuple[str, ...]) -> list[Entry]:
-    """Raises `UsageError` for a name that there is not."""
+    """Return the entries of these names, each once. Raises `UsageError` for an unknown name."""
     known = {entry.name: entry for entry in entries}
     if unknown := [name for name in names if name not in known]:
         raise UsageError(f"unknown study {unknown[0]!r}; there are {', '.join(known)}")
     return [known[name] for name in dict.fromkeys(names)]
 
 
-def _entry(path: Path) -> Entry:
-    for parent in (str(path.parent.parent), str(path.parent)):  # a study may name another: from studies.e_sweep import study
+def _load_file(path: Path) -> Entry:
+    """Run a study file and return its entry."""
+    for parent in (str(path.parent.parent), str(path.parent)):  # so that a study can import another one
         if parent not in sys.path:
             sys.path.append(parent)
     spec = importlib.util.spec_from_file_location(f"studies.{path.stem}", path)
@@ -51,7 +58,7 @@ def _entry(path: Path) -> Entry:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # whatever a file of the user's raises
+    except Exception as error:  # a user's file may raise anything
         raise UsageError(f"{path} cannot be read: {type(error).__name__}: {error}") from None
     holds = getattr(module, "study", None)
     if not isinstance(holds, Study | Collection):

@@ -1,4 +1,4 @@
-"""Several studies that answer together: each runs as it would alone, and one page holds all verdicts."""
+"""A collection of studies that answer together: each runs as it would alone, and one page holds all verdicts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from vitok.study.study import Study
 
 @dataclass(frozen=True)
 class Finding:
-    """One answer of a collection: a statement, and the studies that test it. Studies of one finding share their cells, or most of them."""
+    """One finding of a collection: a statement, and the studies that test it. Studies of one finding share most or all of their cells."""
 
     statement: str
     studies: tuple[Study[Any], ...]
@@ -18,7 +18,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Collection:
-    """Findings that one command runs, in order, and one page reports."""
+    """Findings that one command runs in order and one page reports."""
 
     name: str
     question: str

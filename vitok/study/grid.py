@@ -1,4 +1,4 @@
-"""From a scale to its cells: every combination of the grid, each a whole recipe with an identity."""
+"""Expansion of a scale into cells: every combination of its grids, each a complete recipe with an identity."""
 
 import itertools
 from collections.abc import Iterable, Sequence
@@ -16,62 +16,73 @@ from vitok.study.scales import Arm, Scale
 
 @dataclass(frozen=True)
 class Cell:
+    """A cell of a study: a recipe, its identity and its label."""
+
     recipe: Training
-    digest: str  # of the recipe and the corpus
-    label: str  # for people
-    classes: int  # of the corpus
+    digest: str  # hash of the recipe and the corpus
+    label: str  # short name for people
+    classes: int  # number of classes of the corpus
 
     @property
     def described(self) -> dict[str, Any]:
+        """The cell's columns in plans, tables and MLflow; see `describe`."""
         return describe(self.recipe, self.classes)
 
 
 def apply(scale: Scale, changes: dict[str, str]) -> Scale:
-    """A scale with `--set` applied: keys of the recipe ("steps", "loss.kl"), of the resources ("resources.zero") or of the grid
-    ("grid.tokenizer.channels=4,16", a comma between values). A key reaches every arm that has it, and the stage 1 that a stage 2
-    continues, unless that is named by itself ("stage1.steps"). Raises `UsageError` for an unknown one."""
+    """Return a scale with the changes of `--set` applied.
+
+    A key belongs to the recipe ("steps", "loss.kl"), to the resources ("resources.zero") or to the grid ("grid.tokenizer.channels=4,16",
+    values separated by commas). A key of a recipe changes every arm that has it, and the stage 1 that a stage 2 continues, unless that has
+    a change of its own ("stage1.steps"). Raises `UsageError` for an unknown key, and for one that is an axis of the grid.
+    """
     own = {key.removeprefix("resources."): value for key, value in changes.items() if key.startswith("resources.")}
     axes = {key.removeprefix("grid."): tuple(value.split(",")) for key, value in changes.items() if key.startswith("grid.")}
     recipe = {key: value for key, value in changes.items() if not key.startswith(("resources.", "grid."))}
     for key in recipe:
         if values := next((arm.grid[key] for arm in scale.arms if key in arm.grid), None):
             raise UsageError(f"{key} is an axis of the grid ({', '.join(map(str, values))}): set grid.{key}=... instead")
-    _known([*recipe, *axes], scale)
+    _require_known([*recipe, *axes], scale)
     first = {key: value for key, value in own.items() if key != "metrics"}
     changed = replace(
-        scale, arms=tuple(_changed(arm, recipe, axes, any(axes.keys() & one.grid.keys() for one in scale.arms)) for arm in scale.arms),
+        scale, arms=tuple(_override_arm(arm, recipe, axes, any(axes.keys() & one.grid.keys() for one in scale.arms)) for arm in scale.arms),
         resources=override(scale.resources, own), tokenizers=override(scale.tokenizers, first) if scale.tokenizers else None,
     )  # fmt: skip
     of_letter(changed.resources.metrics, "g" if isinstance(scale.base, Generation) else "r")
     return changed
 
 
-def _known(names: list[str], scale: Scale) -> None:
-    """Raises `UsageError` for a key that no arm's recipe has."""
+def _require_known(names: list[str], scale: Scale) -> None:
+    """Raise `UsageError` for a key that no arm's recipe has."""
     for name in names:
-        if not any(_has(arm.base, name) for arm in scale.arms):
+        if not any(_has_key(arm.base, name) for arm in scale.arms):
             require(scale.base, name)
 
 
-def _has(base: Training, name: str) -> bool:
-    """Whether it is a key of the recipe, or stands for several ("tokenizer.variant", "dit")."""
+def _has_key(base: Training, name: str) -> bool:
+    """Return whether a name is a key of the recipe, or stands for several keys ("tokenizer.variant", "dit")."""
     stem, _, leaf = name.rpartition(".")
     known = keys(base)
     return name in known or (leaf == "variant" and f"{stem}.patch" in known) or (name == "dit" and isinstance(base, Generation))
 
 
-def _changed(arm: Arm, recipe: dict[str, str], axes: dict[str, tuple[str, ...]], anywhere: bool) -> Arm:
-    found = {key: value for key, value in recipe.items() if _has(arm.base, key)}
+def _override_arm(arm: Arm, recipe: dict[str, str], axes: dict[str, tuple[str, ...]], anywhere: bool) -> Arm:
+    """Return an arm with the changes that its recipe has, and with new values for its axes. An axis that no arm has is added (`anywhere`:
+    some arm has it).
+    """
+    found = {key: value for key, value in recipe.items() if _has_key(arm.base, key)}
     grid = dict(arm.grid)
     for name, values in axes.items():
-        if name in grid or (not anywhere and _has(arm.base, name)):
+        if name in grid or (not anywhere and _has_key(arm.base, name)):
             grid[name] = values
-    return Arm(override(arm.base, _mirrored(arm.base, _settings(found), "")), grid)
+    return Arm(override(arm.base, _mirror_to_stage1(arm.base, _expand_names(found), "")), grid)
 
 
 def cells(scale: Scale, seeds: Sequence[int], fingerprint: str, classes: int = 0) -> list[Cell]:
-    """All cells, cheapest first. A seed is that of all that a cell starts from, too. Raises `UsageError` that lists every impossible
-    one, and every one that the grid has twice."""
+    """Return all cells of a scale, cheapest first. A cell's seed is also the seed of everything that it starts from.
+
+    Raises `UsageError` that lists every impossible cell, and every cell that the grid has twice.
+    """
     found: dict[str, Cell] = {}
     problems, twice = list[str](), list[str]()
     for arm, values in ((one, values) for one in scale.arms for values in itertools.product(*one.grid.values())):
@@ -79,8 +90,8 @@ def cells(scale: Scale, seeds: Sequence[int], fingerprint: str, classes: int = 0
         told = ", ".join(f"{key}={value}" for key, value in changes.items())
         for seed in seeds:
             try:
-                settings = _mirrored(arm.base, _settings(changes), ("tokenizer.", "data."))
-                recipe = override(arm.base, settings | dict.fromkeys(_seeds(arm.base), seed))
+                settings = _mirror_to_stage1(arm.base, _expand_names(changes), ("tokenizer.", "data."))
+                recipe = override(arm.base, settings | dict.fromkeys(_seed_keys(arm.base), seed))
                 check(recipe, scale.resources)
             except UsageError as error:
                 problems.append(f"{told}: {error}")
@@ -99,8 +110,8 @@ def cells(scale: Scale, seeds: Sequence[int], fingerprint: str, classes: int = 0
     return sorted(told_apart(found.values()), key=lambda cell: flops.training_flops(cell.recipe))
 
 
-def _settings(changes: dict[str, Any]) -> dict[str, Any]:
-    """Names of variants and of DiTs as the keys that they stand for."""
+def _expand_names(changes: dict[str, Any]) -> dict[str, Any]:
+    """Replace the names of variants and of DiTs by the keys that they stand for."""
     found: dict[str, Any] = {}
     for key, value in changes.items():
         stem, _, leaf = key.rpartition(".")
@@ -113,8 +124,11 @@ def _settings(changes: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _mirrored(base: Training, changes: dict[str, Any], which: str | tuple[str, ...]) -> dict[str, Any]:
-    """With what concerns the stage 1 too that a stage 2 of this recipe, or of its tokenizer, continues: keys that begin with `which`."""
+def _mirror_to_stage1(base: Training, changes: dict[str, Any], which: str | tuple[str, ...]) -> dict[str, Any]:
+    """Add the changes whose keys begin with `which` to the stage 1 that a stage 2 of this recipe, or of its tokenizer, continues.
+
+    A change that names a key of stage 1 itself is kept.
+    """
     known, again = set(keys(base)), dict[str, Any]()
     for prefix in ("", "tokenizer."):
         own = {key.removeprefix(prefix): value for key, value in changes.items() if key.startswith(prefix)}
@@ -122,15 +136,17 @@ def _mirrored(base: Training, changes: dict[str, Any], which: str | tuple[str, .
     return {key: value for key, value in again.items() if key in known} | changes
 
 
-def _seeds(base: Training) -> list[str]:
+def _seed_keys(base: Training) -> list[str]:
+    """Return the dotted keys of all seeds of a recipe."""
     return [key for key in keys(base) if key == "seed" or key.endswith(".seed")]
 
 
 def levels(cells: Iterable[Cell], fingerprint: str) -> list[list[Cell]]:
-    """Cells and all that they start from, each once: what a cell of one list starts from is in a list before."""
+    """Return cells and everything that they start from, each once, in lists: the parent of a cell is in an earlier list."""
     found: list[dict[str, Cell]] = []
 
     def depth(cell: Cell) -> int:
+        """Put a cell and its ancestors into their levels; return the cell's level."""
         parent = parent_of(cell, fingerprint)
         at = depth(parent) + 1 if parent else 0
         found.extend({} for _ in range(at + 1 - len(found)))
@@ -143,29 +159,32 @@ def levels(cells: Iterable[Cell], fingerprint: str) -> list[list[Cell]]:
 
 
 def parent_of(cell: Cell, fingerprint: str) -> Cell | None:
-    """What a cell starts from, where that is known by its recipe."""
+    """Return the cell that a cell starts from; None if its recipe names none."""
     recipe = cell.recipe.parent
     return Cell(recipe, recipe.digest(fingerprint), label(recipe), cell.classes) if recipe else None
 
 
 def told_apart(cells: Iterable[Cell]) -> list[Cell]:
-    """Cells of one label get what they differ in behind it."""
+    """Append to labels that several cells share the settings in which those cells differ."""
     known = list(cells)
     labels = tell_apart([cell.label for cell in known], [flat(cell.recipe.model_dump(mode="json")) for cell in known])
     return [replace(cell, label=label) for cell, label in zip(known, labels, strict=True)]
 
 
 def classes(corpora: Any) -> int:
-    """Of the corpus, or of that of a mixture that has the most."""
+    """Return the number of classes of a corpus; for a mixture, the largest of its corpora's."""
     return max(len(corpus.classes) for _, corpus in corpora.parts)
 
 
 def label(recipe: Training) -> str:
+    """Return the label of a recipe, such as "S-B/16 c=16 seed=0"."""
     return base_label(describe(recipe), flat(recipe.model_dump(mode="json")))
 
 
 def describe(recipe: Training, classes: int = 0) -> dict[str, Any]:
-    """The columns of a cell in plans, tables and MLflow: the paper's letters and the costs, of a generator those of its DiT."""
+    """Return the columns of a cell in plans, tables and MLflow: the paper's letters and the costs. A generator's costs are those of its
+    DiT.
+    """
     tokenizer = recipe.tokenizer if isinstance(recipe, Generation) else recipe
     assert isinstance(tokenizer, Recipe)
     cfg = tokenizer.tokenizer

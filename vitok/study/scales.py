@@ -1,21 +1,17 @@
-"""A scale of a study: the recipes that its cells start from, the grid of each, and what one of its runs has."""
+"""A scale of a study: the recipes that its cells start from, the grid of each recipe, and the resources of a run."""
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vitok.config import Recipe, Resources, Training
 from vitok.config.overrides import override
 
-if TYPE_CHECKING:
-    pass
-
-
-Grid = dict[str, tuple[Any, ...]]  # dotted key of a recipe -> its values
+Grid = dict[str, tuple[Any, ...]]  # dotted key of a recipe -> the values of this axis
 
 
 @dataclass(frozen=True)
 class Arm:
-    """Cells that start from one recipe: all combinations of an axis' values."""
+    """Cells that start from one recipe: all combinations of the values of its grid."""
 
     base: Training
     grid: Grid
@@ -23,37 +19,39 @@ class Arm:
 
 @dataclass(frozen=True)
 class Scale:
-    """Where a study's cells start from and what one of its trials runs on."""
+    """The recipes, grids and resources of a study at one size of hardware, such as a laptop or a cluster."""
 
     arms: tuple[Arm, ...]
     resources: Resources
-    tokenizers: Resources | None = None  # of a study of generators: what tokenizers run on
-    parents: bool = False  # whether what its cells start from are cells of the study too
-    baselines: tuple[str, ...] = ()  # codecs and autoencoders (see vitok/baselines) that are measured beside its cells
+    tokenizers: Resources | None = None  # resources of tokenizers' runs in a study of generators
+    parents: bool = False  # the cells that its cells start from belong to the study too
+    baselines: tuple[str, ...] = ()  # codecs and autoencoders (see vitok/evaluation/baselines) that are measured too
 
     @property
     def base(self) -> Training:
+        """The recipe of the first arm."""
         return self.arms[0].base
 
     def of(self, recipe: Training) -> Resources:
-        """What a run of this recipe has."""
+        """Return the resources of a run of this recipe."""
         return self.tokenizers if self.tokenizers and isinstance(recipe, Recipe) else self.resources
 
     def set(self, changes: dict[str, Any]) -> "Scale":
-        """With dotted keys of every arm's recipe changed. Raises `UsageError`."""
+        """Return a scale with dotted keys of every arm's recipe changed. Raises `UsageError` for an unknown key or an impossible value."""
         return replace(self, arms=tuple(Arm(override(arm.base, changes), arm.grid) for arm in self.arms))
 
     def with_parents(self) -> "Scale":
-        """What its cells start from (tokenizers, stage 1) are cells of the study too."""
+        """Return a scale whose study also has the cells that its cells start from (tokenizers, stage 1)."""
         return replace(self, parents=True)
 
     def beside(self, *baselines: str) -> "Scale":
+        """Return a scale whose study also measures these baselines."""
         return replace(self, baselines=baselines)
 
     def on(self, **resources: Any) -> "Scale":
-        """With other resources for each run. Raises `UsageError`."""
+        """Return a scale with other resources for each run. Raises `UsageError` for an unknown key or an impossible value."""
         return replace(self, resources=override(self.resources, resources))
 
     def join(self, *others: "Scale") -> "Scale":
-        """With the arms of others, which run on what this one does."""
+        """Return a scale with the arms of other scales too; all of them run on this scale's resources."""
         return replace(self, arms=(*self.arms, *(arm for other in others for arm in other.arms)))

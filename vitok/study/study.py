@@ -15,9 +15,11 @@ if TYPE_CHECKING:
 
 
 class Fitted(Protocol):
-    """What a study's `fit` finds of a metric."""
+    """A fit of one metric, as a study's `fit` returns it."""
 
-    def json(self) -> dict[str, Any]: ...
+    def json(self) -> dict[str, Any]:
+        """Return the fit as a JSON object, for `fits.json`."""
+        ...
 
 
 AnyFit = TypeVar("AnyFit", bound=Fitted)

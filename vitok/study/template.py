@@ -1,4 +1,4 @@
-"""A study of one's own, written down as a file that runs."""
+"""Template for a new study file."""
 
 import re
 from importlib.resources import files
@@ -6,17 +6,20 @@ from pathlib import Path
 
 from vitok.errors import UsageError
 
-SUFFIX = "study.py.txt"
+TEMPLATE = "study.py.txt"
 
 
 def written(name: str, folder: Path) -> str:
-    """Write FOLDER/NAME.py; what to do next. Raises `UsageError` for a name that is none, or that there is."""
+    """Write a study from the template to FOLDER/NAME.py; return the path and the next steps as text.
+
+    Raises `UsageError` for a name that is not a lower-case identifier, or if the file exists.
+    """
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise UsageError(f"{name!r} is no name of a study: small letters, digits and underscores, as in my_question")
     path = folder / f"{name}.py"
     if path.exists():
         raise UsageError(f"{path} is there already: give another name, or edit it")
-    text = files("vitok.study").joinpath("templates", SUFFIX).read_text()
+    text = files("vitok.study").joinpath("templates", TEMPLATE).read_text()
     path.write_text(text.replace("NAME", name).replace("FOLDER", folder.name))
     return (
         f"{path}\nnext: write the question down, then\n    python {folder.name}/{name}.py plan     what it costs\n"

@@ -1,7 +1,8 @@
-"""The paper's statements as claims that measured cells support, do not support, or leave open. Never without an interval."""
+"""Statements that measured cells support, do not support or leave open. Every verdict comes with an interval."""
 
 from vitok.analysis.claims.claim import Claim, Verdict
 from vitok.analysis.claims.comparisons import better, no_better, ranked_first, scaling_does_not_help, scaling_helps
+from vitok.analysis.claims.optimum import has_optimum, no_slope
 from vitok.analysis.claims.printed import as_printed
 from vitok.analysis.claims.ratios import needs_floats
 from vitok.analysis.claims.shape import shape_is_free
@@ -15,8 +16,10 @@ __all__ = [
     "better",
     "correlates",
     "grows_with_floats",
+    "has_optimum",
     "needs_floats",
     "no_better",
+    "no_slope",
     "ranked_first",
     "scaling_does_not_help",
     "scaling_helps",

@@ -1,11 +1,11 @@
-"""The claim that what is computed here is what the paper prints. Nothing scatters: its interval is a point."""
+"""The claim that computed values are the ones that the paper prints. Nothing scatters, so its interval is a point."""
 
 from vitok.analysis.claims.claim import Claim, Judgement
 from vitok.analysis.rows import Row
 
 
 def as_printed(column: str, *, digits: int, source: str) -> Claim:
-    """The column of every row of that source, rounded to so many digits behind the point, equals its "paper COLUMN"."""
+    """Claim that a column, rounded to `digits` decimals, equals the column "paper COLUMN" in every row of the given source."""
 
     def judge(rows: list[Row]) -> Judgement:
         off = {row["label"]: abs(round(row[column], digits) - row[f"paper {column}"]) for row in rows if row["source"] == source}

@@ -1,1 +1,1 @@
-"""Networks that metrics look through: Inception, DINOv2, EfficientNet-Lite0, I3D."""
+"""Feature networks of metrics: Inception, DINOv2, EfficientNet-Lite0, I3D."""

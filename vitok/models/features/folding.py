@@ -1,4 +1,4 @@
-"""Convolutions that carry their batch norm: of a trained network in inference the two are one affine map."""
+"""Folding of batch norms into convolutions: in inference the two are one affine map."""
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +9,7 @@ State = dict[str, Tensor]
 def convolution(
     state: State, weight: str, norm: str, eps: float, stride: int = 1, padding: int | tuple[int, int] = 0, groups: int = 1
 ) -> nn.Conv2d:
-    """The convolution `weight` ("layer.weight") with the batch norm `norm` ("layer.bn") after it, as one. Folded in float64."""
+    """Return the convolution `weight` ("layer.weight") with the batch norm `norm` ("layer.bn") folded into it, in float64."""
     kernel = state[weight].double()
     gain, bias, mean, variance = (state[f"{norm}.{name}"].double() for name in ("weight", "bias", "running_mean", "running_var"))
     scale = gain / (variance + eps).sqrt()

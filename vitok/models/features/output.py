@@ -1,4 +1,4 @@
-"""What a feature network gives of a batch of images."""
+"""The output of a feature network."""
 
 from typing import NamedTuple
 
@@ -6,5 +6,7 @@ from torch import Tensor
 
 
 class Features(NamedTuple):
+    """Features of a batch of images or clips."""
+
     pooled: Tensor  # (B, D) float32
-    logits: Tensor | None  # (B, K) float32, of networks that classify
+    logits: Tensor | None  # (B, K) float32; None for networks without classes

@@ -1,28 +1,32 @@
-"""Pictures: a metric against E as the paper draws it, and originals beside their reconstructions."""
+"""The figure of a metric against E, as the paper draws it (Figure 3)."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from vitok.analysis.fits.log_linear import Fit
-from vitok.analysis.fits.power_law import PowerLaw
+from vitok.analysis.fits.lines import LogLinearFit
+from vitok.analysis.fits.power_laws import PowerLaw
 from vitok.analysis.rows import Row
-from vitok.metrics.registry import METRICS, Metric
+from vitok.metrics.registry import METRICS
+from vitok.report.figures.style import COLOURS, MARKERS, axis_label
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS, MARKERS = ("#1f6f8b", "#d1495b", "#edae49", "#66a182", "#2e4057"), ("o", "s", "^", "D", "v")
-Style = tuple[Literal["-", "--"], str]
-STYLES: tuple[Style, Style] = (("-", "fit"), ("--", "extrapolated"))  # of a fit's line within the measured E and beyond them
+LineStyle = tuple[Literal["-", "--"], str]
+LINE_STYLES: tuple[LineStyle, LineStyle] = (
+    ("-", "fit"),
+    ("--", "extrapolated"),
+)  # within the measured E, beyond it
 
 
-def against_floats(rows: list[Row], metrics: tuple[str, ...], fits: Mapping[str, Fit | PowerLaw]) -> "Figure":
-    """Each metric against E on a log2 axis, one mark a cell, colour and shape by patch size, with its fit along E (Figure 3): solid
-    where there are cells, dashed up to one doubling beyond them.
+def against_floats(rows: list[Row], metrics: tuple[str, ...], fits: Mapping[str, LogLinearFit | PowerLaw]) -> "Figure":
+    """Draw each metric against E on a log2 axis with its fit (Figure 3): a mark for each cell, colour and shape by patch size.
+
+    The fit's line is solid where there are cells and dashed up to one doubling of E beyond them.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter
@@ -42,22 +46,23 @@ def against_floats(rows: list[Row], metrics: tuple[str, ...], fits: Mapping[str,
         axis.set_xscale("log", base=2)
         if metric in fits:
             axis.set_title(fits[metric].headline, fontsize=10)
-            _fit(axis, fits[metric])
+            _draw_fit(axis, fits[metric])
         axis.set_xticks(floats)
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.minorticks_off()
         axis.tick_params(axis="x", labelrotation=45 if len(floats) > 6 else 0)
         axis.set_xlabel("E = L · c (floats of the latent)")
-        axis.set_ylabel(labelled(METRICS[metric]))
+        axis.set_ylabel(axis_label(METRICS[metric]))
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
     figure.legend(handles=_legend(patches, bool(fits)), loc="outside upper center", ncols=len(patches) + 3, frameon=False, fontsize=9)
     return figure
 
 
-def _fit(axis: "Axes", fit: Fit | PowerLaw) -> None:
-    """The panel holds the marks and the line, but for what leads further off than a quarter of their height, and as much of the band: a
-    wide one must not squash the marks.
+def _draw_fit(axis: "Axes", fit: LogLinearFit | PowerLaw) -> None:
+    """Draw a fit's line and its 95 % band, and widen the panel for the line by at most a quarter of the marks' height.
+
+    The band may leave the panel: a wide band must not squash the marks.
     """
     low, high = fit.measured
     inside, beyond = np.geomspace(low, high, 60), np.geomspace(high, 2 * high, 20)
@@ -65,7 +70,7 @@ def _fit(axis: "Axes", fit: Fit | PowerLaw) -> None:
     bottom, top = min(held), max(held)
     reach = 0.25 * (top - bottom)
     axis.set_ylim(np.clip(min(shown), bottom - reach, bottom), np.clip(max(shown), top, top + reach))
-    for column, (style, _), alpha in zip((inside, beyond), STYLES, (0.18, 0.09), strict=True):
+    for column, (style, _), alpha in zip((inside, beyond), LINE_STYLES, (0.18, 0.09), strict=True):
         line, lower, upper = fit.predict(column)
         axis.fill_between(column, lower, upper, color="#888888", alpha=alpha, linewidth=0)
         axis.plot(column, line, color="#555555", linewidth=1, linestyle=style)
@@ -81,10 +86,5 @@ def _legend(patches: list[int], fitted: bool) -> list["Artist"]:
     ]
     if not fitted:
         return [*marks]
-    shown = [Line2D([], [], color="#555555", linewidth=1, linestyle=style, label=label) for style, label in STYLES]
+    shown = [Line2D([], [], color="#555555", linewidth=1, linestyle=style, label=label) for style, label in LINE_STYLES]
     return [*marks, shown[0], Patch(color="#888888", alpha=0.18, linewidth=0, label="95 % band of the fit"), shown[1]]
-
-
-def labelled(metric: Metric) -> str:
-    unit = f" ({metric.unit})" if metric.unit else ""
-    return f"{metric.name}{unit} {'↑' if metric.higher else '↓'}"

@@ -1,33 +1,41 @@
-"""The picture of generation against E: a parabola and an optimum for each patch size, as the paper draws it."""
+"""The figure of generation against E: a parabola and an optimum for each patch size, as the paper draws it (Figure 4)."""
 
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vitok.analysis.fits.parabola import Curves, logged, quantities
+from vitok.analysis.fits.parabola import Parabolas
+from vitok.analysis.fits.quantity import fitted_rows, is_log_scaled
 from vitok.analysis.rows import Row
 from vitok.metrics.registry import METRICS
-from vitok.report.figures.floats import COLOURS, MARKERS, labelled
+from vitok.report.figures.style import COLOURS, MARKERS, axis_label
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-ACROSS = 3  # panels in a row
-LANE = 0.055  # of a panel's height: what one patch size's optimum takes below the marks
-SIDES = (("left", 7, 0), ("center", 0, -1), ("right", -7, 0), ("center", 0, 1))  # of a mark where its c stands, by patch size: marks meet
+PANELS_PER_ROW = 3
+LANE_HEIGHT = 0.055  # height of the lane of one patch size's optimum below the marks, as a share of the panel
+# side of a mark where its c stands, by patch size, since marks overlap: (alignment, x offset, up)
+LABEL_SIDES = (
+    ("left", 7, 0),
+    ("center", 0, -1),
+    ("right", -7, 0),
+    ("center", 0, 1),
+)
 
 
-def generation_over_floats(rows: list[Row], metrics: tuple[str, ...], fits: dict[str, Curves]) -> "Figure":
-    """Each metric against E (log2), one mark a cell with its c, colour and shape by patch size, with its parabola and band
-    (Figure 4). Below the marks a lane for each patch size: a diamond at its optimum, a bar over the 95 % interval; an open
-    diamond has no bounded interval.
+def generation_over_floats(rows: list[Row], metrics: tuple[str, ...], fits: dict[str, Parabolas]) -> "Figure":
+    """Draw each metric against E on a log2 axis with a parabola and its band for each patch size (Figure 4).
+
+    A mark is a cell, labelled with its c; colour and shape show the patch size. Below the marks each patch size has a lane: a diamond at
+    its optimum and a bar over the 95 % interval. An open diamond has no bounded interval.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-    across = min(ACROSS, len(metrics))
+    across = min(PANELS_PER_ROW, len(metrics))
     down = -(-len(metrics) // across)
     figure = Figure(figsize=(4.8 * across, 4.3 * down + 0.4), layout="constrained")
     axes = list(figure.subplots(down, across, squeeze=False).flat)
@@ -38,7 +46,7 @@ def generation_over_floats(rows: list[Row], metrics: tuple[str, ...], fits: dict
     for axis, metric in zip(axes, metrics, strict=False):
         axis.set_gid(f"E:{metric}")
         axis.set_xscale("log", base=2)
-        axis.set_yscale("log" if logged(metric) else "linear")
+        axis.set_yscale("log" if is_log_scaled(metric) else "linear")
         axis.set_xlim(floats[0] / 1.5, floats[-1] * 1.5)
         _panel(axis, rows, patches, metric, fits.get(metric))
         axis.xaxis.set_major_locator(FixedLocator(floats.tolist()))
@@ -46,35 +54,36 @@ def generation_over_floats(rows: list[Row], metrics: tuple[str, ...], fits: dict
         axis.xaxis.set_minor_locator(NullLocator())
         axis.tick_params(axis="x", labelrotation=45 if len(floats) > 6 else 0)
         axis.set_xlabel("E = L · c (floats of the latent)")
-        axis.set_ylabel(labelled(METRICS[metric]))
+        axis.set_ylabel(axis_label(METRICS[metric]))
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
     figure.legend(handles=_legend(patches, fits), loc="outside upper center", ncols=3 * across - (across == 1), frameon=False, fontsize=9)
     return figure
 
 
-def _panel(axis: "Axes", rows: list[Row], patches: list[int], metric: str, curves: Curves | None) -> None:
-    usable = [row | {metric: np.exp(row[metric]) if logged(metric) else row[metric]} for row in quantities(rows, metric)[0]]
+def _panel(axis: "Axes", rows: list[Row], patches: list[int], metric: str, curves: Parabolas | None) -> None:
+    """Draw one metric."""
+    usable = [row | {metric: np.exp(row[metric]) if is_log_scaled(metric) else row[metric]} for row in fitted_rows(rows, metric)[0]]
     if not usable:
         return
-    _limit(axis, [row[metric] for row in usable], len(patches) if curves else 0)
+    _set_y_range(axis, [row[metric] for row in usable], len(patches) if curves else 0)
     for i, patch in enumerate(patches):
         group = [row for row in usable if row["p"] == patch]
         axis.scatter(
             [row["E"] for row in group], [row[metric] for row in group], s=46, color=COLOURS[i % 5], marker=MARKERS[i % 5],
             edgecolors="white", linewidths=0.8, zorder=3,
         )  # fmt: skip
-        _channels(axis, group, metric, i)
+        _annotate_channels(axis, group, metric, i)
         if curves and patch in curves.parabolas:
             _curve(axis, curves, patch, COLOURS[i % 5])
-            _optimum(axis, curves, patch, COLOURS[i % 5], (len(patches) - i - 0.5) * LANE)
+            _optimum(axis, curves, patch, COLOURS[i % 5], (len(patches) - i - 0.5) * LANE_HEIGHT)
 
 
-def _channels(axis: "Axes", group: list[Row], metric: str, i: int) -> None:
-    """The c of each E, once, at the seed nearest to that side."""
+def _annotate_channels(axis: "Axes", group: list[Row], metric: str, i: int) -> None:
+    """Label each E once with its c, beside the seed nearest to the label's side."""
     from matplotlib.patheffects import withStroke
 
-    align, x, up = SIDES[i % 4]
+    align, x, up = LABEL_SIDES[i % 4]
     for floats in {row["E"]: None for row in group}:
         seeds = sorted((row for row in group if row["E"] == floats), key=lambda row: row[metric])
         mark = seeds[{-1: 0, 0: len(seeds) // 2, 1: -1}[up]]
@@ -85,15 +94,15 @@ def _channels(axis: "Axes", group: list[Row], metric: str, i: int) -> None:
         )  # fmt: skip
 
 
-def _limit(axis: "Axes", values: list[float], lanes: int) -> None:
-    """The marks with a margin and the lanes below them, whatever the bands: a wide one must not squash the marks."""
+def _set_y_range(axis: "Axes", values: list[float], lanes: int) -> None:
+    """Set the range of the y axis to the marks with a margin and the lanes below them, whatever the bands need."""
     from matplotlib.ticker import AutoLocator, FuncFormatter, LogLocator, NullLocator
 
     to, back = axis.yaxis.get_transform(), axis.yaxis.get_transform().inverted()
     low, high = to.transform([min(values), max(values)])
     span = (high - low) or abs(high) or 1.0
     low, high = low - 0.13 * span, high + 0.13 * span
-    floor, bottom = low, low - (high - low) * lanes * LANE / (1 - lanes * LANE)
+    floor, bottom = low, low - (high - low) * lanes * LANE_HEIGHT / (1 - lanes * LANE_HEIGHT)
     bottom, floor, top = back.transform([bottom, floor, high]).tolist()
     axis.set_ylim(bottom, top)
     if lanes:
@@ -104,16 +113,18 @@ def _limit(axis: "Axes", values: list[float], lanes: int) -> None:
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def _curve(axis: "Axes", curves: Curves, patch: int, colour: str) -> None:
+def _curve(axis: "Axes", curves: Parabolas, patch: int, colour: str) -> None:
+    """Draw a patch size's parabola and band."""
     along = np.geomspace(*curves.parabolas[patch].measured, 60)
     curve, low, high = curves.predict(patch, along)
     if np.isfinite(low).all():
-        low, high = np.clip([low, high], *axis.get_ylim())  # it may be wide beyond all numbers
+        low, high = np.clip([low, high], *axis.get_ylim())  # the band may exceed every float
         axis.fill_between(along, low, high, color=colour, alpha=0.1, linewidth=0)
     axis.plot(along, curve, color=colour, linewidth=1.2)
 
 
-def _optimum(axis: "Axes", curves: Curves, patch: int, colour: str, height: float) -> None:
+def _optimum(axis: "Axes", curves: Parabolas, patch: int, colour: str, height: float) -> None:
+    """Draw a patch size's optimum and its interval at this height of the panel."""
     one, lane, scale = curves.parabolas[patch], axis.get_xaxis_transform(), axis.yaxis.get_transform()  # lane: y of the panel
     left, right = axis.get_xlim()
     if one.optimum is None or not left < one.optimum < right:
@@ -129,7 +140,7 @@ def _optimum(axis: "Axes", curves: Curves, patch: int, colour: str, height: floa
         axis.plot([one.optimum] * 2, ends, color=colour, linewidth=0.9, linestyle=(0, (4, 3)), transform=lane, zorder=2)
 
 
-def _legend(patches: list[int], fits: dict[str, Curves]) -> list["Artist"]:
+def _legend(patches: list[int], fits: dict[str, Parabolas]) -> list["Artist"]:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 

@@ -1,5 +1,7 @@
-"""Figures of studies: cells over a column, one metric against another, dots, galleries. Axes say by their gid what they show, so that the
-paper's numbers can be marked on them (see paper.py)."""
+"""Figures of studies: cells over a column, one metric against another, dots, galleries.
+
+The gid of each axis names what it shows, such as "E:rPSNR", so that the paper's numbers can be marked there (see `report.paper`).
+"""
 
 import io
 from collections.abc import Callable
@@ -10,49 +12,57 @@ from PIL import Image
 
 from vitok.analysis.rows import Row
 from vitok.metrics.registry import METRICS
-from vitok.report.figures.floats import COLOURS, MARKERS, labelled
+from vitok.report.figures.style import COLOURS, MARKERS, axis_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 FLOATS = "E = L · c (floats of the latent)"
-ACROSS = 4  # panels in a row
-ROWS = 8  # photographs of a gallery
-Series = Callable[[Row], str]
-Draw = Callable[[list[Row], tuple[str, ...], dict[str, Any]], "Figure"]
+PANELS_PER_ROW = 4
+MAX_PHOTOGRAPHS = 8  # in a gallery
+SeriesName = Callable[[Row], str]
+DrawFigure = Callable[[list[Row], tuple[str, ...], dict[str, Any]], "Figure"]
 
 
 def patch(row: Row) -> str:
+    """Name the series by the patch size."""
     return f"p = {row['p']}"
 
 
 def size(row: Row) -> str:
+    """Name the series by the image size."""
     return f"{row['size']} pixels"
 
 
 def frames(row: Row) -> str:
+    """Name the series by the number of frames."""
     return "single frames" if row["frames"] == 1 else f"clips of {row['frames']} frames"
 
 
 def encoder(row: Row) -> str:
+    """Name the series by the encoder's size."""
     return f"encoder {row['variant'].partition('-')[0]}"
 
 
 def decoder(row: Row) -> str:
+    """Name the series by the decoder's size."""
     return f"decoder {row['variant'].partition('-')[2].partition('/')[0]}"
 
 
 def kind(row: Row) -> str:
-    """Of code: as the paper calls them (A.4)."""
+    """Name the series by the kind of code, as the paper calls them (A.4)."""
     latent, nested = "+L" in row["variant"], "+M" in row["variant"]
     if nested:
         return "Mask Latent" if latent else "Mask Simple"
     return f"Latent, p = {row['p']}" if latent else f"Simple, p = {row['p']}"
 
 
-def over(column: str, label: str, by: Series = patch, joined: bool = False) -> Draw:
-    """Each metric over a column (log2), a mark a cell, colour and shape by series; `joined`: lines through the means of each series."""
+def over(column: str, label: str, by: SeriesName = patch, joined: bool = False) -> DrawFigure:
+    """Return a figure of each metric over a column (log2): a mark for each cell, colour and shape by the series that `by` names.
+
+    `joined` draws lines through the means of each series.
+    """
 
     def draw(rows: list[Row], metrics: tuple[str, ...], fits: dict[str, Any]) -> "Figure":
         rows = [row for row in rows if column in row]
@@ -62,37 +72,40 @@ def over(column: str, label: str, by: Series = patch, joined: bool = False) -> D
             having = [row for row in rows if metric in row]
             axis.set_gid(f"{column}:{metric}")
             for i, name in enumerate(names):
-                _series(axis, [row for row in having if by(row) == name], column, metric, i, name, joined)
+                _scatter_series(axis, [row for row in having if by(row) == name], column, metric, i, name, joined)
             if metric in fits and fits[metric].along == column:
-                _line(axis, fits[metric])
-            _log2(axis, sorted({float(row[column]) for row in having}), column)
+                _fit_line(axis, fits[metric])
+            _log2_axis(axis, sorted({float(row[column]) for row in having}), column)
             axis.set_xlabel(label)
-            axis.set_ylabel(labelled(METRICS[metric]))
+            axis.set_ylabel(axis_label(METRICS[metric]))
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=6, frameon=False, fontsize=9)
         return figure
 
     return draw
 
 
-def against(*pairs: tuple[str, str]) -> Draw:
-    """One metric against another, a panel a pair of those that were measured: a mark a setting, the mean of its seeds, which are dots."""
+def against(*pairs: tuple[str, str]) -> DrawFigure:
+    """Return a figure of one metric against another, a panel for each pair that was measured.
+
+    A mark is a setting, at the mean of its seeds, which are dots.
+    """
 
     def draw(rows: list[Row], metrics: tuple[str, ...], fits: dict[str, Any]) -> "Figure":
         shown = [pair for pair in pairs if all(any(name in row for row in rows) for name in pair)] or [(metrics[0], metrics[-1])]
         figure, axes = _panels(len(shown), width=4.6, height=4.2)
         for axis, (x, y) in zip(axes, shown, strict=False):
             axis.set_gid(f"{x}:{y}")
-            for i, (name, group) in enumerate(_settings([row for row in rows if x in row and y in row]).items()):
-                colour, marker = COLOURS[i % 5], MARKERS[(i + i // 5) % 5]  # no two alike of 25
+            for i, (name, group) in enumerate(_group_by_setting([row for row in rows if x in row and y in row]).items()):
+                colour, marker = COLOURS[i % 5], MARKERS[(i + i // 5) % 5]  # 25 distinct marks
                 xs, ys = [row[x] for row in group], [row[y] for row in group]
                 axis.plot(xs, ys, ".", color=colour, alpha=0.5, markersize=4)
                 axis.scatter(
                     float(np.mean(xs)), float(np.mean(ys)), s=64, color=colour, marker=marker, edgecolors="white", zorder=3,
-                    label=_short(name, rows),
+                    label=_without_shared_words(name, rows),
                 )  # fmt: skip
             axis.margins(x=0.12, y=0.12)
-            axis.set_xlabel(labelled(METRICS[x]))
-            axis.set_ylabel(labelled(METRICS[y]))
+            axis.set_xlabel(axis_label(METRICS[x]))
+            axis.set_ylabel(axis_label(METRICS[y]))
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
         return figure
 
@@ -100,9 +113,11 @@ def against(*pairs: tuple[str, str]) -> Draw:
 
 
 def dots(rows: list[Row], metrics: tuple[str, ...], fits: dict[str, Any]) -> "Figure":
-    """Each metric a panel, a line a setting: its mean, and a small dot for each seed. For studies of few cells, and baselines beside them.
-    Axes do not begin at zero: a decibel in thirty would not be seen."""
-    groups = _settings(rows)
+    """Draw each metric as a panel and each setting as a line: its mean, and a small dot for each seed.
+
+    This suits studies of few cells with baselines beside them. Axes do not begin at zero, where a decibel in thirty would not be visible.
+    """
+    groups = _group_by_setting(rows)
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(2.8 + 2.9 * len(metrics), 1.1 + 0.42 * len(groups)), layout="constrained")
@@ -119,21 +134,21 @@ def dots(rows: list[Row], metrics: tuple[str, ...], fits: dict[str, Any]) -> "Fi
         axis.margins(x=0.2)
         axis.spines[["top", "right", "left"]].set_visible(False)
         axis.tick_params(axis="y", length=0)
-        axis.set_xlabel(labelled(METRICS[metric]))
+        axis.set_xlabel(axis_label(METRICS[metric]))
     axes[0].set_yticks(range(len(groups)), list(groups), fontsize=8)
     axes[0].set_ylim(len(groups) - 0.5, -0.7)
     return figure
 
 
 def gallery(rows: list[Row], metrics: tuple[str, ...], fits: dict[str, Any]) -> "Figure":
-    """Held-out photographs, a row each: the original, then through ever smaller codes (Figure 2)."""
+    """Draw held-out photographs, one a row: the original, then its reconstructions from ever smaller codes (Figure 2)."""
     from matplotlib.figure import Figure
 
     shown = sorted((row for row in rows if row.get("picture")), key=lambda row: -row["E"])
     sheets = [np.asarray(Image.open(io.BytesIO(row["picture"])).convert("RGB")) for row in shown]
     height, width = sheets[0].shape[0] // 2, sheets[0].shape[1]
     count = round(width / height)
-    numbers = np.unique(np.linspace(0, count - 1, min(count, ROWS)).round().astype(int)).tolist()
+    numbers = np.unique(np.linspace(0, count - 1, min(count, MAX_PHOTOGRAPHS)).round().astype(int)).tolist()
     figure = Figure(figsize=(1.35 * (len(shown) + 1), 1.3 * len(numbers) + 0.5), layout="constrained")
     axes = figure.subplots(len(numbers), len(shown) + 1, squeeze=False)
     for line, number in zip(axes, numbers, strict=True):
@@ -148,8 +163,11 @@ def gallery(rows: list[Row], metrics: tuple[str, ...], fits: dict[str, Any]) -> 
     return figure
 
 
-def beside_the_paper(*columns: tuple[str, str]) -> Draw:
-    """What is computed here beside what is printed, a panel a column; rows hold the printed value under "paper COLUMN"."""
+def beside_the_paper(*columns: tuple[str, str]) -> DrawFigure:
+    """Return a figure of computed values beside printed ones, a panel for each (column, label).
+
+    Rows hold the printed value under "paper COLUMN".
+    """
 
     def draw(rows: list[Row], metrics: tuple[str, ...], fits: dict[str, Any]) -> "Figure":
         from matplotlib.figure import Figure
@@ -173,9 +191,10 @@ def beside_the_paper(*columns: tuple[str, str]) -> Draw:
 
 
 def _panels(count: int, width: float = 4.2, height: float = 3.9) -> "tuple[Figure, list[Axes]]":
+    """Return a figure with this many panels."""
     from matplotlib.figure import Figure
 
-    across = min(ACROSS, count)
+    across = min(PANELS_PER_ROW, count)
     down = -(-count // across)
     figure = Figure(figsize=(width * across, height * down + 0.4), layout="constrained")
     axes = list(figure.subplots(down, across, squeeze=False).flat)
@@ -187,7 +206,8 @@ def _panels(count: int, width: float = 4.2, height: float = 3.9) -> "tuple[Figur
     return figure, axes
 
 
-def _series(axis: "Axes", rows: list[Row], column: str, metric: str, i: int, name: str, joined: bool) -> None:
+def _scatter_series(axis: "Axes", rows: list[Row], column: str, metric: str, i: int, name: str, joined: bool) -> None:
+    """Draw the cells of one series, and with `joined` a line through their means."""
     x, y = [float(row[column]) for row in rows], [float(row[metric]) for row in rows]
     axis.scatter(x, y, s=46, color=COLOURS[i % 5], marker=MARKERS[i % 5], edgecolors="white", linewidths=0.8, label=name, zorder=3)
     if joined:
@@ -195,7 +215,8 @@ def _series(axis: "Axes", rows: list[Row], column: str, metric: str, i: int, nam
         axis.plot(at, [np.mean([b for a, b in zip(x, y, strict=True) if a == one]) for one in at], color=COLOURS[i % 5], linewidth=1)
 
 
-def _line(axis: "Axes", fit: Any) -> None:
+def _fit_line(axis: "Axes", fit: Any) -> None:
+    """Draw a fit's line and 95 % band over the measured range."""
     low, high = fit.measured
     inside = np.geomspace(low, high, 60)
     line, below, above = fit.predict(inside)
@@ -204,7 +225,8 @@ def _line(axis: "Axes", fit: Any) -> None:
     axis.set_title(fit.headline, fontsize=10)
 
 
-def _log2(axis: "Axes", values: list[float], column: str) -> None:
+def _log2_axis(axis: "Axes", values: list[float], column: str) -> None:
+    """Scale the x axis by log2, with ticks at the values."""
     from matplotlib.ticker import FuncFormatter, NullLocator
 
     axis.set_xscale("log", base=2)
@@ -214,15 +236,16 @@ def _log2(axis: "Axes", values: list[float], column: str) -> None:
     axis.tick_params(axis="x", labelrotation=45 if len(values) > 6 else 0)
 
 
-def _settings(rows: list[Row]) -> dict[str, list[Row]]:
+def _group_by_setting(rows: list[Row]) -> dict[str, list[Row]]:
+    """Group rows by their setting."""
     found: dict[str, list[Row]] = {}
     for row in rows:
         found.setdefault(row["setting"], []).append(row)
     return found
 
 
-def _short(name: str, rows: list[Row]) -> str:
-    """Without the words that all settings begin with."""
+def _without_shared_words(name: str, rows: list[Row]) -> str:
+    """Return the name without the words that all settings begin with."""
     names = [row["setting"].split() for row in rows]
     shared = 0
     while all(len(one) > shared + 1 and one[shared] == names[0][shared] for one in names):
