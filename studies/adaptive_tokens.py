@@ -9,10 +9,7 @@ length, beside simple ones of about the same E.
     python studies/adaptive_tokens.py --scale paper       lengths 32 to 256: 6 cells, 66 hours of trials on 8 H100s each
 """
 
-from vitok import main
-from vitok.analysis import claims
-from vitok.report.figures import panels
-from vitok.study import Study, presets
+from vitok import Study, claims, figures, main, presets
 
 C, NAME = "tokenizer.channels", "tokenizer.variant"
 PATCHES, LATENTS = {"variant": ("S-B/16+M32", "S-B/16+M8", "T-M/8+M2")}, {"variant": ("S-B/16+L256+M32", "S-B/16+L64+M8", "T-M/8+L16+M2")}
@@ -29,7 +26,7 @@ study = Study(
         "single-gpu": presets.single_gpu({NAME: ("S-B/16+M8", "S-B/16+L64+M8")}, {C: (2, 4, 8, 16)}),
         "paper": presets.paper({NAME: ("S-B/16+M32", "S-B/16+L256+M32")}, {C: (2, 4, 8, 16)}),
     },
-    figure=panels.over("E", panels.FLOATS, by=panels.kind, joined=True),
+    figure=figures.over("E", figures.FLOATS, by=figures.kind, joined=True),
     claims=(
         claims.no_better(
             "rPSNR",

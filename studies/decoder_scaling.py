@@ -10,10 +10,7 @@ are those of encoder_scaling, looked at the other way: decoders are compared at 
 
 from encoder_scaling import study as encoders
 
-from vitok import main
-from vitok.analysis import claims
-from vitok.report.figures import panels
-from vitok.study import Study
+from vitok import Study, claims, figures, main
 
 study = Study(
     name="decoder_scaling",
@@ -23,7 +20,7 @@ study = Study(
     paper="Scaling the decoder improves reconstruction, less than twice the E does, and has little effect on generation (Finding 3).",
     scales=encoders.scales,
     measures=("rPSNR", "LPIPS", "rFID", "rFD-EffLite0", "gFID", "gFD-EffLite0"),
-    figure=panels.over("decoder_params_m", "parameters of the decoder (M)", by=panels.encoder, joined=True),
+    figure=figures.over("decoder_params_m", "parameters of the decoder (M)", by=figures.encoder, joined=True),
     claims=(
         claims.scaling_helps("rPSNR", at_least=0.25, source="Finding 3, Figure 6"),
         claims.scaling_helps("rSSIM", at_least=0.01, source="Finding 3, Figure 6"),

@@ -8,10 +8,7 @@ narrow one wins; if the width of a token's description is, the flat one; if only
     python studies/decoder_shape.py --scale paper            3 cells, 30 hours of trials on 8 H100s each
 """
 
-from vitok import main
-from vitok.analysis import claims
-from vitok.report.figures import panels
-from vitok.study import Study, presets
+from vitok import Study, claims, figures, main, presets
 
 VARIANT, BLOCKS = "tokenizer.variant", "tokenizer.decoder.blocks"
 DEEP, FLAT = {BLOCKS: (14, 44)}, {BLOCKS: (1, 3)}
@@ -26,7 +23,7 @@ study = Study(
         "single-gpu": presets.single_gpu(LARGE),
         "paper": presets.paper(LARGE),
     },
-    figure=panels.over(BLOCKS, "blocks of the decoder, at equal multiply-adds", by=panels.decoder),
+    figure=figures.over(BLOCKS, "blocks of the decoder, at equal multiply-adds", by=figures.decoder),
     claims=(
         claims.better("rPSNR", DEEP, FLAT, source="my hypothesis", name_of="a deep decoder", name_than="a flat one"),
         claims.better("LPIPS", DEEP, FLAT, source="my hypothesis", name_of="a deep decoder", name_than="a flat one"),

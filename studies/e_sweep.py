@@ -11,11 +11,7 @@ not FID, but the same on EfficientNet-Lite0.
 Expected at laptop scale: rPSNR from 22 dB to 35 dB, Pearson r with log2 E about 0.98.
 """
 
-from vitok import main
-from vitok.analysis import claims
-from vitok.analysis.fits import log_linear
-from vitok.report.figures import floats
-from vitok.study import Study, presets
+from vitok import Study, claims, figures, fits, main, presets
 
 study = Study(
     name="e_sweep",
@@ -28,8 +24,8 @@ study = Study(
         "single-gpu": presets.single_gpu({"tokenizer.patch": (8, 16, 32), "tokenizer.channels": (4, 16, 64)}),
         "paper": presets.paper({"tokenizer.patch": (8, 16, 32), "tokenizer.channels": (4, 8, 16, 32, 64)}),
     },
-    fit=log_linear,
-    figure=floats.against_floats,
+    fit=fits.log_linear,
+    figure=figures.against_floats,
     claims=(
         claims.grows_with_floats("rPSNR", at_least=0.9, source="Finding 1, Figure 3"),
         claims.shape_is_free("rPSNR", at_most=1.0, source="Finding 1, Figure 11"),

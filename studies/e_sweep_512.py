@@ -9,10 +9,7 @@ the smaller size are those of the E sweep, and are not run twice.
     python studies/e_sweep_512.py --scale paper       256 and 512 pixels, 6 cells, 304 hours of trials on 8 H100s each
 """
 
-from vitok import main
-from vitok.analysis import claims
-from vitok.report.figures import panels
-from vitok.study import Study, presets
+from vitok import Study, claims, figures, main, presets
 
 SIZE, P, C = "tokenizer.size", "tokenizer.patch", "tokenizer.channels"
 
@@ -28,7 +25,7 @@ study = Study(
         "paper": presets.paper({SIZE: (256, 512), P: (8, 16, 32)}).on(accumulation=8, recompute=1.0),
     },
     measures=("rPSNR", "rSSIM", "rFID", "rIS"),
-    figure=panels.over("E", panels.FLOATS, by=panels.size),
+    figure=figures.over("E", figures.FLOATS, by=figures.size),
     claims=(
         claims.needs_floats("rPSNR", between="size", ratio=4.0, within=1.5, source="A.2, Figure 12"),
         claims.needs_floats("rSSIM", between="size", ratio=4.0, within=1.5, source="A.2, Figure 12"),

@@ -9,10 +9,7 @@ no narrower than their tokens: 48 and 96 wide on patches of 48 values.
     python studies/encoder_scaling.py --scale paper       7 of each, a DiT-L, 184 hours of trials on 8 H100s each
 """
 
-from vitok import main
-from vitok.analysis import claims
-from vitok.report.figures import panels
-from vitok.study import Study, presets
+from vitok import Study, claims, figures, main, presets
 
 PAIR, C = "tokenizer.tokenizer.variant", "tokenizer.tokenizer.channels"
 
@@ -30,7 +27,7 @@ study = Study(
         "paper": presets.paper_generation({PAIR: ("S-S/16", "B-S/16", "S-B/16", "B-B/16", "S-L/16", "B-L/16", "L-L/16")}).with_parents(),
     },
     measures=("rPSNR", "LPIPS", "rFID", "rFD-EffLite0", "gFID", "gFD-EffLite0"),
-    figure=panels.over("encoder_params_m", "parameters of the encoder (M)", by=panels.decoder, joined=True),
+    figure=figures.over("encoder_params_m", "parameters of the encoder (M)", by=figures.decoder, joined=True),
     claims=(
         claims.scaling_does_not_help("rPSNR", at_most=0.25, source="Finding 3, Figure 5"),
         claims.scaling_does_not_help("rSSIM", at_most=0.01, source="Finding 3, Figure 5"),

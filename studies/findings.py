@@ -15,8 +15,7 @@ import generation_e_sweep
 import loss_tradeoff
 import video_e_sweep
 
-from vitok import main
-from vitok.study import Collection, Finding
+from vitok import Collection, Finding, main
 
 study = Collection(
     name="findings",

@@ -9,10 +9,7 @@ laptop's discriminator must learn in hundreds of steps: its rates and weights ar
     python studies/gan_finetuning.py --scale paper       S-B/16, 7 cells, 130 hours of trials on 8 H100s each
 """
 
-from vitok import main
-from vitok.analysis import claims
-from vitok.report.figures import panels
-from vitok.study import Study, presets
+from vitok import Study, claims, figures, main, presets
 
 
 def tunings(rate: float, weight: float) -> tuple[dict, ...]:
@@ -33,11 +30,11 @@ study = Study(
     hypothesis="A GAN improves rFID and costs rPSNR; a discriminator at the middle rate, the decoder alone, is best.",
     paper="GAN weight 0.05 and a discriminator rate of 2e-5 are best; improving FID worsens SSIM and PSNR (A.3).",
     scales={
-        "laptop": presets.second(presets.laptop(), "laptop", *tunings(0.01, 0.02)).with_parents(),
-        "single-gpu": presets.second(presets.single_gpu(), "single-gpu", *tunings(2e-5, 0.05)).with_parents(),
-        "paper": presets.second(presets.paper(), "paper", *tunings(2e-5, 0.05)).with_parents(),
+        "laptop": presets.second_stage(presets.laptop(), "laptop", *tunings(0.01, 0.02)).with_parents(),
+        "single-gpu": presets.second_stage(presets.single_gpu(), "single-gpu", *tunings(2e-5, 0.05)).with_parents(),
+        "paper": presets.second_stage(presets.paper(), "paper", *tunings(2e-5, 0.05)).with_parents(),
     },
-    figure=panels.dots,
+    figure=figures.dots,
     claims=(
         claims.ranked_first(("rFID", "rFD-EffLite0"), BEST, among={"stage": 2}, name="the middle rate", source="A.3, Figure 13"),
         claims.better(("rFID", "rFD-EffLite0"), BEST, {"gan.weight": 0}, name_of="a GAN", name_than="none", source="A.3, Figure 13"),

@@ -11,11 +11,7 @@ tokenizer of the E sweep; tokenizers that are finished are taken as they are, th
 At laptop scale gFID is not measured but the same on EfficientNet-Lite0, on crops of twelve photographs, each a class.
 """
 
-from vitok import main
-from vitok.analysis.claims import optimum
-from vitok.analysis.fits import parabola
-from vitok.report.figures import generation
-from vitok.study import Study, presets
+from vitok import Study, claims, figures, fits, main, presets
 
 P, C = "tokenizer.tokenizer.patch", "tokenizer.tokenizer.channels"
 
@@ -23,18 +19,18 @@ study = Study(
     name="generation_e_sweep",
     source="Figures 4, 18, 19 and 20",
     question="Does a larger E make a better generator?",
-    hypothesis="log gFID follows log E as a parabola: each patch size has its optimum.",
+    hypothesis="log gFID follows log E as a parabola: each patch size has its claims.",
     paper="Scaling E does not consistently improve generation; each patch size has an optimal E (Finding 2).",
     scales={
         "laptop": presets.laptop_generation({P: (4, 8), C: (4, 8, 16, 32, 64)}),
         "single-gpu": presets.single_gpu_generation({P: (8, 16, 32), C: (4, 16, 64)}),
         "paper": presets.paper_generation({P: (8, 16, 32), C: (4, 8, 16, 32, 64)}),
     },
-    fit=parabola.parabolas,
-    figure=generation.generation_over_floats,
+    fit=fits.parabolas,
+    figure=figures.generation_over_floats,
     claims=(
-        optimum.has_optimum(("gFID", "gFD-EffLite0"), source="Finding 2, Figure 4"),
-        optimum.no_slope(("gFID", "gFD-EffLite0"), at_most=0.7, source="Finding 2, Figure 4"),
+        claims.has_optimum(("gFID", "gFD-EffLite0"), source="Finding 2, Figure 4"),
+        claims.no_slope(("gFID", "gFD-EffLite0"), at_most=0.7, source="Finding 2, Figure 4"),
     ),
 )
 

@@ -8,9 +8,7 @@ on SD-VAE reports 2.27 and 278.24, 3.04 and 240.82. Here one generator for each 
     python studies/image_generation.py --scale paper --corpus imagenet:PATH  256 and 512 pixels, 520 hours of trials on 8 H100s each
 """
 
-from vitok import main
-from vitok.report.figures import panels
-from vitok.study import Study, presets
+from vitok import Study, figures, main, presets
 
 SIZE = "tokenizer.tokenizer.size"
 
@@ -25,7 +23,7 @@ study = Study(
         "single-gpu": presets.single_gpu_generation({SIZE: (128, 256)}),
         "paper": presets.paper_generation({SIZE: (256, 512)}, variant="DiT-XL", steps=4_000_000),
     },
-    figure=panels.dots,
+    figure=figures.dots,
 )
 
 if __name__ == "__main__":

@@ -9,10 +9,7 @@ codecs at the bits of the latent (16 a float), and at larger scales the autoenco
     python studies/image_reconstruction.py --scale paper --corpus imagenet:PATH  6 cells, 6 baselines, 189 hours of trials on 8 H100s each
 """
 
-from vitok import main
-from vitok.analysis import claims
-from vitok.report.figures import panels
-from vitok.study import Study, presets
+from vitok import Study, claims, figures, main, presets
 
 NAME, SIZE = "tokenizer.variant", "tokenizer.size"
 
@@ -23,16 +20,18 @@ study = Study(
     hypothesis="At 48 pixels a channel a larger decoder improves every number; a GAN buys rFID with rPSNR.",
     paper="S-B/16 reaches rFID 0.50 at 256 pixels and 0.18 at 512; S-L/16 improves all numbers (Tables 2 and 3).",
     scales={
-        "laptop": presets.second(presets.laptop(), "laptop", {NAME: ("T-M/8", "T-W/8")}).with_parents().beside("jpeg", "webp", "avif"),
-        "single-gpu": presets.second(presets.single_gpu(), "single-gpu", {NAME: ("S-B/16", "S-L/16")})
+        "laptop": presets.second_stage(presets.laptop(), "laptop", {NAME: ("T-M/8", "T-W/8")})
+        .with_parents()
+        .beside("jpeg", "webp", "avif"),
+        "single-gpu": presets.second_stage(presets.single_gpu(), "single-gpu", {NAME: ("S-B/16", "S-L/16")})
         .with_parents()
         .beside("sd-vae", "jpeg", "webp", "avif"),
-        "paper": presets.second(presets.paper(), "paper", {NAME: ("S-B/16", "S-L/16")}, {NAME: ("S-B/16",), SIZE: (512,)})
+        "paper": presets.second_stage(presets.paper(), "paper", {NAME: ("S-B/16", "S-L/16")}, {NAME: ("S-B/16",), SIZE: (512,)})
         .with_parents()
         .on(accumulation=8, recompute=1.0)
         .beside("sd-vae", "sdxl-vae", "consistency-decoder", "jpeg", "webp", "avif"),
     },
-    figure=panels.dots,
+    figure=figures.dots,
     claims=(
         claims.scaling_helps("rPSNR", at_least=0.1, matched_on=("encoder_params_m", "stage", "size"), source="Table 2"),
         claims.scaling_helps("rSSIM", at_least=0.005, matched_on=("encoder_params_m", "stage", "size"), source="Table 2"),

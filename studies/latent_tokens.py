@@ -8,10 +8,7 @@ variant in rFID and rIS; it costs more FLOPs. Latent tokens in powers of two at 
     python studies/latent_tokens.py --scale paper       5 latent and 15 simple cells, 344 hours of trials on 8 H100s each
 """
 
-from vitok import main
-from vitok.analysis import claims
-from vitok.report.figures import panels
-from vitok.study import Study, presets
+from vitok import Study, claims, figures, main, presets
 
 P, C, NAME = "tokenizer.patch", "tokenizer.channels", "tokenizer.variant"
 LATENT, SIMPLE = {"tokenizer.latent_tokens": (4, 8, 16, 32, 64, 128, 256, 512, 1024)}, {"tokenizer.latent_tokens": 0}
@@ -31,7 +28,7 @@ study = Study(
             {NAME: tuple(f"S-B/16+L{length}" for length in (64, 128, 256, 512, 1024))}, {P: (8, 16, 32), C: (4, 8, 16, 32, 64)}
         ),
     },
-    figure=panels.over("E", panels.FLOATS, by=panels.kind, joined=True),
+    figure=figures.over("E", figures.FLOATS, by=figures.kind, joined=True),
     claims=(
         claims.correlates("rPSNR", of=LATENT, name_of="latent tokens", at_least=0.9, source="A.4, Figure 14"),
         claims.no_better(

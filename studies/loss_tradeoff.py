@@ -8,10 +8,7 @@ furthest, to rFID 0.50 (Finding 4). L2 or L1 by three weights of LPIPS, and stag
     python studies/loss_tradeoff.py --scale paper       S-B/16, 7 cells, 74 hours of trials on 8 H100s each
 """
 
-from vitok import main
-from vitok.analysis import claims
-from vitok.report.figures import panels
-from vitok.study import Study, presets
+from vitok import Study, claims, figures, main, presets
 
 NORM, LPIPS = "loss.reconstruction", "loss.lpips"
 
@@ -22,13 +19,13 @@ study = Study(
     hypothesis="What improves visual quality (rFID, LPIPS) costs fidelity (rPSNR, rSSIM).",
     paper="There is a trade-off between rFID and rSSIM/rPSNR, set by the weights of Equation 1 (Finding 4).",
     scales={
-        "laptop": presets.laptop({NORM: ("l2", "l1"), LPIPS: (0.0, 0.05, 0.1)}).join(presets.second(presets.laptop(), "laptop")),
+        "laptop": presets.laptop({NORM: ("l2", "l1"), LPIPS: (0.0, 0.05, 0.1)}).join(presets.second_stage(presets.laptop(), "laptop")),
         "single-gpu": presets.single_gpu({NORM: ("l2", "l1"), LPIPS: (0.0, 0.5, 1.0)}).join(
-            presets.second(presets.single_gpu(), "single-gpu")
+            presets.second_stage(presets.single_gpu(), "single-gpu")
         ),
-        "paper": presets.paper({NORM: ("l2", "l1"), LPIPS: (0.0, 0.5, 1.0)}).join(presets.second(presets.paper(), "paper")),
+        "paper": presets.paper({NORM: ("l2", "l1"), LPIPS: (0.0, 0.5, 1.0)}).join(presets.second_stage(presets.paper(), "paper")),
     },
-    figure=panels.against(("rPSNR", "LPIPS"), ("rPSNR", "rFID"), ("rPSNR", "rFD-EffLite0")),
+    figure=figures.against(("rPSNR", "LPIPS"), ("rPSNR", "rFID"), ("rPSNR", "rFD-EffLite0")),
     claims=(
         claims.trades_off(("rFID", "rFD-EffLite0"), "rPSNR", source="Finding 4, Figure 9"),
         claims.trades_off("LPIPS", "rPSNR", source="Finding 4, Figure 9"),

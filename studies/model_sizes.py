@@ -5,14 +5,11 @@ Arithmetic: nothing is trained. What the paper calls GFLOPs are multiply-adds, a
     python studies/model_sizes.py                    seconds, anywhere
 """
 
-from vitok import main
-from vitok.analysis import claims
+from vitok import Study, claims, figures, main
 from vitok.analysis.rows import Row
 from vitok.config import variants
 from vitok.costs import flops
 from vitok.report import paper
-from vitok.report.figures import panels
-from vitok.study import Study
 
 TOKENIZERS = (("S-B/16", 256, 1), ("S-L/16", 256, 1), ("S-B/16", 512, 1), ("S-B/4x8", 128, 16))
 
@@ -25,11 +22,11 @@ def rows() -> list[Row]:
             "source": "Table 1",
             **_millions(one.params, one.macs),
         }
-        for one in flops.sizes()
+        for one in flops.tower_sizes()
         if one.name in "SBL"
     ]
     for name, size, frames in TOKENIZERS:
-        price = flops.cost(variants.tokenizer(name, channels=16, size=size, frames=frames))
+        price = flops.tokenizer_cost(variants.tokenizer(name, channels=16, size=size, frames=frames))
         shape = f"{frames} frames of {size} pixels" if frames > 1 else f"{size} pixels"
         found.append({"label": f"ViTok {name}, {shape}", "source": "Tables 2 to 4", **_millions(price.params, price.macs)})
     return paper.beside(found, "model_sizes")
@@ -46,7 +43,7 @@ study = Study(
     hypothesis="Parameters and multiply-adds of every tower and tokenizer agree with the paper in each printed digit.",
     paper="S, B and L have 43.3, 85.8 and 383.7 M parameters and 11.6, 23.1 and 101.8 GFLOPs (Table 1).",
     computed=rows,
-    figure=panels.beside_the_paper(("params_m", "parameters (M)"), ("gmacs", "multiply-adds (G)")),
+    figure=figures.beside_the_paper(("params_m", "parameters (M)"), ("gmacs", "multiply-adds (G)")),
     claims=tuple(
         claims.as_printed(column, digits=1, source=source) for source in ("Table 1", "Tables 2 to 4") for column in ("params_m", "gmacs")
     ),

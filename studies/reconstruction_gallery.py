@@ -8,10 +8,7 @@ photographs through codes of ever fewer channels, each beside its original. All 
     python studies/reconstruction_gallery.py --scale paper       S-B/16, c = 4 to 64, 5 cells, 49 hours of trials on 8 H100s each
 """
 
-from vitok import main
-from vitok.analysis import claims
-from vitok.report.figures import panels
-from vitok.study import Study, presets
+from vitok import Study, claims, figures, main, presets
 
 C = "tokenizer.channels"
 
@@ -27,7 +24,7 @@ study = Study(
         "paper": presets.paper({"tokenizer.patch": (16,), C: (4, 8, 16, 32, 64)}),
     },
     measures=("rPSNR", "rSSIM"),
-    figure=panels.gallery,
+    figure=figures.gallery,
     claims=(claims.correlates("rSSIM", at_least=0.9, source="Figure 2"),),
 )
 

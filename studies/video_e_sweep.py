@@ -8,11 +8,8 @@ rFID, not 16 times (Finding 5). Clips in tubelets of several lengths, and single
     python studies/video_e_sweep.py --scale paper --corpus PATH  16 frames of 256 pixels, 15 cells, 463 hours of trials on 16 H100s each
 """
 
-from vitok import main
-from vitok.analysis import claims
+from vitok import Study, claims, figures, main, presets
 from vitok.data.sample import MOTION
-from vitok.report.figures import panels
-from vitok.study import Study, presets
 
 P, Q, C, T = "tokenizer.patch", "tokenizer.stride", "tokenizer.channels", "tokenizer.frames"
 FRAMES = {T: (1,), Q: (1,)}
@@ -37,7 +34,7 @@ study = Study(
     },
     corpus=MOTION,
     measures=("rPSNR", "rSSIM", "LPIPS", "rFID", "rFVD"),
-    figure=panels.over("compression", "compression (values of pixels for each float)", by=panels.frames, joined=True),
+    figure=figures.over("compression", "compression (values of pixels for each float)", by=figures.frames, joined=True),
     claims=(
         claims.better(
             "rPSNR", CLIPS, {"frames": 1}, matched_on=("compression",), source="Finding 5", name_of="clips", name_than="single frames"

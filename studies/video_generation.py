@@ -7,10 +7,8 @@ The paper: DiT-L on S-B/4x8, 16 frames of 128 pixels in 1024 tokens, 500,000 ste
     python studies/video_generation.py --scale paper --corpus ucf101:PATH  76 hours of trials on 8 H100s
 """
 
-from vitok import main
+from vitok import Study, figures, main, presets
 from vitok.data.sample import MOTION
-from vitok.report.figures import panels
-from vitok.study import Study, presets
 
 study = Study(
     name="video_generation",
@@ -23,7 +21,7 @@ study = Study(
         "single-gpu": presets.single_gpu_video_generation(),
         "paper": presets.paper_video_generation(),
     },
-    figure=panels.dots,
+    figure=figures.dots,
     corpus=MOTION,
 )
 

@@ -8,10 +8,8 @@ LARP has rFVD 20 and MAGViTv2 16. Both stages here, the clips judged frame by fr
     python studies/video_reconstruction.py --scale paper --corpus ucf101:PATH  16 frames of 128 pixels, 30 hours of trials on 16 H100s
 """
 
-from vitok import main
+from vitok import Study, figures, main, presets
 from vitok.data.sample import MOTION
-from vitok.report.figures import panels
-from vitok.study import Study, presets
 
 study = Study(
     name="video_reconstruction",
@@ -20,13 +18,15 @@ study = Study(
     hypothesis="Tubelets of 4 frames reconstruct clips at a compression at which single images are blurred.",
     paper="S-B/4x8 reaches rFVD 8 and rPSNR 30.11 on UCF-101 at 128 pixels (Table 4).",
     scales={
-        "laptop": presets.second(presets.laptop_video().set({"steps": 400, "batch_size": 8}), "laptop")
+        "laptop": presets.second_stage(presets.laptop_video().set({"steps": 400, "batch_size": 8}), "laptop")
         .with_parents()
         .beside("jpeg", "webp", "avif"),
-        "single-gpu": presets.second(presets.single_gpu_video(), "single-gpu").with_parents().beside("jpeg", "webp", "avif"),
-        "paper": presets.second(presets.paper_video().set({"tokenizer.size": 128}), "paper").with_parents().beside("jpeg", "webp", "avif"),
+        "single-gpu": presets.second_stage(presets.single_gpu_video(), "single-gpu").with_parents().beside("jpeg", "webp", "avif"),
+        "paper": presets.second_stage(presets.paper_video().set({"tokenizer.size": 128}), "paper")
+        .with_parents()
+        .beside("jpeg", "webp", "avif"),
     },
-    figure=panels.dots,
+    figure=figures.dots,
     corpus=MOTION,
 )
 

@@ -51,7 +51,7 @@ def ddim(latents: Tensor, prediction: Tensor, here: float, after: float) -> Tens
 
 
 def test_the_schedule_is_ho_et_als() -> None:
-    signal = diffusion.Noise(CFG).signal
+    signal = diffusion.NoisePrediction(CFG).signal
     assert torch.allclose(signal, torch.tensor(alpha_bars(), dtype=torch.float64), rtol=1e-13, atol=0)
     for scheduler in (
         SCHEDULERS.DDPMScheduler(**LINEAR),
@@ -63,7 +63,7 @@ def test_the_schedule_is_ho_et_als() -> None:
 def test_noised_latents_are_diffusers() -> None:
     uniform = (torch.arange(1000) + 0.5) / 1000
     latents, noise = drawn(1000, 16, 4), drawn(1000, 16, 4, seed=1)
-    pair = diffusion.Noise(CFG).pair(latents, noise, uniform)
+    pair = diffusion.NoisePrediction(CFG).pair(latents, noise, uniform)
     assert torch.equal(pair.times, torch.arange(1000.0)) and torch.equal(pair.target, noise)
     theirs = SCHEDULERS.DDPMScheduler(**LINEAR).add_noise(latents, noise, torch.arange(1000))
     assert apart(pair.noised, theirs) < 1e-5  # 1 - alpha-bar, 1e-4 at first, is a difference of float32, and alpha-bar rounded 1000 times
@@ -74,7 +74,7 @@ def test_noised_latents_are_diffusers() -> None:
 
 
 def test_every_time_of_the_schedule_is_as_likely() -> None:
-    noise = diffusion.Noise(CFG)
+    noise = diffusion.NoisePrediction(CFG)
     uniform = (torch.arange(5000) + 0.5) / 5000
     assert noise.pair(drawn(5000, 1, 1), drawn(5000, 1, 1), uniform).times.long().bincount().tolist() == [5] * 1000
     ends = torch.tensor([0.0, 1 - 2**-24])  # the largest float32 below 1
@@ -82,7 +82,7 @@ def test_every_time_of_the_schedule_is_as_likely() -> None:
 
 
 def test_models_are_given_times_of_a_thousand_whatever_the_schedule() -> None:
-    noise = diffusion.Noise(config.Diffusion(timesteps=100))
+    noise = diffusion.NoisePrediction(config.Diffusion(timesteps=100))
     assert noise.pair(drawn(2, 1, 1), drawn(2, 1, 1), torch.tensor([0.0, 0.995])).times.tolist() == [0, 990]
     assert noise.path(5, CPU).times.tolist() == [800, 600, 400, 200, 0]
 
@@ -90,7 +90,7 @@ def test_models_are_given_times_of_a_thousand_whatever_the_schedule() -> None:
 def test_a_flow_is_the_straight_path() -> None:
     steps = torch.arange(1, 1001)
     latents, noise = drawn(1000, 16, 4), drawn(1000, 16, 4, seed=1)
-    pair = diffusion.Flow().pair(latents, noise, steps / 1000)
+    pair = diffusion.FlowMatching().pair(latents, noise, steps / 1000)
     assert torch.allclose(pair.times, steps.float()) and torch.equal(pair.target, noise - latents)
     scheduler = SCHEDULERS.FlowMatchEulerDiscreteScheduler()
     theirs = scheduler.scale_noise(latents, scheduler.timesteps.flip(0), noise)
@@ -107,7 +107,7 @@ def test_every_step_of_ddim_is_diffusers(steps: int, spacing: str) -> None:
     exact.alphas_cumprod = torch.tensor(alpha_bars(), dtype=torch.float64)
     exact.set_timesteps(steps)
     rounded.set_timesteps(steps)
-    path = diffusion.Noise(CFG, spacing).path(steps, CPU)
+    path = diffusion.NoisePrediction(CFG, spacing).path(steps, CPU)
     assert torch.equal(path.times, rounded.timesteps.float())
     latents = drawn(2, 16, 4)
     for number, time in enumerate(rounded.timesteps.tolist()):
@@ -127,7 +127,7 @@ def test_every_step_of_ddim_leads_to_the_next_chosen_time(steps: int, spacing: s
     else:
         times = [round(number * 1000 / steps) - 1 for number in range(steps, 0, -1)]
     bars = alpha_bars()
-    path = diffusion.Noise(CFG, spacing).path(steps, CPU)
+    path = diffusion.NoisePrediction(CFG, spacing).path(steps, CPU)
     assert path.times.tolist() == times
     latents = drawn(2, 16, 4)
     for number, time in enumerate(times):
@@ -143,7 +143,7 @@ def test_every_step_of_euler_is_diffusers(steps: int) -> None:
     """Of its own, diffusers' last sigma is 1 / 1000 and not 1 / steps: it is told the equal ones."""
     scheduler = SCHEDULERS.FlowMatchEulerDiscreteScheduler(shift=1)
     scheduler.set_timesteps(sigmas=[number / steps for number in range(steps, 0, -1)])
-    path = diffusion.Flow().path(steps, CPU)
+    path = diffusion.FlowMatching().path(steps, CPU)
     assert torch.allclose(path.times, scheduler.timesteps, rtol=1e-6, atol=0)
     latents = drawn(2, 16, 4)
     for number, time in enumerate(scheduler.timesteps):
@@ -174,7 +174,7 @@ def best_velocity(latents: Tensor, times: Tensor, labels: Tensor) -> Tensor:
 def test_the_best_prediction_is_that_of_least_loss(objective: str, model: diffusion.Model) -> None:
     """Which ties the training pair to the sampler: error and prediction are uncorrelated to 5 / sqrt(400,000)."""
     latents, noise = MEAN + DEVIATION * drawn(4000, 100, 1), drawn(4000, 100, 1, seed=1)
-    made = diffusion.objective(config.Diffusion.model_validate({"objective": objective}))
+    made = diffusion.build_objective(config.Diffusion.model_validate({"objective": objective}))
     pair = made.pair(latents, noise, torch.rand(4000, generator=torch.Generator().manual_seed(2)))
     prediction = model(pair.noised, pair.times, LABELS)
     error = pair.target - prediction
@@ -183,14 +183,15 @@ def test_the_best_prediction_is_that_of_least_loss(objective: str, model: diffus
 
 
 @pytest.mark.parametrize(
-    ("made", "model", "left"), [(diffusion.Noise(CFG), best_noise, alpha_bars()[-1] ** 0.5), (diffusion.Flow(), best_velocity, 0.0)]
+    ("made", "model", "left"),
+    [(diffusion.NoisePrediction(CFG), best_noise, alpha_bars()[-1] ** 0.5), (diffusion.FlowMatching(), best_velocity, 0.0)],
 )
 def test_the_best_prediction_leads_to_the_datas_distribution(made: diffusion.Objective, model: diffusion.Model, left: float) -> None:
     """From the quantiles of normal noise, which have no error of a sample. Where the schedule ends, 0.6 % of the data are left, which
     noise of mean 0 lacks: seen from the end, DEVIATION times that of the mean. Steps of first order are 1 / 1000 off, or twice that."""
     quantiles = torch.distributions.Normal(0, 1).icdf((torch.arange(20_000) + 0.5) / 20_000)
     noise = (quantiles / quantiles.std())[None, :, None]
-    *_, sample = diffusion.walk(model, made.path(1000, CPU), noise, LABELS)
+    *_, sample = diffusion.sample_steps(model, made.path(1000, CPU), noise, LABELS)
     assert sample.mean().item() == pytest.approx(MEAN - DEVIATION * left * MEAN, abs=1e-4)
     assert sample.std().item() == pytest.approx(DEVIATION, abs=2e-3)
 
@@ -201,7 +202,7 @@ def test_a_whole_walk_is_diffusers(steps: int) -> None:
     scheduler = SCHEDULERS.DDIMScheduler(**LINEAR, clip_sample=False)
     scheduler.set_timesteps(steps)
     latents = noise = drawn(4, 16, 4)
-    *_, sample = diffusion.walk(best_noise, diffusion.Noise(CFG).path(steps, CPU), noise, LABELS)
+    *_, sample = diffusion.sample_steps(best_noise, diffusion.NoisePrediction(CFG).path(steps, CPU), noise, LABELS)
     for time in scheduler.timesteps:
         latents = scheduler.step(best_noise(latents, time.expand(4), LABELS), time, latents, return_dict=False)[0]
     assert apart(sample, latents) < 1e-5
@@ -225,7 +226,7 @@ class Counted:
 @pytest.mark.parametrize("scale", [0.0, 1.5, 4.0])
 def test_guidance_is_two_passes_in_one(scale: float) -> None:
     model, latents, times = Counted(), drawn(4, 16, 4), torch.tensor([999.0, 500.0, 20.0, 0.0])
-    guided = diffusion.guided(model, UNKNOWN, scale)(latents, times, LABELS)
+    guided = diffusion.with_guidance(model, UNKNOWN, scale)(latents, times, LABELS)
     (called,) = model.calls
     assert len(called[0]) == 8 and called[2].tolist() == [3, 1, 4, 1] + 4 * [UNKNOWN]
     conditional, unconditional = model(latents, times, LABELS), model(latents, times, torch.full((4,), UNKNOWN))
@@ -234,7 +235,7 @@ def test_guidance_is_two_passes_in_one(scale: float) -> None:
 
 def test_without_guidance_nothing_is_doubled() -> None:
     model, latents, times = Counted(), drawn(4, 16, 4), torch.zeros(4)
-    diffusion.guided(model, UNKNOWN, 1.0)(latents, times, LABELS)
+    diffusion.with_guidance(model, UNKNOWN, 1.0)(latents, times, LABELS)
     assert [[given is ours for given, ours in zip(call, (latents, times, LABELS), strict=True)] for call in model.calls] == [[True] * 3]
 
 
@@ -242,8 +243,8 @@ def test_without_guidance_nothing_is_doubled() -> None:
 @pytest.mark.parametrize("objective", ["noise", "flow"])
 def test_a_walk_calls_its_model_once_a_step(objective: str, scale: float, batch: int) -> None:
     model = Counted()
-    path = diffusion.objective(config.Diffusion.model_validate({"objective": objective})).path(7, CPU)
-    steps = list(diffusion.walk(diffusion.guided(model, UNKNOWN, scale), path, drawn(4, 16, 4), LABELS))
+    path = diffusion.build_objective(config.Diffusion.model_validate({"objective": objective})).path(7, CPU)
+    steps = list(diffusion.sample_steps(diffusion.with_guidance(model, UNKNOWN, scale), path, drawn(4, 16, 4), LABELS))
     assert [len(call[0]) for call in model.calls] == [batch] * 7 and len(steps) == 7
     assert [call[1].unique().tolist() for call in model.calls] == [[time] for time in path.times.tolist()]
 
@@ -251,10 +252,10 @@ def test_a_walk_calls_its_model_once_a_step(objective: str, scale: float, batch:
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: diffusion.guided(Counted(), UNKNOWN, -0.5), r"guidance of -0\.5"),
-        (lambda: diffusion.Noise(CFG).path(0, CPU), "0 steps.*1000 has 1 to 1000"),
-        (lambda: diffusion.Noise(CFG).path(1001, CPU), "1001 steps.*1000"),
-        (lambda: diffusion.Flow().path(0, CPU), "0 steps"),
+        (lambda: diffusion.with_guidance(Counted(), UNKNOWN, -0.5), r"guidance of -0\.5"),
+        (lambda: diffusion.NoisePrediction(CFG).path(0, CPU), "0 steps.*1000 has 1 to 1000"),
+        (lambda: diffusion.NoisePrediction(CFG).path(1001, CPU), "1001 steps.*1000"),
+        (lambda: diffusion.FlowMatching().path(0, CPU), "0 steps"),
     ],
 )
 def test_what_cannot_be_is_named(call: Callable[[], object], words: str) -> None:
@@ -265,12 +266,12 @@ def test_what_cannot_be_is_named(call: Callable[[], object], words: str) -> None
 @pytest.mark.parametrize("objective", ["noise", "flow"])
 def test_nothing_waits_for_the_host(objective: str) -> None:
     """On the meta device there are no values: reading one back (item, cpu, a condition on it) raises."""
-    made = diffusion.objective(config.Diffusion.model_validate({"objective": objective}))
+    made = diffusion.build_objective(config.Diffusion.model_validate({"objective": objective}))
     with META:
         model = DiT(variants.DITS["N"], 4, (1, 4, 4), UNKNOWN)
         noise, labels = torch.empty(4, 16, 4), torch.zeros(4, dtype=torch.long)
         pair = made.pair(torch.empty(4, 16, 4), noise, torch.rand(4))
-    *_, sample = diffusion.walk(diffusion.guided(model, UNKNOWN, 1.5), made.path(3, META), noise, labels)
+    *_, sample = diffusion.sample_steps(diffusion.with_guidance(model, UNKNOWN, 1.5), made.path(3, META), noise, labels)
     assert (sample.device, sample.shape, sample.dtype) == (META, noise.shape, torch.float32)
     assert pair.noised.device == META
     with pytest.raises(RuntimeError):

@@ -12,9 +12,9 @@ from vitok.networks import weights
 def test_terms_and_weights_follow_equation_1(kind: str) -> None:
     torch.manual_seed(0)
     target, output = torch.rand(2, 3, 1, 32, 32) * 2 - 1, torch.rand(2, 3, 1, 32, 32) * 2 - 1
-    posterior, network = Posterior(torch.randn(2, 16, 4), torch.randn(2, 16, 4)), weights.lpips("alexnet")
+    posterior, network = Posterior(torch.randn(2, 16, 4), torch.randn(2, 16, 4)), weights.load_lpips("alexnet")
     chosen = Loss.model_validate({"reconstruction": kind, "kl": 0.25, "lpips": 0.5})
-    terms = losses.stage1(Reconstruction(output, posterior), target, chosen, network)
+    terms = losses.stage1_loss(Reconstruction(output, posterior), target, chosen, network)
     difference = (output - target).double()
     pixel = difference.square().mean() if kind == "l2" else difference.abs().mean()
     perceptual = network(output.squeeze(2), target.squeeze(2)).double().mean()
@@ -25,7 +25,7 @@ def test_terms_and_weights_follow_equation_1(kind: str) -> None:
 
 def test_lpips_sees_every_frame_of_a_video() -> None:
     video = torch.rand(2, 3, 4, 8, 8)
-    images = losses.frames(video)
+    images = losses.flatten_frames(video)
     assert images.shape == (8, 3, 8, 8)
     assert torch.equal(images[5], video[1, :, 1])
 

@@ -15,10 +15,10 @@ from vitok import config
 from vitok.errors import UsageError
 
 Model = Callable[[Tensor, Tensor, Tensor], Tensor]
-SPAN = 1000.0  # a model's times go from 0 to this
+TIME_RANGE = 1000.0  # a model's times go from 0 to this
 
 
-class Pair(NamedTuple):
+class TrainingPair(NamedTuple):
     """A training example: noised latents, times, and the target of the prediction."""
 
     noised: Tensor  # (B, L, c)
@@ -30,17 +30,17 @@ class Objective(ABC):
     """The target of the prediction, and the sampler that leads from noise to data."""
 
     @abstractmethod
-    def pair(self, latents: Tensor, noise: Tensor, uniform: Tensor) -> Pair:
+    def pair(self, latents: Tensor, noise: Tensor, uniform: Tensor) -> TrainingPair:
         """Return a training example of latents (B, L, c) of deviation 1, normal noise of that shape, and numbers (B,) uniform in [0, 1)
         that give the times.
         """
 
     @abstractmethod
-    def path(self, steps: int, device: torch.device) -> "Path":
+    def path(self, steps: int, device: torch.device) -> "Sampler":
         """Return a sampler of that many steps. Raises `UsageError` for an impossible number."""
 
 
-class Path(ABC):
+class Sampler(ABC):
     """A sampler. Its steps are tensors on the device, so that no step waits for the host."""
 
     times: Tensor  # (steps,) from 1000 towards 0
@@ -50,7 +50,7 @@ class Path(ABC):
         """Return the latents after a step."""
 
 
-class Noise(Objective):
+class NoisePrediction(Objective):
     """Prediction of the noise of a schedule with linear variances (Ho et al. 2020) at uniform times; DDIM is the sampler."""
 
     def __init__(self, cfg: config.Diffusion, spacing: str = "leading") -> None:
@@ -59,15 +59,15 @@ class Noise(Objective):
         self.signal = torch.cumprod(1 - betas, 0)  # alpha-bar: the variance of the data's share
         self.near = self.signal  # the same, on the latents' device
 
-    def pair(self, latents: Tensor, noise: Tensor, uniform: Tensor) -> Pair:
+    def pair(self, latents: Tensor, noise: Tensor, uniform: Tensor) -> TrainingPair:
         """Return latents noised at a uniform time of the schedule; the target is the noise."""
         numbers = (uniform.double() * self.count).long().clamp_max(self.count - 1)
         if self.near.device != latents.device:  # once: the host would wait for every copy
             self.near = self.signal.to(latents.device)
         signal = self.near[numbers].float()[:, None, None]
-        return Pair(signal.sqrt() * latents + (1 - signal).sqrt() * noise, self._times(numbers), noise)
+        return TrainingPair(signal.sqrt() * latents + (1 - signal).sqrt() * noise, self._times(numbers), noise)
 
-    def path(self, steps: int, device: torch.device) -> "DDIM":
+    def path(self, steps: int, device: torch.device) -> "DDIMSampler":
         """Return a DDIM sampler. Raises `UsageError` for more steps than the schedule has."""
         if not 1 <= steps <= self.count:
             raise UsageError(f"{steps} steps: a schedule of {self.count} has 1 to {self.count}")
@@ -75,14 +75,14 @@ class Noise(Objective):
             numbers = torch.arange(steps).flip(0) * (self.count // steps)
         else:
             numbers = torch.arange(steps, 0, -1, dtype=torch.float64).mul(self.count / steps).round().long() - 1
-        return DDIM(self.signal, numbers, self._times(numbers), device)
+        return DDIMSampler(self.signal, numbers, self._times(numbers), device)
 
     def _times(self, numbers: Tensor) -> Tensor:
         """Scale steps of the schedule to times from 0 to 1000."""
-        return numbers.float() * (SPAN / self.count)
+        return numbers.float() * (TIME_RANGE / self.count)
 
 
-class DDIM(Path):
+class DDIMSampler(Sampler):
     """Deterministic DDIM (Song et al. 2020, equation 12, eta = 0). Each step leads to the next of the chosen times, the last one to
     data.
     """
@@ -101,26 +101,26 @@ class DDIM(Path):
         return self.of_latents[number] * latents + self.of_noise[number] * prediction
 
 
-class Flow(Objective):
+class FlowMatching(Objective):
     """Prediction of the velocity noise - data on a straight path (Lipman et al. 2023, Liu et al. 2023); Euler is the sampler."""
 
-    def pair(self, latents: Tensor, noise: Tensor, uniform: Tensor) -> Pair:
+    def pair(self, latents: Tensor, noise: Tensor, uniform: Tensor) -> TrainingPair:
         """Return latents interpolated with noise; the target is the velocity."""
         share = uniform.float()[:, None, None]
-        return Pair((1 - share) * latents + share * noise, uniform.float() * SPAN, noise - latents)
+        return TrainingPair((1 - share) * latents + share * noise, uniform.float() * TIME_RANGE, noise - latents)
 
-    def path(self, steps: int, device: torch.device) -> "Euler":
+    def path(self, steps: int, device: torch.device) -> "EulerSampler":
         """Return an Euler sampler. Raises `UsageError` for less than one step."""
         if steps < 1:
             raise UsageError(f"{steps} steps: it takes 1 at least")
-        return Euler(steps, device)
+        return EulerSampler(steps, device)
 
 
-class Euler(Path):
+class EulerSampler(Sampler):
     """Euler's method in equal steps from noise to data."""
 
     def __init__(self, steps: int, device: torch.device) -> None:
-        self.times = torch.arange(steps, 0, -1, device=device).float() * (SPAN / steps)
+        self.times = torch.arange(steps, 0, -1, device=device).float() * (TIME_RANGE / steps)
         self.size = 1.0 / steps
 
     def step(self, number: int, latents: Tensor, prediction: Tensor) -> Tensor:
@@ -128,12 +128,12 @@ class Euler(Path):
         return latents - self.size * prediction
 
 
-def objective(cfg: config.Diffusion, spacing: str = "leading") -> Objective:
+def build_objective(cfg: config.Diffusion, spacing: str = "leading") -> Objective:
     """Return the objective of a config. `spacing` is that of DDIM's steps."""
-    return Flow() if cfg.objective == "flow" else Noise(cfg, spacing)
+    return FlowMatching() if cfg.objective == "flow" else NoisePrediction(cfg, spacing)
 
 
-def guided(model: Model, unknown: int, scale: float) -> Model:
+def with_guidance(model: Model, unknown: int, scale: float) -> Model:
     """Return a model with classifier-free guidance (Ho and Salimans 2022): unconditional + scale * (conditional - unconditional).
 
     Both predictions come from one doubled batch. `unknown` is the label of no class. At scale 1 the model itself is returned. Raises
@@ -152,7 +152,7 @@ def guided(model: Model, unknown: int, scale: float) -> Model:
     return predict
 
 
-def walk(model: Model, path: Path, noise: Tensor, labels: Tensor) -> Iterator[Tensor]:
+def sample_steps(model: Model, path: Sampler, noise: Tensor, labels: Tensor) -> Iterator[Tensor]:
     """Yield the latents (B, L, c) float32 after each step, starting from normal noise; the last ones are the sample."""
     latents = noise
     for number in range(len(path.times)):

@@ -9,7 +9,7 @@ from vitok.models.lpips import LPIPS
 from vitok.models.tokenizer import Reconstruction
 
 
-def stage1(output: Reconstruction, pixels: Tensor, weights: config.Loss, perceptual: LPIPS | None) -> dict[str, Tensor]:
+def stage1_loss(output: Reconstruction, pixels: Tensor, weights: config.Loss, perceptual: LPIPS | None) -> dict[str, Tensor]:
     """Return the terms of the stage 1 loss and their weighted sum "loss", all float32 scalars.
 
     `pixels` are (B, 3, T, H, W) or (B, 3, H, W) in [-1, 1]. `perceptual` is needed unless the weight of LPIPS is 0; it takes each frame of
@@ -22,12 +22,12 @@ def stage1(output: Reconstruction, pixels: Tensor, weights: config.Loss, percept
     total = reconstruction + weights.kl * kl
     if weights.lpips:
         assert perceptual is not None, "a loss with LPIPS needs its network"
-        terms["lpips"] = perceptual(frames(output.pixels), frames(pixels)).mean()
+        terms["lpips"] = perceptual(flatten_frames(output.pixels), flatten_frames(pixels)).mean()
         total = total + weights.lpips * terms["lpips"]
     return {"loss": total, **terms}
 
 
-def hinge_real_and_fake(real: Tensor, fake: Tensor) -> Tensor:
+def hinge_discriminator(real: Tensor, fake: Tensor) -> Tensor:
     """Return the hinge loss of the discriminator, given its logits (B,) of real and of generated samples (Lim and Ye 2017)."""
     return 0.5 * (F.relu(1 - real).mean() + F.relu(1 + fake).mean())
 
@@ -37,7 +37,7 @@ def hinge_generator(fake: Tensor) -> Tensor:
     return -fake.mean()
 
 
-def frames(pixels: Tensor) -> Tensor:
+def flatten_frames(pixels: Tensor) -> Tensor:
     """Flatten videos (B, 3, T, H, W) to frames (B * T, 3, H, W); images (B, 3, H, W) stay as they are."""
     return pixels.transpose(1, 2).flatten(0, 1) if pixels.ndim == 5 else pixels
 

@@ -20,7 +20,7 @@ from vitok.report import report
 from vitok.report.figures.generation import generation_over_floats
 from vitok.report.figures.panels import dots
 from vitok.study import Study
-from vitok.study.labels import named
+from vitok.study.labels import with_labels
 from vitok.tracking.client import Tracker
 
 CHANNELS = (4, 8, 16, 32, 64)
@@ -241,7 +241,7 @@ class Runs:
         return {row["cell"]: row for row in self.table} if wanted else {}
 
     def rows(self, runs: Any) -> list[Row]:
-        return named([{"version": vitok.__version__, "commit": "x"} | dict(row) for row in runs])
+        return with_labels([{"version": vitok.__version__, "commit": "x"} | dict(row) for row in runs])
 
     def artifact(self, run_id: str, name: str) -> bytes:
         assert name == "samples.png"
@@ -273,7 +273,7 @@ def test_cells_of_several_sizes_stand_side_by_side(tmp_path: Path) -> None:
     study = Study("sizes", "Question?", "Hypothesis.", dots)
     summary = report.write(study, cast(Tracker, Runs(pair)), "key", tmp_path)
     assert [row["size"] for row in summary["results"]] == [512, 256] and not summary["problems"]
-    names = [label.get_text() for label in dots(named(pair), ("gFID",), {}).axes[0].get_yticklabels()]
+    names = [label.get_text() for label in dots(with_labels(pair), ("gFID",), {}).axes[0].get_yticklabels()]
     assert len(set(names)) == 2
     pair[0]["protocols"] = {"gFID": replace(protocol, count=5000).json()}
     with pytest.raises(VitokError, match=r"sizes: nothing is left to report: gFID is left out.*count 50000 and 5000"):

@@ -4,7 +4,7 @@ import pytest
 from vitok.analysis.pareto import advice, pareto_front, settings_by_cost
 from vitok.analysis.rows import Row
 from vitok.errors import VitokError
-from vitok.report.figures.pareto import fronts_figure
+from vitok.report.figures.pareto import pareto_fronts
 
 PAIRS = (("gmacs", "rPSNR"), ("gmacs", "rFID"), ("rPSNR", "rFID"), ("rFID", "rPSNR"))
 LAPTOP = (  # of the README: p, c, E, GMACs, rPSNR
@@ -91,12 +91,12 @@ def test_nothing_to_choose_from_is_said() -> None:
         with pytest.raises(VitokError, match=r"^no cell has both gmacs and rFID: there is nothing to choose from$"):
             call(laptop(), "gmacs", "rFID")
     with pytest.raises(VitokError, match="no cell has both"):
-        fronts_figure(laptop(), (("gmacs", "rPSNR"), ("gmacs", "rFID")))
+        pareto_fronts(laptop(), (("gmacs", "rPSNR"), ("gmacs", "rFID")))
 
 
 def test_the_figure_names_the_front() -> None:
     table = [*laptop(), {"label": "SD-VAE", "gmacs": 9.0, "E": 4096, "rPSNR": 30.0}]
-    figure = fronts_figure(table, (("gmacs", "rPSNR"), ("E", "rPSNR")))
+    figure = pareto_fronts(table, (("gmacs", "rPSNR"), ("E", "rPSNR")))
     for axis, pair in zip(figure.axes, (("gmacs", "rPSNR"), ("E", "rPSNR")), strict=False):
         best = pareto_front(settings_by_cost(table, *pair), pair[1])
         assert [text.get_text() for text in axis.texts] == [one.label for one in best]

@@ -11,7 +11,7 @@ from vitok.analysis.fits.cross_validation import LeaveOneOut, value_groups
 from vitok.analysis.fits.lines import log_linear
 from vitok.analysis.fits.parabola import parabolas
 from vitok.analysis.fits.power_laws import power_law
-from vitok.analysis.model_selection import PARABOLAS, POWER, compare
+from vitok.analysis.model_selection import PARABOLAS, POWER, compare_fits
 from vitok.analysis.rows import Row
 from vitok.errors import VitokError
 from vitok.report.figures.floats import against_floats
@@ -199,7 +199,7 @@ def test_bounds_are_said_to_be_reached() -> None:
 @pytest.mark.parametrize("metric", METRIC)
 def test_json_has_no_nan(metric: str) -> None:
     table = [row | {metric: row[metric] + (20 if metric == "rPSNR" else 0)} for row in rows(0.1, metric, sizes=5)]
-    for found in (power_law(table, metric), log_linear(table, metric), compare(table, metric), power_law(table[:4], metric)):
+    for found in (power_law(table, metric), log_linear(table, metric), compare_fits(table, metric), power_law(table[:4], metric)):
         told = json.loads(json.dumps(found.json(), allow_nan=False))
         assert "draws" not in told and ("loo" in told or "kinds" in told)
 
@@ -211,24 +211,24 @@ def test_psnr_without_an_irreducible_error_has_no_limit() -> None:
 
 
 def test_the_kind_that_predicts_best_is_named() -> None:
-    found = compare(rows(0.03, "rPSNR", sizes=10), "rPSNR")
+    found = compare_fits(rows(0.03, "rPSNR", sizes=10), "rPSNR")
     assert found.best == POWER and set(found.kinds) == {POWER, PARABOLAS, "a line in log E"}
     assert found.sentence.startswith("A power law predicts left-out cells to 0.") and " dB, a" in found.sentence
     errors = [one.loo for one in found.kinds.values() if one.loo is not None]
     assert all(a <= b for a, b in pairwise(errors))
     straight = [row | {"rPSNR": 2 * np.log2(row["E"]) + 0.01 * i % 3} for i, row in enumerate(rows(sizes=10))]
-    assert compare(straight, "rPSNR").best == "a line in log E"
+    assert compare_fits(straight, "rPSNR").best == "a line in log E"
 
 
 def test_only_kinds_that_predict_the_same_cells_are_compared() -> None:
     table = rows(0.03, sizes=10)
-    some = compare([row for row in table if row["p"] == 4 or row["E"] < 1000], "rFID")
+    some = compare_fits([row for row in table if row["p"] == 4 or row["E"] < 1000], "rFID")
     assert PARABOLAS not in some.kinds and f"Not compared: {PARABOLAS}: it predicts 5 of 7 cells." in some.sentence
-    few = compare(table[:4], "rFID")
+    few = compare_fits(table[:4], "rFID")
     assert few.best is None and list(few.kinds) == ["a line in log E"]
-    none = compare(table[:2], "rFID")
+    none = compare_fits(table[:2], "rFID")
     assert none.kinds == {} and none.sentence.startswith("No kind of fit of rFID can be tried on left-out cells. Not compared: ")
-    assert PARABOLAS not in compare([row | {"gmacs": row["E"]} for row in table], "rFID", "gmacs").sentence
+    assert PARABOLAS not in compare_fits([row | {"gmacs": row["E"]} for row in table], "rFID", "gmacs").sentence
 
 
 @pytest.mark.parametrize("kind", [log_linear, power_law])

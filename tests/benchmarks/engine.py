@@ -24,7 +24,7 @@ from vitok.config.overrides import override
 from vitok.config.variants import tokenizer
 from vitok.costs import flops
 from vitok.data.loading.loader import Batch
-from vitok.models.blocks import prepare
+from vitok.models.blocks import configure_blocks
 from vitok.models.lpips import LPIPS
 from vitok.models.tokenizer import Tokenizer
 from vitok.networks import weights
@@ -52,7 +52,7 @@ def ours(recipe: Recipe, resources: Resources, batch: Batch, perceptual: LPIPS, 
 def plain(recipe: Recipe, resources: Resources, batch: Batch, perceptual: LPIPS, place: Place, distributed: bool) -> Callable[[int], None]:
     """What a user would write instead."""
     model: torch.nn.Module = Tokenizer(recipe.tokenizer).to(place.device)
-    prepare(model, recompute=0.0, compiled=resources.compile)
+    configure_blocks(model, recompute=0.0, compiled=resources.compile)
     model = DistributedDataParallel(model) if distributed else model
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.9, 0.95), weight_decay=1e-4, fused=True)
     images = torch.from_numpy(batch.images)
@@ -61,7 +61,7 @@ def plain(recipe: Recipe, resources: Resources, batch: Batch, perceptual: LPIPS,
         pixels = losses.to_pixels(images.to(place.device, non_blocking=True))
         with autocast(place.device, recipe.precision):
             output = model(pixels)
-        loss = losses.stage1(output, pixels, recipe.loss, perceptual)["loss"]
+        loss = losses.stage1_loss(output, pixels, recipe.loss, perceptual)["loss"]
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.optimizer.clip).item()
         optimizer.step()
@@ -73,7 +73,7 @@ def plain(recipe: Recipe, resources: Resources, batch: Batch, perceptual: LPIPS,
 
 def compare(recipe: Recipe, resources: Resources, pairs: int, place: Place, distributed: bool) -> tuple[float, float, float]:
     """Median seconds of a step of ours and of plain torch, and the median of their ratio pair by pair."""
-    perceptual = weights.lpips(recipe.loss.lpips_network).to(place.device)
+    perceptual = weights.load_lpips(recipe.loss.lpips_network).to(place.device)
     side = recipe.tokenizer.size
     batch = Batch(np.random.default_rng(0).integers(0, 256, (recipe.batch_size, side, side, 3), dtype=np.uint8), frozenset())
     steps = (ours(recipe, resources, batch, perceptual, place), plain(recipe, resources, batch, perceptual, place, distributed))

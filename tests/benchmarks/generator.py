@@ -26,7 +26,7 @@ from vitok.config.overrides import override
 from vitok.costs import flops as accounting
 from vitok.data.latents.dataset import LatentSet
 from vitok.data.latents.loader import LatentBatch, LatentSource
-from vitok.models.blocks import prepare
+from vitok.models.blocks import configure_blocks
 from vitok.models.bottleneck import Posterior
 from vitok.models.dit import DiT
 from vitok.runtime import compute_here
@@ -61,9 +61,9 @@ def ours(recipe: Generation, resources: Resources, batch: LatentBatch, place: Pl
 
 
 def plain(recipe: Generation, resources: Resources, batch: LatentBatch, place: Place) -> Callable[[int], None]:
-    cfg, learnt = recipe.tokenizer.tokenizer, diffusion.objective(recipe.diffusion)
+    cfg, learnt = recipe.tokenizer.tokenizer, diffusion.build_objective(recipe.diffusion)
     model = DiT(recipe.dit, cfg.channels, cfg.code, CLASSES).to(place.device)
-    prepare(model, 0.0, resources.compile)
+    configure_blocks(model, 0.0, resources.compile)
     average = copy.deepcopy(model).requires_grad_(False)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0, fused=True)
     parts = [torch.from_numpy(part) for part in (batch.mean, batch.log_variance)]
@@ -144,8 +144,8 @@ def sampling_table(place: Place, repeats: int = 5) -> None:
     model = DiT(base.dit, cfg.channels, cfg.code, CLASSES).to(place.device).eval()
     rate, count = peak(place.device, base.precision), 10
     each = 2 * 2 * accounting.generator_cost(base.dit, cfg.tokens, cfg.channels, CLASSES).macs
-    path = diffusion.objective(base.diffusion).path(count, place.device)
-    one = diffusion.guided(model, CLASSES, 4.0)
+    path = diffusion.build_objective(base.diffusion).path(count, place.device)
+    one = diffusion.with_guidance(model, CLASSES, 4.0)
 
     def two(latents: torch.Tensor, times: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         conditional, unconditional = model(latents, times, labels), model(latents, times, torch.full_like(labels, CLASSES))
@@ -161,7 +161,7 @@ def sampling_table(place: Place, repeats: int = 5) -> None:
         def walked(predict: diffusion.Model, noise: torch.Tensor = noise, labels: torch.Tensor = labels) -> float:
             began = time.perf_counter()
             with torch.inference_mode(), autocast(place.device, base.precision):
-                for latents in diffusion.walk(predict, path, noise, labels):
+                for latents in diffusion.sample_steps(predict, path, noise, labels):
                     noise = latents
             float(noise.sum())  # waits for the device
             return (time.perf_counter() - began) / count

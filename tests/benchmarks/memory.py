@@ -37,7 +37,7 @@ def measure(recipe: Training, resources: Resources, place: Any) -> int:
 
     from torch.profiler import ProfilerActivity, profile
 
-    from vitok.models.blocks import prepare
+    from vitok.models.blocks import configure_blocks
     from vitok.train.engine.deepspeed import Engine, connect
 
     connect(place)
@@ -45,7 +45,7 @@ def measure(recipe: Training, resources: Resources, place: Any) -> int:
     gc.collect()  # what an engine before this one leaves would count as released
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         model = make()
-        prepare(model, resources.recompute, compiled=False)
+        configure_blocks(model, resources.recompute, compiled=False)
         engine = Engine("measured", model, recipe.optimizer, recipe, resources, place, recipe.ema)
         for _ in range(2):
             engine.backward(loss(engine))
@@ -63,12 +63,12 @@ def _tokenizer(recipe: Any, resources: Resources) -> tuple[Callable[[], Any], Ca
     from vitok.models.tokenizer import Tokenizer
     from vitok.networks import weights
 
-    perceptual = weights.lpips(recipe.loss.lpips_network) if recipe.loss.lpips else None
+    perceptual = weights.load_lpips(recipe.loss.lpips_network) if recipe.loss.lpips else None
     cfg, local = recipe.tokenizer, recipe.batch_size // resources.workers
 
     def loss(engine: Any) -> Any:
         pixels, noise = torch.rand(local, 3, cfg.size, cfg.size) * 2 - 1, torch.randn(local, cfg.tokens, cfg.channels)
-        return losses.stage1(engine(pixels, noise), pixels, recipe.loss, perceptual)["loss"]
+        return losses.stage1_loss(engine(pixels, noise), pixels, recipe.loss, perceptual)["loss"]
 
     return lambda: Tokenizer(cfg), loss
 
@@ -80,7 +80,7 @@ def _generator(recipe: Generation, resources: Resources) -> tuple[Callable[[], A
     from vitok.models.dit import DiT
 
     cfg, local = recipe.tokenizer.tokenizer, recipe.batch_size // resources.workers
-    learnt = diffusion.objective(recipe.diffusion)
+    learnt = diffusion.build_objective(recipe.diffusion)
 
     def loss(engine: Any) -> Any:
         latents, noise = torch.randn(local, cfg.tokens, cfg.channels), torch.randn(local, cfg.tokens, cfg.channels)

@@ -47,7 +47,7 @@ from vitok.metrics import kid
 from vitok.metrics.frechet import frechet_distance
 from vitok.metrics.moments import Gaussian, Moments
 from vitok.metrics.psnr_ssim import ssim, to_uint8
-from vitok.metrics.registry import named
+from vitok.metrics.registry import find_metrics
 from vitok.models.tokenizer import Tokenizer
 from vitok.networks import weights
 from vitok.orchestration.evaluation_run import by_name
@@ -150,17 +150,17 @@ def passes(count: int, size: int, rounds: int) -> None:
     import ray
 
     ray.init(address="local", logging_level=logging.ERROR, log_to_driver=False)
-    tallies.LEAST["kernel"] = kid.SIZE = SUBSET
+    tallies.LEAST["kernel"] = kid.SUBSET_SIZE = SUBSET
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         files(root, count, size)
-        metrics = named(NAMES)
-        payloads = {"fid-inception": inception_state(), "lpips-alexnet": weights.resolve("lpips-alexnet")[0]}
+        metrics = find_metrics(NAMES)
+        payloads = {"fid-inception": inception_state(), "lpips-alexnet": weights.resolve_weights("lpips-alexnet")[0]}
         held = reader(open_corpora(str(root / "originals")), "all", Data(), size, 1)
         cores = int(ray.cluster_resources()["CPU"])
         asked = pool.Pass(held, by_name(held), Blur(), metrics, payloads, True, False, 0, 0, BATCH // 4, cores, 0, 1)
-        few = replace(asked, metrics=named(("rPSNR", "rSSIM", "LPIPS", "rFID", "rIS")), both=False)
-        perceptual = their_lpips(weights.lpips("alexnet"))
+        few = replace(asked, metrics=find_metrics(("rPSNR", "rSSIM", "LPIPS", "rFID", "rIS")), both=False)
+        perceptual = their_lpips(weights.load_lpips("alexnet"))
         print(f"{count} pairs of {size} pixels, {cores} cores; seconds. Ours without the start of the actors, which is the last column")
         print("                                                 both with the reference at hand")
         print("round  one after the other  one pass  ratio  one after the other  one pass  ratio  start", flush=True)
@@ -189,8 +189,8 @@ def overhead(count: int) -> None:
     torch.set_num_threads(1)
     recipe = Recipe(tokenizer=tokenizer("S-B/16", channels=16, size=256), precision="fp32")
     subject = Trained("S-B/16", recipe, Tokenizer(recipe.tokenizer).state_dict())
-    metrics = named(("rPSNR", "rSSIM", "LPIPS", "rFID", "rIS"))
-    payloads = {"fid-inception": inception_state(), "lpips-alexnet": weights.resolve("lpips-alexnet")[0]}
+    metrics = find_metrics(("rPSNR", "rSSIM", "LPIPS", "rFID", "rIS"))
+    payloads = {"fid-inception": inception_state(), "lpips-alexnet": weights.resolve_weights("lpips-alexnet")[0]}
     measurer, coder = Measurer(metrics, payloads, CPU, True, str), subject.open(CPU)
     whole: list[float] = []
     alone: list[float] = []

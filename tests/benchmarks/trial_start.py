@@ -68,7 +68,7 @@ def main() -> None:
     from vitok.data.corpora.corpus import open_corpora
     from vitok.data.loading.loader import prepare
     from vitok.evaluation.available import payloads
-    from vitok.metrics.registry import named
+    from vitok.metrics.registry import find_metrics
     from vitok.study import presets
 
     ray.init(address="local", logging_level=logging.ERROR, log_to_driver=False)
@@ -77,7 +77,7 @@ def main() -> None:
     recipe = override(base, {"steps": 10, "data.pool": 64, "data.validation_crops": 2})
     shared = {
         "sources": {"all": prepare(open_corpora("sample-photos"), recipe.data, recipe.tokenizer.size)},
-        "weights": payloads(named(presets.laptop({}).resources.metrics)), "statistics": str(Path(tempfile.mkdtemp())),
+        "weights": payloads(find_metrics(presets.laptop({}).resources.metrics)), "statistics": str(Path(tempfile.mkdtemp())),
         "recorder": ray.remote(num_cpus=0)(Quiet).remote(), "resources": presets.laptop({}).resources,
     }  # fmt: skip
     print("round  bare first  bare later  own first  own later  ratio of firsts", flush=True)

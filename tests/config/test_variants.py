@@ -5,7 +5,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from vitok.config import Tower, variants
-from vitok.config.overrides import flat, tree
+from vitok.config.overrides import flatten, unflatten
 from vitok.errors import UsageError
 
 sizes = st.sampled_from(sorted(variants.SIZES))
@@ -16,11 +16,11 @@ def test_names_are_parsed_both_ways(encoder: str, decoder: str, stride: int, pat
     name = f"{encoder}-{decoder}/" + (f"{stride}x{patch}" if stride > 1 else str(patch))
     name += f"+L{latent}" * bool(latent) + f"+M{min(shortest, latent or 4)}" * bool(shortest)
     config = variants.tokenizer(name, channels=16, size=64, frames=4)
-    assert variants.name(config) == name
+    assert variants.variant_name(config) == name
     assert config.encoder == variants.SIZES[encoder]
-    assert variants.settings(name).items() <= flat(config.model_dump()).items()
-    assert set(flat(config.model_dump())) - set(variants.settings(name)) == {"channels", "size", "frames"}
-    assert tree(flat(config.model_dump())) == config.model_dump()
+    assert variants.variant_settings(name).items() <= flatten(config.model_dump()).items()
+    assert set(flatten(config.model_dump())) - set(variants.variant_settings(name)) == {"channels", "size", "frames"}
+    assert unflatten(flatten(config.model_dump())) == config.model_dump()
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 3))
@@ -30,7 +30,7 @@ def test_towers_of_no_size_are_written_out(eighths: int, blocks: int, heads: int
     assume(tower not in [*variants.SIZES.values(), *variants.DITS.values()])
     written = f"({tower.width}x{blocks}x{heads})"
     config = variants.tokenizer(f"S-{written}/16+L64", channels=16)
-    assert (config.decoder, variants.name(config)) == (tower, f"S-{written}/16+L64")
+    assert (config.decoder, variants.variant_name(config)) == (tower, f"S-{written}/16+L64")
     assert (variants.dit(f"DiT-{written}"), variants.dit_name(tower)) == (tower, f"DiT-{written}")
 
 
@@ -90,7 +90,7 @@ def test_a_bad_number_is_named(options: dict[str, int], word: str) -> None:
 
 @given(st.sampled_from(sorted(variants.DITS)), sizes, st.sampled_from(["16", "4x8"]))
 def test_a_generators_name_is_its_dits_and_its_tokenizers(size: str, encoder: str, tubelet: str) -> None:
-    tower, latents = variants.generator(f"DiT-{size}/{encoder}-B/{tubelet}")
+    tower, latents = variants.parse_generator(f"DiT-{size}/{encoder}-B/{tubelet}")
     assert (tower, latents) == (variants.DITS[size], f"{encoder}-B/{tubelet}")
     assert variants.dit(variants.dit_name(tower)) == tower
 
@@ -98,10 +98,10 @@ def test_a_generators_name_is_its_dits_and_its_tokenizers(size: str, encoder: st
 @pytest.mark.parametrize("name", ["DiT-Q/S-B/16", "DiT/S-B/16", "dit-L/S-B/16", "DiT-/S-B/16", "S-B/16", "DiT-LL", ""])
 def test_a_bad_dit_shows_what_there_is(name: str) -> None:
     with pytest.raises(UsageError, match=r"there are DiT-N, DiT-T, DiT-M, DiT-S, DiT-B, DiT-L, DiT-XL"):
-        variants.generator(name)
+        variants.parse_generator(name)
 
 
 @pytest.mark.parametrize("name", ["DiT-L", "DiT-L/"])
 def test_a_generator_without_a_tokenizer_is_told_how(name: str) -> None:
     with pytest.raises(UsageError, match="as in DiT-L/S-B/16"):
-        variants.generator(name)
+        variants.parse_generator(name)

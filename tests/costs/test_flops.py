@@ -19,15 +19,15 @@ CASES = [
 ]  # fmt: skip
 
 
-def model_cost(variant: str, channels: int, size: int, frames: int) -> flops.Cost:
+def model_cost(variant: str, channels: int, size: int, frames: int) -> flops.TokenizerCost:
     with torch.device("meta"):
         model = Tokenizer.from_variant(variant, channels=channels, size=size, frames=frames)
-        return flops.measure(model, torch.empty(1, 3, frames, size, size))
+        return flops.count_tokenizer(model, torch.empty(1, 3, frames, size, size))
 
 
 @pytest.mark.parametrize(("name", "params", "gmacs"), [("S", 43.3, 11.6), ("B", 85.8, 23.1), ("L", 383.7, 101.8)])
 def test_table_1(name: str, params: float, gmacs: float) -> None:
-    row = next(row for row in flops.sizes() if row.name == name)
+    row = next(row for row in flops.tower_sizes() if row.name == name)
     assert (round(row.params / 1e6, 1), round(row.macs / 1e9, 1)) == (params, gmacs)
 
 
@@ -44,7 +44,7 @@ def test_tables_2_to_4(case: tuple[str, int, int, int], params: float, gmacs: fl
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case[0])
 def test_arithmetic_equals_the_model(case: tuple[str, int, int, int]) -> None:
     variant, channels, size, frames = case
-    assert flops.cost(variants.tokenizer(variant, channels=channels, size=size, frames=frames)) == model_cost(*case)
+    assert flops.tokenizer_cost(variants.tokenizer(variant, channels=channels, size=size, frames=frames)) == model_cost(*case)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case[0])
@@ -52,12 +52,12 @@ def test_multiply_adds_equal_torchs_counter(case: tuple[str, int, int, int]) -> 
     """torch counts two FLOPs a multiply-add and none for LayerNorm; apart from that the two must agree exactly."""
     variant, channels, size, frames = case
     cfg = variants.tokenizer(variant, channels=channels, size=size, frames=frames)
-    norms = flops.NORM * cfg.sequence * sum(tower.width * (2 * tower.blocks + 1) for tower in (cfg.encoder, cfg.decoder))
+    norms = flops.MACS_PER_NORM_ELEMENT * cfg.sequence * sum(tower.width * (2 * tower.blocks + 1) for tower in (cfg.encoder, cfg.decoder))
     with torch.device("meta"):
         model, pixels = Tokenizer(cfg), torch.empty(1, 3, frames, size, size)
     with FlopCounterMode(display=False) as counter:
         model(pixels)
-    assert counter.get_total_flops() == 2 * (flops.cost(cfg).macs - norms)
+    assert counter.get_total_flops() == 2 * (flops.tokenizer_cost(cfg).macs - norms)
 
 
 @pytest.mark.parametrize("trunk", ["alexnet", "vgg16"])
@@ -86,12 +86,12 @@ def test_a_steps_flops_are_those_that_torch_counts(tuned: str | None) -> None:
     pixels = torch.rand(2, 3, 32, 32)
     with FlopCounterMode(display=False) as counter:
         output = model(pixels)
-        loss = losses.stage1(output, pixels, recipe.loss, perceptual)["loss"]
+        loss = losses.stage1_loss(output, pixels, recipe.loss, perceptual)["loss"]
         if tuned:
             judge.requires_grad_(False)
             loss = loss + losses.hinge_generator(judge(output.pixels)[0])
             judge.requires_grad_(True)
         loss.backward()
         if tuned:
-            losses.hinge_real_and_fake(*judge(pixels, output.pixels.detach())).backward()
+            losses.hinge_discriminator(*judge(pixels, output.pixels.detach())).backward()
     assert counter.get_total_flops() == pytest.approx(flops.step_flops(recipe), rel=0.05)

@@ -6,10 +6,10 @@ import pytest
 
 from tests.benchmarks.memory import measure
 from tests.recipes import RESOURCES
-from vitok.config import Loss, Recipe, Tokenizer, Tower
+from vitok.config import Loss, Recipe, TokenizerConfig, Tower
 from vitok.config.overrides import override
 from vitok.config.variants import tokenizer
-from vitok.costs.memory import shortage, step_memory
+from vitok.costs.memory import memory_warning, step_memory
 from vitok.study import presets
 from vitok.train.ranks import Place
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("cluster")
 # Weights that count (7 M at 16 tokens), and activations that do (0.6 M at 64 tokens, many samples).
 TOWER = Tower(width=384, blocks=2, heads=6)
 LARGE = Recipe(
-    tokenizer=Tokenizer(encoder=TOWER, decoder=TOWER, patch=16, channels=16, size=64),
+    tokenizer=TokenizerConfig(encoder=TOWER, decoder=TOWER, patch=16, channels=16, size=64),
     batch_size=2, loss=Loss(lpips=0), precision="fp32",
 )  # fmt: skip
 LONG = Recipe(tokenizer=tokenizer("T-M/8", channels=16, size=64), batch_size=16, loss=Loss(lpips_network="alexnet"))
@@ -67,6 +67,6 @@ def test_what_each_setting_saves() -> None:
 def test_a_step_that_will_not_fit_is_told_before_it_starts() -> None:
     fine = Recipe(tokenizer=tokenizer("S-B/8", channels=16, size=256))
     whole = override(presets.paper({}).resources, {"accumulation": 1})
-    assert "needs about 113 GB of the 80 GB of a device: raise resources.accumulation" in (shortage(fine, whole) or "")
-    assert shortage(fine, presets.paper({}).resources) is None
-    assert shortage(fine, override(whole, {"device_gb": 0})) is None
+    assert "needs about 113 GB of the 80 GB of a device: raise resources.accumulation" in (memory_warning(fine, whole) or "")
+    assert memory_warning(fine, presets.paper({}).resources) is None
+    assert memory_warning(fine, override(whole, {"device_gb": 0})) is None

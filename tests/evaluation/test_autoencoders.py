@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.models.test_lpips import photographs
-from vitok.costs.flops import NORM
+from vitok.costs.flops import MACS_PER_NORM_ELEMENT
 from vitok.errors import UsageError, VitokError
 from vitok.evaluation.baselines.autoencoders import AUTOENCODERS, WEIGHTS, Baseline, network_class
 from vitok.evaluation.baselines.cost import cost
@@ -199,7 +199,7 @@ def test_cost_equals_the_flop_counter_and_five_for_each_element_of_a_norm(key: s
                     vae.decoder_unet(torch.zeros(1, 7, size, size, device="meta"), torch.zeros((), device="meta", dtype=torch.long))
             else:
                 vae.decode(latents)
-        macs.append(counter.get_total_flops() // 2 + NORM * elements[0])
+        macs.append(counter.get_total_flops() // 2 + MACS_PER_NORM_ELEMENT * elements[0])
     ours = cost(key, size)
     assert [ours.encoder_macs, ours.decoder_macs] == macs
     assert ours.params == sum(p.numel() for p in vae.parameters())

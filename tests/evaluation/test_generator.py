@@ -15,7 +15,7 @@ from tests.models.test_dit import perturbed
 from vitok.config import Diffusion, Generation, Recipe, Sampling, variants
 from vitok.errors import UsageError
 from vitok.evaluation.generator import About, Draw, Generator, drawing, noise_of
-from vitok.models.checksum import digest
+from vitok.models.checksum import weights_digest
 from vitok.models.dit import DiT
 from vitok.models.tokenizer import Tokenizer
 from vitok.storage.layout import RunFolder
@@ -129,9 +129,9 @@ def test_a_videos_samples_are_clips() -> None:
 
 def test_who_has_drawn_can_train() -> None:
     """Rotations are kept from one call to the next: drawing must leave none behind that autograd refuses."""
-    from vitok.models.rope import rotation
+    from vitok.models.rope import rotary_tables
 
-    rotation.cache_clear()
+    rotary_tables.cache_clear()
     made = recipe()
     dit, tokenizer = networks(made)
     drawing(dit, tokenizer, made, Sampling(steps=2), CPU)(NUMBERS, LABELS)
@@ -142,7 +142,7 @@ def test_who_has_drawn_can_train() -> None:
 def finished(tmp_path: Path) -> tuple[Generation, Path]:
     """A run's folder, of a tokenizer whose weights its recipe names."""
     dit, tokenizer = networks(recipe())
-    made = recipe(start=digest(tokenizer.state_dict()))
+    made = recipe(start=weights_digest(tokenizer.state_dict()))
     save_file(dit.state_dict(), tmp_path / RunFolder.DIT)
     save_file(tokenizer.state_dict(), tmp_path / RunFolder.START)
     about = About("photos", "0123456789abcdef", tuple("abcdefghij"), (3,) * 10)
@@ -193,4 +193,4 @@ def test_a_foreign_tokenizer_is_told_by_both_hashes(finished: tuple[Generation, 
     save_file(tokenizer.state_dict(), folder / RunFolder.START)
     with pytest.raises(UsageError, match="another tokenizer") as error:
         Generator.read("the run", made, folder)
-    assert made.start in str(error.value) and digest(tokenizer.state_dict()) in str(error.value)
+    assert made.start in str(error.value) and weights_digest(tokenizer.state_dict()) in str(error.value)

@@ -18,7 +18,7 @@ from vitok.evaluation.accumulator import Sizes, Tally
 from vitok.evaluation.measure import Measurer, need_frames
 from vitok.losses import to_pixels
 from vitok.metrics import kid
-from vitok.metrics.registry import named, networks
+from vitok.metrics.registry import find_metrics, required_networks
 from vitok.networks import weights
 
 CPU = torch.device("cpu")
@@ -39,8 +39,10 @@ def noisy(images: torch.Tensor, amount: float = 0.1) -> torch.Tensor:
 
 
 def measured(names: Sequence[str], originals: torch.Tensor, outputs: torch.Tensor | None, batches: Sequence[Sequence[int]]) -> Tally:
-    metrics = named(names)
-    payloads = {name: inception_state() if name == "fid-inception" else weights.resolve(name)[0] for name in networks(metrics)}
+    metrics = find_metrics(names)
+    payloads = {
+        name: inception_state() if name == "fid-inception" else weights.resolve_weights(name)[0] for name in required_networks(metrics)
+    }
     measurer, tally = Measurer(metrics, payloads, CPU, True, str), Tally(metrics, Sizes(len(originals), 1, len(originals), len(originals)))
     for batch in batches:
         rows = torch.tensor(batch)
@@ -57,7 +59,7 @@ def save(images: torch.Tensor, folder: Path) -> str:
 
 
 def test_equals_torch_fidelity_on_the_same_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kid, "SIZE", 30)
+    monkeypatch.setattr(kid, "SUBSET_SIZE", 30)
     monkeypatch.setitem(tallies.LEAST, "kernel", 30)
     originals = crops(36, 64)
     outputs = noisy(originals, 0.4)
@@ -135,7 +137,7 @@ def test_values_outside_the_range_are_counted() -> None:
 )
 def test_too_few_samples(name: str, count: int, least: str) -> None:
     with pytest.raises(VitokError, match=rf"{count} sample\(s\).*{least}"):
-        Tally(named([name]), Sizes(count, 1, count, count))
+        Tally(find_metrics([name]), Sizes(count, 1, count, count))
 
 
 def test_few_images_say_how_little_they_are() -> None:
@@ -155,8 +157,8 @@ def test_clips_are_measured_frame_by_frame() -> None:
     """A clip's PSNR is the mean of its frames'; FID sees every frame as an image."""
     images = crops(24, 32)
     clips, outputs = images.view(6, 4, 3, 32, 32).transpose(1, 2), noisy(images)
-    metrics = named(("rPSNR", "rFD-EffLite0"))
-    payloads = {"efficientnet-lite0": weights.resolve("efficientnet-lite0")[0]}
+    metrics = find_metrics(("rPSNR", "rFD-EffLite0"))
+    payloads = {"efficientnet-lite0": weights.resolve_weights("efficientnet-lite0")[0]}
     tally = Tally(metrics, Sizes(6, 4, 6, 6))
     columns = Measurer(metrics, payloads, CPU, True, str)(np.arange(6), clips, outputs.view(6, 4, 3, 32, 32).transpose(1, 2))
     tally.add(np.arange(6), columns)
@@ -167,6 +169,6 @@ def test_clips_are_measured_frame_by_frame() -> None:
 
 
 def test_one_frame_is_no_clip() -> None:
-    need_frames(named(["rFID", "rPSNR"]), 1)
+    need_frames(find_metrics(["rFID", "rPSNR"]), 1)
     with pytest.raises(VitokError, match="rFVD: I3D takes clips of 10 frames at least, not 1"):
-        need_frames(named(["rFID", "rFVD"]), 1)
+        need_frames(find_metrics(["rFID", "rFVD"]), 1)

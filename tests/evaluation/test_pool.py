@@ -24,11 +24,11 @@ from vitok.evaluation.available import payloads
 from vitok.evaluation.evaluation import concluded
 from vitok.evaluation.statistics import Reference
 from vitok.evaluation.subject import Coder
-from vitok.metrics.registry import named
+from vitok.metrics.registry import find_metrics
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
-METRICS = named(("rPSNR", "rSSIM", "rFD-EffLite0", "rFD-EffLite0-infinity", "rPrecision-EffLite0"))
+METRICS = find_metrics(("rPSNR", "rSSIM", "rFD-EffLite0", "rFD-EffLite0-infinity", "rPrecision-EffLite0"))
 REFERENCE = Reference("photos validation", "f" * 16, "crops", 32, 1)
 
 
@@ -145,7 +145,7 @@ def test_a_subject_that_cannot_be_opened_says_why(asked: pool.Pass) -> None:
 
 def test_samples_that_cannot_be_decoded_are_left_out_and_counted(asked: pool.Pass, broken_photos: Path) -> None:
     held = reader(open_corpora(str(broken_photos)), "all", tiny().data.model_copy(update={"validation_crops": 1, "pool": 0}), 32, 1)
-    broken = replace(asked, reader=held, numbers=np.arange(sum(held.counts)), metrics=named(["rPSNR"]), batch=4)
+    broken = replace(asked, reader=held, numbers=np.arange(sum(held.counts)), metrics=find_metrics(["rPSNR"]), batch=4)
     counted = pool.run(broken, None, lambda *_: None)
     assert {one.name for one in counted.rejected.found.values()} == {"cut.jpg", "empty.png", "text.webp"}
     assert counted.tally.seen.sum() == 12 and counted.done == 15

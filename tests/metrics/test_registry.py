@@ -4,7 +4,7 @@ import pytest
 
 from vitok.errors import UsageError
 from vitok.metrics.protocol import Protocol
-from vitok.metrics.registry import METRICS, named, networks
+from vitok.metrics.registry import METRICS, find_metrics, required_networks
 from vitok.networks.registry import NETWORKS
 
 
@@ -17,16 +17,16 @@ def test_fid_and_fvd_are_names_of_one_network_each() -> None:
 
 
 def test_names_in_any_case_with_or_without_their_letter() -> None:
-    assert [metric.name for metric in named(["rfid", "PSNR", " fd-efflite0", "lpips", "RFID"])] == [
+    assert [metric.name for metric in find_metrics(["rfid", "PSNR", " fd-efflite0", "lpips", "RFID"])] == [
         "rFID",
         "rPSNR",
         "rFD-EffLite0",
         "LPIPS",
     ]
-    assert [metric.name for metric in named(["fid", "is"], "g")] == ["gFID", "gIS"]
-    assert networks(named(["lpips", "rfid", "ris"])) == ("fid-inception", "lpips-alexnet")
+    assert [metric.name for metric in find_metrics(["fid", "is"], "g")] == ["gFID", "gIS"]
+    assert required_networks(find_metrics(["lpips", "rfid", "ris"])) == ("fid-inception", "lpips-alexnet")
     with pytest.raises(UsageError, match=r"unknown metric 'fod'; did you mean"):
-        named(["fod"])
+        find_metrics(["fod"])
 
 
 def test_a_protocol_is_what_must_be_equal() -> None:

@@ -8,7 +8,7 @@ from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 
 from vitok.metrics import kid, precision_recall
-from vitok.metrics.feature_rows import Rows
+from vitok.metrics.feature_table import FeatureTable
 from vitok.metrics.inception_score import InceptionScore
 
 
@@ -33,8 +33,8 @@ def test_inception_score() -> None:
     assert whole.score().mean > 2
 
 
-def kept(values: torch.Tensor, wanted: np.ndarray) -> Rows:
-    rows, other = (Rows(len(values), wanted, values.shape[1]) for _ in range(2))
+def kept(values: torch.Tensor, wanted: np.ndarray) -> FeatureTable:
+    rows, other = (FeatureTable(len(values), wanted, values.shape[1]) for _ in range(2))
     for number, piece in enumerate(pieces(len(values))):
         (rows if number % 2 else other).add(piece, values[piece])
     rows.merge(other)
@@ -43,7 +43,7 @@ def kept(values: torch.Tensor, wanted: np.ndarray) -> Rows:
 
 def test_kernel_distance() -> None:
     outputs, references = features(1200, 24, seed=1), features(1100, 24, seed=0)
-    drawn = kid.subsets(1200, 1100)
+    drawn = kid.draw_subsets(1200, 1100)
     wanted = [np.unique(np.concatenate(part)) for part in zip(*drawn, strict=True)]
     ours = kid.kernel_distance(kept(outputs, wanted[0]), kept(references, wanted[1]), drawn)
     theirs = kid_features_to_metric(outputs, references, verbose=False)
@@ -61,12 +61,12 @@ def test_precision_and_recall() -> None:
 
 
 def test_large_sets_are_thinned_to_a_fixed_choice() -> None:
-    few = precision_recall.chosen(60_000)
-    assert len(np.unique(few)) == 50_000 and np.array_equal(few, precision_recall.chosen(60_000))
-    assert np.array_equal(precision_recall.chosen(50_000), np.arange(50_000))
+    few = precision_recall.choose_samples(60_000)
+    assert len(np.unique(few)) == 50_000 and np.array_equal(few, precision_recall.choose_samples(60_000))
+    assert np.array_equal(precision_recall.choose_samples(50_000), np.arange(50_000))
 
 
 def test_rows_that_never_came_are_left_out() -> None:
-    rows = Rows(10, np.arange(0, 10, 2), 1)
+    rows = FeatureTable(10, np.arange(0, 10, 2), 1)
     rows.add(np.array([0, 1, 4]), torch.tensor([[1.0], [9.0], [3.0]]))
     assert rows.of(np.array([4, 2, 0])).tolist() == [[3.0], [1.0]]

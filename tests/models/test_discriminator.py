@@ -10,7 +10,7 @@ from vitok import losses
 from vitok.config.variants import discriminator_channels
 from vitok.costs import flops
 from vitok.errors import UsageError
-from vitok.models.discriminator import Discriminator, Equalised, blurred, deviation, halved
+from vitok.models.discriminator import Discriminator, EqualisedLayer, blur, downsample, minibatch_deviation
 
 
 def test_the_size_is_that_of_the_papers() -> None:
@@ -27,16 +27,16 @@ def test_the_blur_is_the_binomial_filter() -> None:
     x = torch.randn(2, 3, 9, 8, dtype=torch.float64)
     kernel = np.outer([1, 2, 1], [1, 2, 1]) / 16
     expected = np.stack([[ndimage.convolve(c, kernel, mode="mirror") for c in image] for image in x.numpy()])
-    np.testing.assert_allclose(blurred(x).numpy(), expected, atol=1e-12)
+    np.testing.assert_allclose(blur(x).numpy(), expected, atol=1e-12)
     clip = torch.stack([x, 2 * x], dim=2)
-    np.testing.assert_allclose(blurred(clip)[:, :, 1].numpy(), 2 * expected, atol=1e-12)
+    np.testing.assert_allclose(blur(clip)[:, :, 1].numpy(), 2 * expected, atol=1e-12)
 
 
 def test_layers_learn_at_one_speed() -> None:
     """Weights are N(0, 1); what comes out of He's constant keeps the signal's size, and one step of Adam changes the output of
     a wide and a narrow layer alike."""
     torch.manual_seed(0)
-    for layer, x in ((Equalised(64, 256, 3), torch.randn(8, 64, 16, 16)), (Equalised(4096, 512), torch.randn(64, 4096))):
+    for layer, x in ((EqualisedLayer(64, 256, 3), torch.randn(8, 64, 16, 16)), (EqualisedLayer(4096, 512), torch.randn(64, 4096))):
         assert float(layer.weight.std()) == pytest.approx(1, rel=0.05)
         assert float(torch.nn.functional.relu(layer(x)).square().mean()) == pytest.approx(1, rel=0.15)
         expected = layer.function(x.double(), layer.weight.double() * layer.scale, **layer.padding)
@@ -48,8 +48,8 @@ def test_the_deviation_is_that_of_groups_of_four() -> None:
     for j in range(2):  # samples j, j + 2, j + 4, j + 6
         group = x[j::2].numpy()
         expected = np.sqrt(group.var(0) + 1e-8).mean()
-        np.testing.assert_allclose(deviation(x)[j::2].numpy(), np.full((4, 1, 4, 4), expected), rtol=1e-6)
-    assert float(deviation(x[:1]).abs().max()) == 0 and deviation(x[:6]).shape == (6, 1, 4, 4)
+        np.testing.assert_allclose(minibatch_deviation(x)[j::2].numpy(), np.full((4, 1, 4, 4), expected), rtol=1e-6)
+    assert float(minibatch_deviation(x[:1]).abs().max()) == 0 and minibatch_deviation(x[:6]).shape == (6, 1, 4, 4)
 
 
 def test_batches_are_judged_each_among_its_own() -> None:
@@ -71,8 +71,8 @@ def test_its_multiply_adds_are_counted(dims: int, frames: int) -> None:
 
 def test_halving_takes_means() -> None:
     x = torch.arange(2 * 4 * 4, dtype=torch.float64).view(1, 1, 2, 4, 4)
-    assert halved(x).shape == (1, 1, 1, 2, 2) and float(halved(x)[0, 0, 0, 0, 0]) == float(x[0, 0, :, :2, :2].mean())
-    assert halved(x[:, :, 0]).shape == (1, 1, 2, 2)
+    assert downsample(x).shape == (1, 1, 1, 2, 2) and float(downsample(x)[0, 0, 0, 0, 0]) == float(x[0, 0, :, :2, :2].mean())
+    assert downsample(x[:, :, 0]).shape == (1, 1, 2, 2)
 
 
 def test_a_size_that_cannot_be_halved_is_refused() -> None:
@@ -103,6 +103,6 @@ def test_r1_against_finite_differences() -> None:
 
 
 def test_hinge_losses_are_zero_where_they_should_be() -> None:
-    assert float(losses.hinge_real_and_fake(torch.tensor([1.5, 1.0]), torch.tensor([-1.0, -3.0]))) == 0
-    assert float(losses.hinge_real_and_fake(torch.tensor([0.0]), torch.tensor([0.5]))) == pytest.approx(0.5 * (1 + 1.5))
+    assert float(losses.hinge_discriminator(torch.tensor([1.5, 1.0]), torch.tensor([-1.0, -3.0]))) == 0
+    assert float(losses.hinge_discriminator(torch.tensor([0.0]), torch.tensor([0.5]))) == pytest.approx(0.5 * (1 + 1.5))
     assert float(losses.hinge_generator(torch.tensor([2.0, 4.0]))) == -3

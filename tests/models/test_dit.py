@@ -11,9 +11,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vitok.config import variants
 from vitok.costs import flops
-from vitok.models.blocks import prepare
+from vitok.models.blocks import configure_blocks
 from vitok.models.dit import DiT, DiTBlock, TimeEmbedding
-from vitok.models.rope import rotation, waves
+from vitok.models.rope import grid_sinusoids, rotary_tables
 
 CPU = torch.device("cpu")
 CLASSES, CHANNELS = 10, 4
@@ -47,9 +47,9 @@ def test_costs_by_arithmetic_by_hooks_and_by_torchs_counter(size: str, classes: 
     with torch.device("meta"):
         model, batch = DiT(tower, CHANNELS, (1, 16, 16), classes), (torch.empty(1, 256, CHANNELS), torch.empty(1))
         with FlopCounterMode(display=False) as counter:
-            cost = flops.measure_generator(model, *batch, torch.zeros(1, dtype=torch.long))
+            cost = flops.count_generator(model, *batch, torch.zeros(1, dtype=torch.long))
     assert cost == flops.generator_cost(tower, 256, CHANNELS, classes)
-    assert counter.get_total_flops() == 2 * (cost.macs - flops.NORM * 256 * tower.width * (2 * tower.blocks + 1))
+    assert counter.get_total_flops() == 2 * (cost.macs - flops.MACS_PER_NORM_ELEMENT * 256 * tower.width * (2 * tower.blocks + 1))
 
 
 def test_xl_is_as_large_as_dits() -> None:
@@ -65,7 +65,7 @@ def test_a_fresh_model_predicts_zero_and_its_blocks_are_the_identity() -> None:
     assert not model(*inputs()).any()
     x, condition = torch.randn(3, 16, 48), torch.randn(3, 48)
     for block in model.blocks:
-        assert torch.equal(block(x, condition, *rotation((1, 4, 4), 48, CPU)), x)
+        assert torch.equal(block(x, condition, *rotary_tables((1, 4, 4), 48, CPU)), x)
 
 
 def test_a_fresh_model_is_dits() -> None:
@@ -120,7 +120,7 @@ def test_a_video_differs_by_its_shape_alone() -> None:
     video.load_state_dict(image.state_dict())
     assert video(*batch).shape == (3, 64, CHANNELS)
     assert (video(*batch) - image(*batch)).abs().max() > 1e-3  # the same tokens at other positions
-    assert not torch.equal(rotation((4, 4, 4), 48, CPU)[0], rotation((1, 8, 8), 48, CPU)[0])
+    assert not torch.equal(rotary_tables((4, 4, 4), 48, CPU)[0], rotary_tables((1, 8, 8), 48, CPU)[0])
 
 
 def test_gradients_reach_every_parameter() -> None:
@@ -132,7 +132,7 @@ def test_gradients_reach_every_parameter() -> None:
 
 def test_recomputed_blocks_have_the_same_gradients() -> None:
     kept, again = small(), small()
-    prepare(again, 1.0, False)
+    configure_blocks(again, 1.0, False)
     for model in (kept, again):
         model(*inputs()).square().mean().backward()
     for one, other in zip(kept.parameters(), again.parameters(), strict=True):
@@ -178,7 +178,7 @@ def test_a_block_is_the_formula() -> None:
     both = linear("mlp.gate_up", normal(middle) * (1 + scale2) + shift2)
     gate, up = both[..., :256], both[..., 256:]
     expected = middle + gate2 * linear("mlp.down", gate * torch.sigmoid(gate) * up)
-    assert torch.allclose(block(x, condition, *rotation(grid, 48, CPU)), expected, rtol=0, atol=1e-6 * expected.abs().max().item())
+    assert torch.allclose(block(x, condition, *rotary_tables(grid, 48, CPU)), expected, rtol=0, atol=1e-6 * expected.abs().max().item())
 
 
 def test_a_model_is_its_parts() -> None:
@@ -190,7 +190,7 @@ def test_a_model_is_its_parts() -> None:
     angle = angles((1, 4, 4)).float()
     x = model.embed(latents) + torch.cat([angle.cos(), angle.sin()], dim=1)
     for block in model.blocks:
-        x = block(x, condition, *rotation((1, 4, 4), 48, CPU))
+        x = block(x, condition, *rotary_tables((1, 4, 4), 48, CPU))
     modulation = model.modulation(condition)[:, None]
     expected = model.output(normal(x) * (1 + modulation[..., 48:]) + modulation[..., :48])
     assert torch.allclose(model(latents, times, labels), expected, rtol=0, atol=1e-5 * expected.abs().max().item())
@@ -198,7 +198,7 @@ def test_a_model_is_its_parts() -> None:
 
 @pytest.mark.parametrize("tower", variants.DITS.values(), ids=variants.DITS)
 def test_every_token_has_a_position_of_its_own(tower: variants.Tower) -> None:
-    known = waves((4, 16, 16), tower.width, CPU)
+    known = grid_sinusoids((4, 16, 16), tower.width, CPU)
     assert known.shape == (1024, tower.width) and len(known.unique(dim=0)) == 1024
 
 

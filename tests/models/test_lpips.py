@@ -21,7 +21,7 @@ def photographs(size: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("trunk", ["alexnet", "vgg16"])
 def test_equals_the_lpips_package(trunk: str) -> None:
-    ours = weights.lpips(trunk)
+    ours = weights.load_lpips(trunk)
     theirs = lpips.LPIPS(net=NAMES[trunk], pretrained=False, pnet_rand=True, verbose=False).eval()
     convolutions = [m for m in theirs.net.modules() if isinstance(m, torch.nn.Conv2d)]
     with torch.no_grad():
@@ -38,22 +38,22 @@ def test_equals_the_lpips_package(trunk: str) -> None:
 
 def test_heads_equal_those_that_the_lpips_package_ships() -> None:
     shipped = lpips.LPIPS(net="alex", pretrained=True, pnet_rand=True, verbose=False)
-    ours = weights.lpips("alexnet")
+    ours = weights.load_lpips("alexnet")
     for head, lin in zip(ours.heads, shipped.lins, strict=True):
         assert torch.equal(head, lin.model[1].weight.detach().flatten())
 
 
 def test_gradients_are_finite_where_features_are_dead_or_equal() -> None:
-    model = weights.lpips("alexnet")
+    model = weights.load_lpips("alexnet")
     flat = torch.full((1, 3, 32, 32), -1.0, requires_grad=True)
     model(flat, flat.detach()).sum().backward()
     assert flat.grad is not None and torch.isfinite(flat.grad).all()
 
 
 def test_autocast_does_not_reach_inside() -> None:
-    model, x = weights.lpips("alexnet"), photographs(32)
+    model, x = weights.load_lpips("alexnet"), photographs(32)
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(model(x, x.flip(-1)), weights.lpips("alexnet")(x, x.flip(-1)))
+        assert torch.equal(model(x, x.flip(-1)), weights.load_lpips("alexnet")(x, x.flip(-1)))
         assert model(x, x.flip(-1)).dtype == torch.float32
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from vitok.models.rope import angles, axis_split, rotate, rotation
+from vitok.models.rope import angles, axis_split, rotary_tables, rotate
 
 
 @pytest.mark.parametrize(("head", "split"), [(64, (16, 24, 24)), (72, (24, 24, 24)), (48, (16, 16, 16)), (24, (8, 8, 8))])
@@ -27,7 +27,7 @@ def test_products_depend_on_the_distance_alone(axis: int) -> None:
 
 
 def test_rotation_keeps_length_and_follows_rows() -> None:
-    cos, sin = rotation((2, 3, 4), 48, torch.device("cpu"))
+    cos, sin = rotary_tables((2, 3, 4), 48, torch.device("cpu"))
     assert cos.shape == (24, 24)
     x = torch.randn(1, 2, 24, 48)
     assert torch.allclose(rotate(x, cos, sin).norm(dim=-1), x.norm(dim=-1), atol=1e-5)

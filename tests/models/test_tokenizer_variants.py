@@ -12,9 +12,9 @@ from vitok.config import Diffusion
 from vitok.config.variants import DITS
 from vitok.errors import UsageError
 from vitok.models.dit import DiT
-from vitok.models.rope import angles, rotation
+from vitok.models.rope import angles, rotary_tables
 from vitok.models.tokenizer import Tokenizer
-from vitok.models.tokens import LatentTokens, Masking
+from vitok.models.tokens import LatentTokens, MaskTokens
 
 KINDS = ["N-N/8", "N-N/8+L5", "N-N/8+M4", "N-N/8+L6+M2", "N-N/2x8+L40+M3"]
 NESTED = KINDS[2:]
@@ -123,9 +123,9 @@ def test_every_part_of_a_latent_code_sees_every_patch_and_is_seen_by_all() -> No
 def test_latent_tokens_lie_behind_the_last_frame() -> None:
     patches = [(t, y, x) for t in range(2) for y in range(3) for x in range(4)]
     expected = angles(torch.tensor([*patches, (2, 0, 0), (3, 0, 0), (4, 0, 0)]), 48)
-    cos, sin = rotation((2, 3, 4), 48, torch.device("cpu"), 3)
+    cos, sin = rotary_tables((2, 3, 4), 48, torch.device("cpu"), 3)
     assert torch.equal(cos, expected.cos().float()) and torch.equal(sin, expected.sin().float())
-    for ours, without in zip((cos, sin), rotation((2, 3, 4), 48, torch.device("cpu")), strict=True):
+    for ours, without in zip((cos, sin), rotary_tables((2, 3, 4), 48, torch.device("cpu")), strict=True):
         assert torch.equal(ours[:24], without)
 
 
@@ -134,7 +134,7 @@ def test_how_learned_tokens_begin() -> None:
     places = torch.arange(7.0)
     expected = [f(places * 1e4 ** (-i / 3)) for f in (torch.cos, torch.sin) for i in range(3)]
     assert torch.allclose(rows, torch.stack(expected, dim=1), atol=1e-6)
-    assert not Masking(4).row.any()
+    assert not MaskTokens(4).row.any()
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_a_dit_draws_latent_codes() -> None:
     """One dimension is a grid too."""
     model = built("N-N/8+L6+M2")
     cfg = model.config
-    dit, path = DiT(DITS["N"], cfg.channels, cfg.code, 3), diffusion.objective(Diffusion(), "leading").path(3, torch.device("cpu"))
+    dit, path = DiT(DITS["N"], cfg.channels, cfg.code, 3), diffusion.build_objective(Diffusion(), "leading").path(3, torch.device("cpu"))
     noise = torch.randn(2, cfg.tokens, cfg.channels)
-    *_, code = diffusion.walk(diffusion.guided(dit, 3, 1.5), path, noise, torch.tensor([1, 2]))
+    *_, code = diffusion.sample_steps(diffusion.with_guidance(dit, 3, 1.5), path, noise, torch.tensor([1, 2]))
     assert model.decode(dit.restored(code)).shape == (2, 3, 1, 32, 32)

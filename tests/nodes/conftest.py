@@ -19,7 +19,7 @@ def reached() -> Iterator[Services]:
 @pytest.fixture(scope="module")
 def several(reached: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A head that runs no tasks, two nodes that train and one that only decodes."""
-    weights.resolve("lpips-alexnet"), weights.resolve("efficientnet-lite0")  # once, for all of them
+    weights.resolve_weights("lpips-alexnet"), weights.resolve_weights("efficientnet-lite0")  # once, for all of them
     with cluster(tmp_path_factory.mktemp("cluster"), **reached.environment) as made:
         for name in ("one", "two"):
             made.add(name, 2, **reached.environment)

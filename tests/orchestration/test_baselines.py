@@ -17,7 +17,7 @@ from vitok.study import grid, presets
 from vitok.study.study import Study
 from vitok.tracking.tags import BASELINES, UNAVAILABLE
 
-SCALE = presets.second(presets.laptop(), "laptop", {"tokenizer.channels": (8, 16)}).with_parents().beside("jpeg", "sd-vae")
+SCALE = presets.second_stage(presets.laptop(), "laptop", {"tokenizer.channels": (8, 16)}).with_parents().beside("jpeg", "sd-vae")
 
 
 @pytest.fixture

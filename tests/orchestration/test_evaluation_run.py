@@ -27,8 +27,8 @@ from vitok.evaluation.baselines.codecs import Codec
 from vitok.evaluation.trained import Trained
 from vitok.losses import to_pixels
 from vitok.metrics.psnr_ssim import psnr, to_uint8
-from vitok.metrics.registry import named
-from vitok.models.checksum import digest
+from vitok.metrics.registry import find_metrics
+from vitok.models.checksum import weights_digest
 from vitok.orchestration.evaluation_run import EvaluationRequest, Target, Views, run
 from vitok.orchestration.session import Session
 from vitok.report.results import comparable, described
@@ -99,7 +99,7 @@ def test_a_checkpoint_is_worth_what_its_run_said(ask: Any, here: Session, traine
     recipe, state = tiny(data__validation_crops=12), load_file(folder / "tokenizer.safetensors")
     data = recipe.data.model_copy(update={"pool": 0})
     asked = ask(
-        subject=Trained("tiny", recipe, state), name="tiny", identity=digest(state), data=data, origin=folder,
+        subject=Trained("tiny", recipe, state), name="tiny", identity=weights_digest(state), data=data, origin=folder,
         metrics=available((*NAMES, "rSSIM"), asked=True),
     )  # fmt: skip
     run_id = here.tracker("eval").child(None, "cell", "cell", {FOLDER: str(folder), CORPUS: corpora.fingerprint}, {})
@@ -177,7 +177,7 @@ def test_generated_samples_are_worth_what_torch_fidelity_says(ask: Any, here: Se
         input1=save(fake, tmp_path / "fake"), input2=save(real, tmp_path / "real"), cuda=False, isc=True, fid=True, prc=True,
         verbose=False, cache=False, feature_extractor="inception-v3-compat", feature_extractor_weights_path=str(tmp_path / "inception.pth"),
     )  # fmt: skip
-    found = Available(named(("gFID", "gIS", "gPrecision", "gRecall")), {"fid-inception": inception_state()})
+    found = Available(find_metrics(("gFID", "gIS", "gPrecision", "gRecall")), {"fid-inception": inception_state()})
     asked = ask(
         subject=None, generated=open_corpora(str(tmp_path / "fake")), corpora=open_corpora(str(tmp_path / "real")), part="all",
         data=Data(), size=64, metrics=found, samples=16,  # all of them, and more than the reference has

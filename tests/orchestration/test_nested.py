@@ -20,7 +20,7 @@ from vitok.data.loading.loader import prepare
 from vitok.errors import UsageError
 from vitok.evaluation.available import available
 from vitok.evaluation.trained import Trained
-from vitok.metrics.registry import catalogued
+from vitok.metrics.registry import in_catalogue_order
 from vitok.orchestration.capacity import Capacity
 from vitok.orchestration.evaluation_run import EvaluationRequest, Target, Views
 from vitok.report.results import comparable
@@ -67,7 +67,7 @@ def tracker(storage: Path) -> Tracker:
 def test_a_run_measures_every_length(trained: tuple[Path, launch.Outcome, Curve], tracker: Tracker) -> None:
     _, outcome, curve = trained
     found = outcome.evaluation
-    assert catalogued(found.metrics) == WANTED and set(found.protocols) == set(WANTED)
+    assert in_catalogue_order(found.metrics) == WANTED and set(found.protocols) == set(WANTED)
     assert set(found.per_image) == {"rPSNR", "rPSNR:2", "rPSNR:4"}
     assert len({tuple(values) for values in found.per_image.values()}) == 3
     assert found.protocols["rPSNR"].settings == "" and found.protocols["rPSNR:2"].settings == "the first 2 of 6 tokens"
@@ -99,7 +99,7 @@ def test_one_length_outside_of_training(
     found = json.loads(capsys.readouterr().out)
     assert found["name"].endswith("/8+L6+M2 c=16 seed=0 stage 1, the first 4 of 6 tokens")
     assert (found["tokens"], found["E"], found["compression"]) == (4, 64, 48.0)
-    assert catalogued(found["metrics"]) == ["rPSNR:4", "rFD-EffLite0:4"]
+    assert in_catalogue_order(found["metrics"]) == ["rPSNR:4", "rFD-EffLite0:4"]
     for name, one in found["metrics"].items():
         assert one["value"] == pytest.approx(outcome.evaluation.metrics[name], rel=1e-3)
         assert one["protocol"]["digest"] == outcome.evaluation.protocols[name].digest

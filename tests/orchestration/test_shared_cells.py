@@ -15,13 +15,13 @@ from vitok.report import report
 from vitok.storage.layout import RunFolder
 from vitok.study import catalogue
 from vitok.study.collection import Finding
-from vitok.study.grid import describe, label
+from vitok.study.grid import describe, recipe_label
 from vitok.study.study import Study
 from vitok.tracking.client import Tracker
 from vitok.tracking.tags import FOLDER
 from vitok.tracking.tags import STUDY as OF
 
-ENTRIES = {entry.name: entry.holds for entry in catalogue.load(STUDY.parent)}
+ENTRIES = {entry.name: entry.holds for entry in catalogue.load_catalogue(STUDY.parent)}
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def finish(tracker: Tracker, asked: Request, count: int, folder: Path, version: 
         where.mkdir(parents=True, exist_ok=True)
         (where / RunFolder.TOKENIZER).touch()
         tags = {OF: asked.study.name, FOLDER: str(where), "vitok.version": version}
-        run_id = tracker.child(None, cell.digest, label(cell.recipe), tags, describe(cell.recipe))
+        run_id = tracker.child(None, cell.digest, recipe_label(cell.recipe), tags, describe(cell.recipe))
         tracker.finish(run_id, {"rPSNR": 20.0}, 1, {}, {})
 
 

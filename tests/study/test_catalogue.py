@@ -18,7 +18,7 @@ from vitok.study.collection import Collection
 from vitok.study.study import Study
 
 FOLDER = STUDY.parent
-ENTRIES = catalogue.load(FOLDER)
+ENTRIES = catalogue.load_catalogue(FOLDER)
 STUDIES = [entry.holds for entry in ENTRIES if isinstance(entry.holds, Study)]
 ENTRY = {study.name: study for study in STUDIES}
 OWN = {"decoder_shape"}  # questions that the paper did not ask
@@ -51,13 +51,13 @@ def test_every_scale_has_cells_that_can_run_and_claims_that_can_be_judged(study:
     for scale in study.scales.values():
         cells = grid.cells(scale, (0, 1), "corpus", classes=10)
         check(study, scale)
-        everything = [cell for level in grid.levels(cells, "corpus") for cell in level]
+        everything = [cell for level in grid.dependency_levels(cells, "corpus") for cell in level]
         assert plan_cells(everything, scale, Choice("", ""), "").warnings == [], "every step fits its device"
 
 
 def test_a_claim_on_what_is_not_measured_is_refused_before_anything_runs() -> None:
     (study,) = [study for study in STUDIES if study.name == "e_sweep"]
-    scale = grid.apply(study.scales["laptop"], {"resources.metrics": "LPIPS"})
+    scale = grid.apply_overrides(study.scales["laptop"], {"resources.metrics": "LPIPS"})
     with pytest.raises(UsageError, match=r"e_sweep: “rPSNR .* needs rPSNR; measured is LPIPS"):
         check(study, scale)
 
@@ -82,7 +82,7 @@ def test_a_study_of_ones_own(vitok, tmp_path: Path) -> None:
     path = tmp_path / "studies" / "my_question.py"
     assert code == 0 and str(path) in out, err
     assert 30 <= len(path.read_text().splitlines()) <= 45
-    (entry,) = catalogue.load(tmp_path / "studies")
+    (entry,) = catalogue.load_catalogue(tmp_path / "studies")
     assert isinstance(entry.holds, Study) and len(grid.cells(entry.holds.scales["laptop"], (0,), "x")) == 4
     for name, words in (("my_question", "is there already"), ("My question", "is no name of a study")):
         code, _, err = vitok("studies", "new", name, *folder)

@@ -28,7 +28,7 @@ def test_labels_tell_cells_apart() -> None:
 
 
 def test_changes_reach_recipe_resources_and_grid() -> None:
-    scale = grid.apply(LAPTOP, {"steps": "7", "resources.zero": "1", "grid.tokenizer.channels": "2,3"})
+    scale = grid.apply_overrides(LAPTOP, {"steps": "7", "resources.zero": "1", "grid.tokenizer.channels": "2,3"})
     assert (scale.base.steps, scale.resources.zero) == (7, 1)
     assert {cell.recipe.tokenizer.channels for cell in grid.cells(scale, (0,), "corpus")} == {2, 3}
 
@@ -47,7 +47,7 @@ def test_changes_reach_recipe_resources_and_grid() -> None:
 )
 def test_a_bad_change_names_what_is_wrong(changes: dict[str, str], words: list[str]) -> None:
     with pytest.raises(UsageError) as error:
-        grid.cells(grid.apply(LAPTOP, changes), (0,), "corpus")
+        grid.cells(grid.apply_overrides(LAPTOP, changes), (0,), "corpus")
     assert [word for word in words if word not in str(error.value)] == []
 
 

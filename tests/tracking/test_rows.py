@@ -13,7 +13,7 @@ from vitok.metrics.protocol import Protocol
 from vitok.metrics.registry import METRICS
 from vitok.report import paper, results
 from vitok.report.results import comparable
-from vitok.study.labels import named, tell_apart
+from vitok.study.labels import distinguish_labels, with_labels
 from vitok.tracking.client import Tracker
 from vitok.tracking.rows import rows_by_length
 
@@ -31,16 +31,16 @@ def protocol(metric: str, **changes: Any) -> str:
 
 
 def test_settings_are_the_same_for_all_seeds() -> None:
-    rows = named([row(seed=seed, **{"loss.lpips": weight}) for weight in (0.1, 0.5) for seed in (0, 1)])
+    rows = with_labels([row(seed=seed, **{"loss.lpips": weight}) for weight in (0.1, 0.5) for seed in (0, 1)])
     assert [one["label"] for one in rows] == [f"T-M/8 c=16 seed={seed} lpips={weight}" for weight in (0.1, 0.5) for seed in (0, 1)]
     assert [one["setting"] for one in rows] == ["T-M/8 c=16 lpips=0.1"] * 2 + ["T-M/8 c=16 lpips=0.5"] * 2
-    dit = named([row(dit="DiT-T", seed=3, **{"tokenizer.seed": 2})])[0]
+    dit = with_labels([row(dit="DiT-T", seed=3, **{"tokenizer.seed": 2})])[0]
     assert (dit["label"], dit["setting"]) == ("DiT-T on T-M/8 c=16 seed=2 (DiT seed=3)", "DiT-T on T-M/8 c=16")
-    assert named([row(subject="JPEG at 512 bits")])[0]["setting"] == "JPEG at 512 bits"
+    assert with_labels([row(subject="JPEG at 512 bits")])[0]["setting"] == "JPEG at 512 bits"
 
 
 def test_leaves_of_one_name_are_told_in_full() -> None:
-    labels = tell_apart(["x", "x", "y"], [{"gan.lr": 1, "optimizer.lr": 1}, {"gan.lr": 2, "optimizer.lr": 3}, {"gan.lr": 9}])
+    labels = distinguish_labels(["x", "x", "y"], [{"gan.lr": 1, "optimizer.lr": 1}, {"gan.lr": 2, "optimizer.lr": 3}, {"gan.lr": 9}])
     assert labels == ["x gan.lr=1 optimizer.lr=1", "x gan.lr=2 optimizer.lr=3", "y"]
 
 
@@ -48,7 +48,7 @@ def test_a_nested_code_is_a_row_a_length() -> None:
     texts = {name: protocol("rPSNR", settings=settings) for name, settings in
              (("rPSNR", ""), ("rPSNR:8", "the first 8 of 16 tokens"), ("rPSNR:4", "the first 4 of 16 tokens"))}  # fmt: skip
     whole = row(variant="T-M/8+M4", rPSNR=25.0, images=64, protocols=texts, **{"rPSNR:8": 22.0, "rPSNR:4": 20.0})
-    rows = named(rows_by_length(whole))
+    rows = with_labels(rows_by_length(whole))
     assert [(one["L"], one["E"], one["rPSNR"], one["compression"]) for one in rows] == [
         (4, 64, 20.0, 48.0), (8, 128, 22.0, 24.0), (16, 256, 25.0, 12.0),
     ]  # fmt: skip
@@ -82,7 +82,7 @@ class Runs:
         return {one["cell"]: one for one in self.all if one["cell"] in wanted}
 
     def rows(self, runs: Any) -> list[Row]:
-        return named([dict(one) for one in runs])
+        return with_labels([dict(one) for one in runs])
 
     def artifact(self, run_id: str, name: str) -> bytes:
         return b"{}"

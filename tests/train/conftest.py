@@ -57,7 +57,7 @@ def source(photos: Path, cluster: str) -> Source:
 
 @pytest.fixture(scope="session")
 def states() -> dict[str, Payload]:
-    return {"lpips-alexnet": weights.resolve("lpips-alexnet")[0]}
+    return {"lpips-alexnet": weights.resolve_weights("lpips-alexnet")[0]}
 
 
 @pytest.fixture

@@ -106,7 +106,7 @@ def plain(prepared: tuple[Path, Generation, LatentSource, Available]) -> dict[st
         posterior = Posterior(*(torch.from_numpy(part).float() for part in (batch.mean, batch.log_variance)))
         labels = torch.from_numpy(batch.labels).long().masked_fill(hidden < 0.1, 3)
         latents = (posterior.sample(code) - mean) / std
-        pair = diffusion.objective(recipe.diffusion).pair(latents, noise, uniform)
+        pair = diffusion.build_objective(recipe.diffusion).pair(latents, noise, uniform)
         loss = (model(pair.noised, pair.times, labels) - noise).square().mean()
         optimizer.zero_grad()
         loss.backward()

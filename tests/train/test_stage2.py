@@ -19,7 +19,7 @@ from vitok.config.overrides import override
 from vitok.data.corpora.corpus import open_corpora
 from vitok.data.loading.loader import prepare
 from vitok.errors import UsageError, VitokError
-from vitok.models.checksum import digest
+from vitok.models.checksum import weights_digest
 from vitok.models.tokenizer import Tokenizer
 from vitok.storage.layout import RunFolder
 from vitok.train import launch
@@ -57,7 +57,7 @@ def begin(folder: Path, stage1: Path) -> Path:
 
 def stage2(stage1: Path, gan: Gan = GAN, **changes: Any) -> Recipe:
     recipe = tiny(**{"ema": 0.5, "loss__lpips": 0.1} | changes)
-    return Recipe.model_validate(recipe.model_dump() | {"gan": gan.model_dump(), "start": digest(load_file(stage1))})
+    return Recipe.model_validate(recipe.model_dump() | {"gan": gan.model_dump(), "start": weights_digest(load_file(stage1))})
 
 
 @pytest.mark.parametrize("zero", [1, 3])
@@ -89,7 +89,7 @@ def test_the_adaptive_weight_is_the_ratio_at_the_last_layer(
     """Against autograd on a model outside of any engine."""
     from vitok import losses
     from vitok.models.discriminator import Discriminator
-    from vitok.networks.weights import lpips
+    from vitok.networks.weights import load_lpips
     from vitok.train.ranks import Place
     from vitok.train.tasks.inputs import draw
 
@@ -106,7 +106,7 @@ def test_the_adaptive_weight_is_the_ratio_at_the_last_layer(
     batch = next(iter(source.batches(seed=recipe.seed, batch_size=8, start=0, steps=1)))
     pixels, noise, kept = draw(batch, 0, recipe, Place()).micro(0, 1, torch.device("cpu"))
     output = model(pixels, noise, kept=kept)
-    loss = losses.stage1(output, pixels, recipe.loss, lpips("alexnet"))["loss"]
+    loss = losses.stage1_loss(output, pixels, recipe.loss, load_lpips("alexnet"))["loss"]
     adversarial = losses.hinge_generator(judge.logits(output.pixels))
     weight = model.decoder.unembed.weight
     ours, theirs = (torch.autograd.grad(value, weight, retain_graph=True)[0].norm() for value in (loss, adversarial))
@@ -172,7 +172,7 @@ def test_clips(two_ranks: Any, states: Any, tmp_path: Path, frames: str) -> None
     tmp_path.joinpath("run").mkdir()
     save_file(weights, tmp_path / "run" / "start.safetensors")
     gan = GAN.model_copy(update={"frames": frames})
-    recipe = Recipe.model_validate(recipe.model_dump() | {"gan": gan.model_dump(), "start": digest(weights)})
+    recipe = Recipe.model_validate(recipe.model_dump() | {"gan": gan.model_dump(), "start": weights_digest(weights)})
     curve = Curve()
     launch.run(*make_job(recipe, override(RESOURCES, {"zero": 1, "accumulation": 2}), source, states, tmp_path / "run", curve, tmp_path))
     assert 0 < curve.points[2]["train/gan/discriminator"] < 3
@@ -187,7 +187,7 @@ def test_what_cannot_be(tune: Any, stage1: Path, tmp_path: Path) -> None:
     save_file({name: value + 1 for name, value in weights.items()}, tmp_path / "run" / "start.safetensors")
     launch_it = build.start_weights
     with pytest.raises(VitokError, match="holds other weights"):
-        launch_it(RunFolder(tmp_path / "run"), digest(weights))
+        launch_it(RunFolder(tmp_path / "run"), weights_digest(weights))
     (tmp_path / "run" / "start.safetensors").unlink()
     with pytest.raises(VitokError, match=r"start\.safetensors is missing"):
-        launch_it(RunFolder(tmp_path / "run"), digest(weights))
+        launch_it(RunFolder(tmp_path / "run"), weights_digest(weights))

@@ -18,7 +18,7 @@ from vitok.data.loading.loader import Source
 from vitok.errors import UsageError
 from vitok.evaluation.evaluation import Judge
 from vitok.evaluation.statistics import Statistics
-from vitok.metrics.registry import named
+from vitok.metrics.registry import find_metrics
 from vitok.models.tokenizer import Tokenizer
 from vitok.networks.sources import Payload
 from vitok.tracking.client import Tracker
@@ -48,7 +48,7 @@ def test_what_is_exported_is_what_was_evaluated(run: Run, source: Source, states
     recipe = Recipe.model_validate_json((tmp_path / "run" / "recipe.json").read_text())
     model = Tokenizer(recipe.tokenizer)
     model.load_state_dict(load_file(tmp_path / "run" / "tokenizer.safetensors"))
-    judge = Judge(named(RESOURCES.metrics), states, source, Statistics(tmp_path / "statistics"), torch.device("cpu"))
+    judge = Judge(find_metrics(RESOURCES.metrics), states, source, Statistics(tmp_path / "statistics"), torch.device("cpu"))
     again = judge(lambda x: model(x, sample=False).pixels, 8)
     assert again.metrics == pytest.approx(outcome.evaluation.metrics, rel=1e-5)
     assert len(again.per_image["rPSNR"]) == source.views == 2
@@ -131,7 +131,7 @@ def test_blocks_compile_once_whatever_the_depth(monkeypatch: pytest.MonkeyPatch)
     from torch._dynamo.utils import counters
 
     from vitok.config.variants import SIZES
-    from vitok.models.blocks import Transformer, prepare
+    from vitok.models.blocks import Transformer, configure_blocks
 
     compiled = torch.nn.Module.compile
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled(self, backend="aot_eager"))  # half a minute less than C++
@@ -140,7 +140,7 @@ def test_blocks_compile_once_whatever_the_depth(monkeypatch: pytest.MonkeyPatch)
     tower = SIZES["M"]
     model, x = Transformer(tower), torch.randn(2, 16, tower.width, requires_grad=True)  # as it comes from an embedding
     plain = model(x, (1, 4, 4))
-    prepare(model, recompute=0.0, compiled=True)
+    configure_blocks(model, recompute=0.0, compiled=True)
     assert torch.allclose(model(x, (1, 4, 4)), plain, atol=1e-5)
     assert len(model.blocks) == 3 and counters["stats"]["unique_graphs"] == 1
 

@@ -35,7 +35,7 @@ class FitComparison:
         return {"along": self.along, "best": self.best, "kinds": kinds, "sentence": self.sentence}
 
 
-def compare(rows: list[Row], metric: str, along: str = "E") -> FitComparison:
+def compare_fits(rows: list[Row], metric: str, along: str = "E") -> FitComparison:
     """Compare kinds of fits of a metric along a column by their leave-one-out error.
 
     A kind that cannot be fitted, or predicts fewer cells than another, is left out, and the sentence says why. Parabolas are fitted along E

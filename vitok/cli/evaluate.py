@@ -86,9 +86,9 @@ def evaluate(
         raise UsageError(f"--reference {reference}: there is no such file")
     if samples < 0 or actors < 0 or bits < 0:
         raise UsageError(f"--samples {samples} --actors {actors} --bits {bits}: none may be below 0")
-    from vitok.metrics.registry import named, of_letter
+    from vitok.metrics.registry import find_metrics, find_metrics_of_kind
 
-    named(metrics.split(",") if metrics else ())  # a wrong name is told before anything is opened
+    find_metrics(metrics.split(",") if metrics else ())  # a wrong name is told before anything is opened
     from vitok.config import Data
     from vitok.data.corpora.corpus import open_corpora
     from vitok.evaluation.available import available
@@ -104,7 +104,7 @@ def evaluate(
     if tokens and (drawn or not checkpoint):
         raise UsageError(f"--tokens {tokens}: it says how much of its code a nested tokenizer decodes; give a tokenizer's run")
     letter = "g" if generated or drawn else "r"
-    wanted = of_letter(metrics.split(","), letter) if metrics else ()
+    wanted = find_metrics_of_kind(metrics.split(","), letter) if metrics else ()
     names = tuple(metric.name for metric in wanted)
     given = {"reference_file": reference and reference.absolute(), "export": export and export.absolute(), "actors": actors}
     if drawn:
@@ -160,13 +160,13 @@ def _target(
 
         return Target(f"generated: {generated}", generated=open_corpora(generated)), None
     from vitok.evaluation.trained import Trained
-    from vitok.models.checksum import digest
+    from vitok.models.checksum import weights_digest
     from vitok.orchestration.finished_runs import find_tokenizer
-    from vitok.study.grid import describe, label
+    from vitok.study.grid import describe, recipe_label
 
     start = find_tokenizer(checkpoint or "", tracker, "CHECKPOINT")
-    trained = Trained.read(f"{label(start.recipe)} stage {start.recipe.stage}", start.recipe, start.weights)
-    identity = digest(trained.state)
+    trained = Trained.read(f"{recipe_label(start.recipe)} stage {start.recipe.stage}", start.recipe, start.weights)
+    identity = weights_digest(trained.state)
     about = {
         key: value for key, value in describe(start.recipe).items() if key in ("variant", "c", "E", "compression", "params_m", "gmacs")
     }
@@ -220,7 +220,7 @@ def _evaluate_generator(run: str, options: GeneratorOptions, given: dict[str, An
     from vitok.data.corpora.corpus import open_corpora
     from vitok.evaluation.available import available
     from vitok.evaluation.measure import need_frames
-    from vitok.models.checksum import digest
+    from vitok.models.checksum import weights_digest
     from vitok.orchestration import evaluation_run, finished_runs
     from vitok.orchestration.evaluation_run import EvaluationRequest, Target, Views
     from vitok.orchestration.session import results_apart
@@ -234,7 +234,7 @@ def _evaluate_generator(run: str, options: GeneratorOptions, given: dict[str, An
     need_frames(found.metrics, cfg.frames)
     for note in found.notes:
         session.say(f"warning: {note}")
-    identity = digest(generator.state)
+    identity = weights_digest(generator.state)
     described = describe(generator.recipe, len(generator.about.classes))
     about = {key: described[key] for key in ("variant", "dit", "c", "E", "params_m", "gmacs")} | {"weights": identity}
     requests: list[EvaluationRequest] = []

@@ -35,7 +35,7 @@ def info(
     if sizes:
         towers = [
             {key: value for key, value in asdict(row).items() if key not in ("params", "macs")} | _millions(row.params, row.macs)
-            for row in flops.sizes()
+            for row in flops.tower_sizes()
         ]
         dits = [
             {"name": variants.dit_name(tower), "width": tower.width, "blocks": tower.blocks, "heads": tower.heads}
@@ -72,9 +72,9 @@ def _tokenizer(variant: str, channels: int, size: int, frames: int, _: int) -> d
     from vitok.models.tokenizer import Tokenizer
 
     with torch.device("meta"):
-        price = flops.measure(Tokenizer(cfg), torch.empty(1, 3, frames, size, size))
+        price = flops.count_tokenizer(Tokenizer(cfg), torch.empty(1, 3, frames, size, size))
     return {
-        "variant": variants.name(cfg), "channels": channels, "size": size, "frames": frames, "tokens": cfg.tokens, "E": cfg.floats,
+        "variant": variants.variant_name(cfg), "channels": channels, "size": size, "frames": frames, "tokens": cfg.tokens, "E": cfg.floats,
         "compression": cfg.compression, "params_m": round(price.params / 1e6, 3), "encoder_params_m": round(price.encoder_params / 1e6, 3),
         "decoder_params_m": round(price.decoder_params / 1e6, 3), "gmacs": round(price.macs / 1e9, 3),
     }  # fmt: skip
@@ -85,7 +85,7 @@ def _generator(variant: str, channels: int, size: int, frames: int, classes: int
     from vitok.config import variants
     from vitok.costs import flops
 
-    tower, latents = variants.generator(variant)
+    tower, latents = variants.parse_generator(variant)
     cfg = variants.tokenizer(latents, channels=channels, size=size, frames=frames)
     import torch
 
@@ -93,9 +93,9 @@ def _generator(variant: str, channels: int, size: int, frames: int, classes: int
 
     with torch.device("meta"):
         inputs = torch.empty(1, cfg.tokens, channels), torch.empty(1), torch.zeros(1, dtype=torch.long)
-        price = flops.measure_generator(DiT(tower, channels, cfg.code, classes), *inputs)
+        price = flops.count_generator(DiT(tower, channels, cfg.code, classes), *inputs)
     return {
-        "variant": f"{variants.dit_name(tower)}/{variants.name(cfg)}", "channels": channels, "size": size, "frames": frames,
+        "variant": f"{variants.dit_name(tower)}/{variants.variant_name(cfg)}", "channels": channels, "size": size, "frames": frames,
         "tokens": cfg.tokens, "E": cfg.floats, "classes": classes,
     } | _millions(*price) | {"training_gflops": round(6 * price.macs / 1e9, 3)}  # fmt: skip
 

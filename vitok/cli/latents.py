@@ -34,7 +34,7 @@ def build(
     from pydantic import ValidationError
 
     from vitok.config import Latents
-    from vitok.config.overrides import describe
+    from vitok.config.overrides import describe_error
     from vitok.data.corpora.corpus import open_corpora
     from vitok.errors import UsageError
     from vitok.orchestration import finished_runs, generator_inputs, single_run
@@ -43,7 +43,7 @@ def build(
     try:
         wanted = Latents(crops=crops, views=views, smallest_crop=smallest_crop, flip=flip, fps=fps)
     except ValidationError as error:
-        raise UsageError(describe(error)) from None
+        raise UsageError(describe_error(error)) from None
     session = Session(storage)
     start = finished_runs.find_tokenizer(tokenizer, session.tracker(single_run.EXPERIMENT), "--tokenizer")
     corpora, cfg = open_corpora(corpus), start.recipe.tokenizer

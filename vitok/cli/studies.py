@@ -80,10 +80,10 @@ def run(
     from vitok.study import catalogue, collection
     from vitok.study.study import Study
 
-    entries = catalogue.load(catalogue.folder(folder))
+    entries = catalogue.load_catalogue(catalogue.find_folder(folder))
     if everything == bool(names):
         raise UsageError(f"name studies, or give --all; there are {', '.join(entry.name for entry in entries)}")
-    chosen = entries if everything else catalogue.named(entries, names)
+    chosen = entries if everything else catalogue.select_entries(entries, names)
     options.check(entry.holds for entry in entries if isinstance(entry.holds, Study))
     session, failed = Session(options.storage), list[str]()
     for entry in chosen:
@@ -109,9 +109,9 @@ def new(name: tyro.conf.Positional[str], folder: Folder = None) -> None:
         folder: Where to. Default: ./studies, or the one beside this package.
     """
     from vitok.study import catalogue
-    from vitok.study.template import written
+    from vitok.study.template import write_study
 
-    print(written(name, catalogue.folder(folder)))
+    print(write_study(name, catalogue.find_folder(folder)))
 
 
 def _asked(options: CollectionJsonOptions, folder: Path | None) -> list[tuple[Any, Any]]:
@@ -120,7 +120,7 @@ def _asked(options: CollectionJsonOptions, folder: Path | None) -> list[tuple[An
     from vitok.study import catalogue
     from vitok.study.study import Study
 
-    entries = catalogue.load(catalogue.folder(folder))
+    entries = catalogue.load_catalogue(catalogue.find_folder(folder))
     studies = [(entry, entry.holds) for entry in entries if isinstance(entry.holds, Study)]
     options.check(study for _, study in studies)
     there = [(entry, study, study.scales and (not options.scale or options.scale in study.scales)) for entry, study in studies]

@@ -35,9 +35,9 @@ def dit(
         changes: Change a number of the recipe (latents.crops=16, sampling.count=1000) or of the resources (resources.zero=1).
         as_json: Print the result as JSON for programs.
     """
-    from vitok.config import Generation, check, variants
+    from vitok.config import Generation, check_resources, variants
     from vitok.data.corpora.corpus import open_corpora
-    from vitok.metrics.registry import of_letter
+    from vitok.metrics.registry import find_metrics_of_kind
     from vitok.orchestration import finished_runs, generator_inputs, single_run
     from vitok.orchestration.request import choose
     from vitok.orchestration.session import Session
@@ -58,8 +58,8 @@ def dit(
     if fixed := [key for key in given if key.startswith("tokenizer.")]:
         raise UsageError(f"--set {fixed[0]}: the tokenizer is trained already")
     recipe, resources = apply_changes(base, resources, given)
-    check(recipe, resources)
-    of_letter(resources.metrics, "g")
+    check_resources(recipe, resources)
+    find_metrics_of_kind(resources.metrics, "g")
     assert isinstance(recipe, Generation)
     corpora = open_corpora(corpus)
     generator_inputs.check_labels(corpora, [recipe])

@@ -38,9 +38,9 @@ def tokenizer(
         changes: Change a number of the recipe (loss.kl=1e-4, gan.weight=0.1) or of the resources (resources.zero=1).
         as_json: Print the result as JSON for programs.
     """
-    from vitok.config import Recipe, check
+    from vitok.config import Recipe, check_resources
     from vitok.data.corpora.corpus import open_corpora
-    from vitok.metrics.registry import of_letter
+    from vitok.metrics.registry import find_metrics_of_kind
     from vitok.orchestration import finished_runs, single_run
     from vitok.orchestration.request import choose
     from vitok.orchestration.session import Session
@@ -60,14 +60,14 @@ def tokenizer(
     if start:
         from safetensors.torch import load_file
 
-        from vitok.models.checksum import digest
+        from vitok.models.checksum import weights_digest
 
-        sha256 = digest(load_file(start.weights))
-        base = presets.stage2(base, choice.scale, sha256) if stage == 2 else base.model_copy(update={"start": sha256})
+        sha256 = weights_digest(load_file(start.weights))
+        base = presets.stage2_recipe(base, choice.scale, sha256) if stage == 2 else base.model_copy(update={"start": sha256})
     given = given_changes(changes, steps, workers)
     recipe, resources = apply_changes(base, resources, given)
-    check(recipe, resources)
-    of_letter(resources.metrics, "r")
+    check_resources(recipe, resources)
+    find_metrics_of_kind(resources.metrics, "r")
     if start:
         finished_runs.require_same_shape(start, recipe)
     run(single_run.SingleRun(recipe, resources, choice.scale, open_corpora(corpus), given, name, start), choice, session, as_json)

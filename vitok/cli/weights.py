@@ -19,7 +19,7 @@ def show(*, as_json: Annotated[bool, tyro.conf.arg(name="json")] = False) -> Non
 
     rows = [
         {
-            "name": n.name, "present": str(weights.present(n) or "no"), "used for": n.used_for, "licence": n.licence, "sha256": n.sha256,
+            "name": n.name, "present": str(weights.local_file(n) or "no"), "used for": n.used_for, "licence": n.licence, "sha256": n.sha256,
             "sources": [*weights.FOLDERS, *n.sources], "how": n.how,
         }
         for n in NETWORKS.values()
@@ -35,7 +35,7 @@ def fetch(name: tyro.conf.Positional[str], /) -> None:
     """
     from vitok.networks import weights
 
-    payload, source = weights.resolve(name)
+    payload, source = weights.resolve_weights(name)
     what, size = "a program", len(payload)
     if isinstance(payload, dict):
         what, size = f"{len(payload)} tensors", sum(tensor.numel() * tensor.element_size() for tensor in payload.values())
@@ -50,9 +50,9 @@ def bring(name: tyro.conf.Positional[str], path: tyro.conf.Positional[Path], /) 
         path: The file, as its authors published it.
     """
     from vitok.networks import weights
-    from vitok.networks.registry import network
+    from vitok.networks.registry import find_network
 
-    print(f"{name}: verified, kept as {weights.import_file(network(name), path)}")
+    print(f"{name}: verified, kept as {weights.import_file(find_network(name), path)}")
 
 
 def verify() -> None:

@@ -4,12 +4,27 @@ A `Recipe` (of a tokenizer) or a `Generation` (of a DiT on a tokenizer's latents
 nothing else: its hash, with the corpus's fingerprint, is the identity of a cell. `Resources` holds what decides the speed alone.
 """
 
-from vitok.config.generation import Diffusion, Generation, Latents, Sampling, recipe_of
-from vitok.config.resources import Resources, check, recomputed
-from vitok.config.tokenizer import Frozen, Tokenizer, Tower
+from vitok.config.generation import Diffusion, Generation, Latents, Sampling, parse_recipe
+from vitok.config.resources import Resources, check_resources, is_recomputed
+from vitok.config.tokenizer import FrozenConfig, TokenizerConfig, Tower
 from vitok.config.training import Data, Gan, Loss, Optimizer, Recipe, Training
 
 __all__ = [
-    "Data", "Diffusion", "Frozen", "Gan", "Generation", "Latents", "Loss", "Optimizer", "Recipe", "Resources", "Sampling", "Tokenizer",
-    "Tower", "Training", "check", "recipe_of", "recomputed",
+    "Data",
+    "Diffusion",
+    "FrozenConfig",
+    "Gan",
+    "Generation",
+    "Latents",
+    "Loss",
+    "Optimizer",
+    "Recipe",
+    "Resources",
+    "Sampling",
+    "TokenizerConfig",
+    "Tower",
+    "Training",
+    "check_resources",
+    "is_recomputed",
+    "parse_recipe",
 ]  # fmt: skip

@@ -4,11 +4,11 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from vitok.config.tokenizer import Frozen, Tower
+from vitok.config.tokenizer import FrozenConfig, Tower
 from vitok.config.training import Data, Optimizer, Recipe, Training
 
 
-class Latents(Frozen):
+class Latents(FrozenConfig):
     """The training data of a generator: views of the training split, encoded once by its tokenizer."""
 
     crops: int = Field(default=1, gt=0, description="views of each sample: 1 is the centre crop (ADM), more are fixed random crops")
@@ -26,7 +26,7 @@ class Latents(Frozen):
         )  # fmt: skip
 
 
-class Diffusion(Frozen):
+class Diffusion(FrozenConfig):
     """The training objective of a DiT and its noise schedule."""
 
     objective: Literal["noise", "flow"] = Field(
@@ -40,7 +40,7 @@ class Diffusion(Frozen):
     )
 
 
-class Sampling(Frozen):
+class Sampling(FrozenConfig):
     """The samples that a generator is evaluated by."""
 
     count: int = Field(default=50_000, gt=0, description="(2.3)")
@@ -81,6 +81,6 @@ class Generation(Training):
         return self
 
 
-def recipe_of(tree: dict[str, Any]) -> Recipe | Generation:
+def parse_recipe(tree: dict[str, Any]) -> Recipe | Generation:
     """Return the recipe in a tree of settings. Raises pydantic's `ValidationError`."""
     return (Generation if "dit" in tree else Recipe).model_validate(tree)

@@ -17,7 +17,7 @@ def override(config: Model, changes: dict[str, Any]) -> Model:
     """
     tree = config.model_dump()
     for key, value in changes.items():
-        require(config, key)
+        require_key(config, key)
         *path, leaf = key.split(".")
         node: Any = tree
         for part in path:
@@ -26,28 +26,28 @@ def override(config: Model, changes: dict[str, Any]) -> Model:
     try:
         return type(config).model_validate(tree)
     except ValidationError as error:
-        raise UsageError(describe(error)) from None
+        raise UsageError(describe_error(error)) from None
 
 
-def require(config: BaseModel, key: str) -> None:
+def require_key(config: BaseModel, key: str) -> None:
     """Raise `UsageError` unless `key` is the dotted name of a leaf of `config`."""
-    names = keys(config)
+    names = leaf_keys(config)
     if key in names:
         return
     near = difflib.get_close_matches(key, names, n=3) or [n for n in names if n.endswith("." + key.split(".")[-1])]
     raise UsageError(f"unknown key {key!r}; " + (f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(names)}"))
 
 
-def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Flatten nested settings to dotted keys."""
     found: dict[str, Any] = {}
     for name, value in tree.items():
-        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+        found |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
     return found
 
 
-def tree(settings: dict[str, Any]) -> dict[str, Any]:
-    """Nest settings with dotted keys: the inverse of `flat`."""
+def unflatten(settings: dict[str, Any]) -> dict[str, Any]:
+    """Nest settings with dotted keys: the inverse of `flatten`."""
     found: dict[str, Any] = {}
     for key, value in settings.items():
         *path, leaf = key.split(".")
@@ -58,16 +58,16 @@ def tree(settings: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def keys(config: BaseModel, prefix: str = "") -> list[str]:
+def leaf_keys(config: BaseModel, prefix: str = "") -> list[str]:
     """Return the dotted names of all leaves of `config`."""
     names: list[str] = []
     for name in type(config).model_fields:
         value = getattr(config, name)
-        names += keys(value, f"{prefix}{name}.") if isinstance(value, BaseModel) else [prefix + name]
+        names += leaf_keys(value, f"{prefix}{name}.") if isinstance(value, BaseModel) else [prefix + name]
     return names
 
 
-def describe(error: ValidationError) -> str:
+def describe_error(error: ValidationError) -> str:
     """Describe a pydantic error in one line: the key, the value and the problem."""
     parts: list[str] = []
     for item in error.errors():

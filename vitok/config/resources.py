@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from vitok.config.tokenizer import Frozen
+from vitok.config.tokenizer import FrozenConfig
 from vitok.config.training import Recipe, Training
 from vitok.errors import UsageError
 
@@ -13,7 +13,7 @@ WORKER_CPUS = 4  # beside each GPU, at the larger scales
 DECODE = "decode"  # custom resource of nodes that decode, as many as their CPUs
 
 
-class Resources(Frozen):
+class Resources(FrozenConfig):
     """Resources, reliability and logging of one run. They change a result no more than the order of sums changes its rounding."""
 
     workers: int = Field(default=1, gt=0, description="processes; the batch is shared among them")
@@ -70,12 +70,12 @@ class Resources(Frozen):
         return need | {"CPU": max(need["CPU"], self.workers * self.cpus_per_worker + self.data_cpus)}
 
 
-def recomputed(number: int, share: float) -> bool:
+def is_recomputed(number: int, share: float) -> bool:
     """Return whether block `number` belongs to the share named by `Resources.recompute`, which is spread evenly over the depth."""
     return int((number + 1) * share + 1e-6) > int(number * share + 1e-6)
 
 
-def check(recipe: Training, resources: Resources) -> None:
+def check_resources(recipe: Training, resources: Resources) -> None:
     """Raise `UsageError` for a recipe that its resources cannot run."""
     shares = resources.workers * resources.accumulation
     if recipe.batch_size % shares:

@@ -6,13 +6,13 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
-class Frozen(BaseModel):
+class FrozenConfig(BaseModel):
     """Base of all configs: immutable; unknown fields raise an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Tower(Frozen):
+class Tower(FrozenConfig):
     """One transformer: an encoder, a decoder or a DiT."""
 
     width: int = Field(gt=0, description="hidden dimension")
@@ -43,7 +43,7 @@ class Tower(Frozen):
         return self
 
 
-class Tokenizer(Frozen):
+class TokenizerConfig(FrozenConfig):
     """The auto-encoder (section 2.2) and its variants of A.4: pixels (3, frames, size, size) -> L tokens of c channels -> pixels."""
 
     encoder: Tower

@@ -6,10 +6,10 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from vitok.config.tokenizer import Frozen, Tokenizer
+from vitok.config.tokenizer import FrozenConfig, TokenizerConfig
 
 
-class Loss(Frozen):
+class Loss(FrozenConfig):
     """Weights of equation 1 without its adversarial term."""
 
     reconstruction: Literal["l2", "l1"] = Field(default="l2", description="mean over pixels in [-1, 1] (2.3; l1 in 3.4)")
@@ -18,7 +18,7 @@ class Loss(Frozen):
     lpips_network: Literal["vgg16", "alexnet"] = Field(default="vgg16", description="trunk of LPIPS; the paper names VGG (2.1)")
 
 
-class Optimizer(Frozen):
+class Optimizer(FrozenConfig):
     """AdamW with linear warmup. A tokenizer's learning rate then decays to zero as a cosine (section 2.3); a DiT's stays."""
 
     lr: float = Field(default=1e-4, gt=0, description="peak learning rate for a batch of 256 samples; scaled with the batch (2.3)")
@@ -29,7 +29,7 @@ class Optimizer(Frozen):
     clip: float = Field(default=1.0, gt=0, description="largest norm of the gradient")
 
 
-class Data(Frozen):
+class Data(FrozenConfig):
     """Sampling and augmentation of photographs and videos. A training sample is a square crop of random position and scale."""
 
     smallest_crop: float = Field(
@@ -47,7 +47,7 @@ class Data(Frozen):
     max_rejected: float = Field(default=0.05, ge=0, le=1, description="share of samples that may be unusable before a run stops")
 
 
-class Gan(Frozen):
+class Gan(FrozenConfig):
     """Stage 2 (sections 2.3 and A.3).
 
     The ablations of Figure 13: `weight` 0 is fine-tuning without a GAN; `lr` 1e-5, 2e-5, 4e-5; `weight` 0.1 with `lr` 1e-5; `tuned` "all".
@@ -68,7 +68,7 @@ class Gan(Frozen):
     )
 
 
-class Training(Frozen):
+class Training(FrozenConfig):
     """Settings that decide the result of every run."""
 
     optimizer: Optimizer = Optimizer()
@@ -100,7 +100,7 @@ class Training(Frozen):
 class Recipe(Training):
     """The recipe of a tokenizer: of stage 2 with `gan`, else of stage 1."""
 
-    tokenizer: Tokenizer
+    tokenizer: TokenizerConfig
     loss: Loss = Loss()
     data: Data = Data()
     gan: Gan | None = Field(default=None, description="stage 2")

@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from vitok.config import Tokenizer, Tower
-from vitok.config.overrides import describe, tree
+from vitok.config import TokenizerConfig, Tower
+from vitok.config.overrides import describe_error, unflatten
 from vitok.errors import UsageError
 
 SIZES = {
@@ -25,7 +25,7 @@ SIZES = {
     "L": Tower(width=1152, blocks=24, heads=16),
 }
 
-FREQUENCIES = 256  # dimensions of a DiT's sinusoidal time embedding (Peebles and Xie 2023)
+TIME_FREQUENCIES = 256  # dimensions of a DiT's sinusoidal time embedding (Peebles and Xie 2023)
 
 # DiT's (Peebles and Xie 2023); N, T and M for CPUs.
 DITS = {
@@ -65,7 +65,7 @@ def discriminator_channels(size: int, base: int) -> list[int]:
     return [min(MOST_CHANNELS, 2 * base // (size >> level)) for level in range(levels)]
 
 
-def settings(variant: str) -> dict[str, Any]:
+def variant_settings(variant: str) -> dict[str, Any]:
     """Return the settings of a `config.Tokenizer` that a variant's name fixes, by dotted key. Raises `UsageError` for a bad name."""
     match = re.fullmatch(r"([^-/]+)-([^-/]+)/(?:(\d+)x)?(\d+)(?:\+L([1-9]\d*))?(?:\+M([1-9]\d*))?", variant)
     encoder, decoder = (_tower(match[number], SIZES) for number in (1, 2)) if match else (None, None)
@@ -77,13 +77,13 @@ def settings(variant: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def tokenizer(variant: str, *, channels: int, size: int = 256, frames: int = 1) -> Tokenizer:
+def tokenizer(variant: str, *, channels: int, size: int = 256, frames: int = 1) -> TokenizerConfig:
     """Return the config of a variant. Raises `UsageError` for a bad name, with the grammar, or a bad value."""
     given = {"channels": channels, "size": size, "frames": frames}
     try:
-        return Tokenizer.model_validate(tree(settings(variant) | given))
+        return TokenizerConfig.model_validate(unflatten(variant_settings(variant) | given))
     except ValidationError as error:
-        raise UsageError(f"{variant}: {describe(error)}") from None
+        raise UsageError(f"{variant}: {describe_error(error)}") from None
 
 
 def dit(variant: str) -> Tower:
@@ -104,10 +104,10 @@ def _tower(text: str, known: dict[str, Tower]) -> Tower | None:
     try:
         return Tower(width=int(numbers[1]), blocks=int(numbers[2]), heads=int(numbers[3]))
     except ValidationError as error:
-        raise UsageError(f"{text}: {describe(error)}") from None
+        raise UsageError(f"{text}: {describe_error(error)}") from None
 
 
-def generator(variant: str) -> tuple[Tower, str]:
+def parse_generator(variant: str) -> tuple[Tower, str]:
     """Split "DiT-L/S-B/16" into the DiT's tower and the name of the tokenizer's variant, which is not checked. Raises `UsageError`."""
     size, _, latents = variant.partition("/")
     tower = dit(size)
@@ -126,7 +126,7 @@ def _size_name(tower: Tower, known: dict[str, Tower]) -> str:
     return next((size for size, other in known.items() if other == tower), f"({tower.width}x{tower.blocks}x{tower.heads})")
 
 
-def name(config: Tokenizer) -> str:
+def variant_name(config: TokenizerConfig) -> str:
     """Return the name of a tokenizer's variant."""
     stride = f"{config.stride}x" if config.stride > 1 else ""
     latent = f"+L{config.latent_tokens}" if config.latent_tokens else ""

@@ -3,8 +3,8 @@
 The paper's "GFLOPs" are multiply-adds: one for each of a linear, a convolution, QK^T and AV, plus 5 for every element of a LayerNorm. With
 that, Tables 1 to 4 are reproduced to the printed digit.
 
-`cost` is arithmetic on the config, in microseconds and without torch; `measure` counts a real model on the meta device. A test holds them
-equal.
+`tokenizer_cost` is arithmetic on the config, in microseconds and without torch; `count_tokenizer` counts a real model on the meta
+device. A test holds them equal.
 """
 
 from collections.abc import Iterator
@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from vitok.config import Generation, Recipe, Resources, Tokenizer, Tower, Training, variants
+from vitok.config import Generation, Recipe, Resources, TokenizerConfig, Tower, Training, variants
 
 if TYPE_CHECKING:
     from torch import nn
 
-NORM = 5  # multiply-adds for each element of a LayerNorm
+MACS_PER_NORM_ELEMENT = 5  # multiply-adds for each element of a LayerNorm
 
 
 @dataclass(frozen=True)
-class Cost:
+class TokenizerCost:
     """Parameters of a tokenizer, and multiply-adds of one forward pass of one sample."""
 
     encoder_params: int
@@ -40,13 +40,13 @@ class Cost:
         return self.encoder_macs + self.decoder_macs
 
 
-def cost(cfg: Tokenizer) -> Cost:
+def tokenizer_cost(cfg: TokenizerConfig) -> TokenizerCost:
     """Compute the cost of a tokenizer from its config."""
     tubelet = 3 * cfg.stride * cfg.patch**2
     rows = cfg.table_grid[0] * cfg.table_grid[1] * cfg.table_grid[2]
     encoder, decoder, patches, tokens, moments = cfg.encoder, cfg.decoder, cfg.patches, cfg.tokens, 2 * cfg.channels
     learned = bool(cfg.latent_tokens) * decoder.width + bool(cfg.shortest) * cfg.channels  # the patch token and the mask token
-    return Cost(
+    return TokenizerCost(
         encoder_params=_embedding_params(encoder, tubelet, rows + cfg.latent_tokens)
         + _tower_params(encoder)
         + (encoder.width + 1) * moments,
@@ -57,7 +57,7 @@ def cost(cfg: Tokenizer) -> Cost:
 
 
 @dataclass(frozen=True)
-class Size:
+class TowerSize:
     """A row of Table 1: one tower with the embedding of 16 x 16 patches and a table of 256 positions, at 256 tokens."""
 
     name: str
@@ -68,31 +68,31 @@ class Size:
     macs: int
 
 
-def sizes() -> list[Size]:
+def tower_sizes() -> list[TowerSize]:
     """Compute the cost of every named tower size, as Table 1 has it."""
-    rows: list[Size] = []
+    rows: list[TowerSize] = []
     for name, tower in variants.SIZES.items():
         params = _embedding_params(tower, 768, 256) + _tower_params(tower)
         macs = 256 * tower.width * 768 + _tower_macs(tower, 256)
-        rows.append(Size(name, tower.width, tower.blocks, tower.heads, params, macs))
+        rows.append(TowerSize(name, tower.width, tower.blocks, tower.heads, params, macs))
     return rows
 
 
-def measure(model: "nn.Module", *inputs: object) -> Cost:
+def count_tokenizer(model: "nn.Module", *inputs: object) -> TokenizerCost:
     """Count the cost of a `models.Tokenizer` by running it on `inputs` (one sample, on the meta device) with hooks on its modules."""
     macs = {"encoder": 0, "decoder": 0}
     for name in macs:
         _count(model.get_submodule(name), name, macs)
     model(*inputs)
     params = {name: sum(p.numel() for p in model.get_submodule(name).parameters()) for name in macs}
-    return Cost(params["encoder"], params["decoder"], macs["encoder"], macs["decoder"])
+    return TokenizerCost(params["encoder"], params["decoder"], macs["encoder"], macs["decoder"])
 
 
 def _count(part: "nn.Module", name: str, macs: dict[str, int]) -> None:
     """Register hooks by which every forward pass of a module adds its multiply-adds to macs[name]."""
     from torch import Tensor, nn
 
-    from vitok.models.blocks import Attention
+    from vitok.models.blocks import RotaryAttention
     from vitok.models.tokenizer import TubeletEmbedding, TubeletUnembedding
 
     def count(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
@@ -101,8 +101,8 @@ def _count(part: "nn.Module", name: str, macs: dict[str, int]) -> None:
         elif isinstance(module, nn.Linear | TubeletEmbedding):
             macs[name] += output.numel() * module.weight[0].numel()
         elif isinstance(module, nn.LayerNorm):
-            macs[name] += NORM * output.numel()
-        elif isinstance(module, Attention):  # QK^T and AV; its linears count themselves
+            macs[name] += MACS_PER_NORM_ELEMENT * output.numel()
+        elif isinstance(module, RotaryAttention):  # QK^T and AV; its linears count themselves
             macs[name] += 2 * output.numel() * output.shape[1]
 
     for module in part.modules():
@@ -118,7 +118,7 @@ class GeneratorCost(NamedTuple):
 
 def generator_cost(tower: Tower, tokens: int, channels: int, classes: int) -> GeneratorCost:
     """Compute the cost of a DiT from its config. adaLN is counted as it runs: once a sample, not once a token."""
-    width, hidden, frequencies = tower.width, tower.hidden, variants.FREQUENCIES
+    width, hidden, frequencies = tower.width, tower.hidden, variants.TIME_FREQUENCIES
     block = 4 * width * width + width + (width + 1) * 2 * hidden + (hidden + 1) * width + 6 * width * (width + 1)
     ends = (channels + 1) * width + (width + 1) * channels + 2 * width * (width + 1)
     time = (frequencies + 1) * width + (width + 1) * width
@@ -129,7 +129,7 @@ def generator_cost(tower: Tower, tokens: int, channels: int, classes: int) -> Ge
     )
 
 
-def measure_generator(model: "nn.Module", *inputs: object) -> GeneratorCost:
+def count_generator(model: "nn.Module", *inputs: object) -> GeneratorCost:
     """Count the cost of a `models.DiT` by running it on `inputs` (one sample, on the meta device)."""
     macs = {"dit": 0}
     _count(model, "dit", macs)
@@ -191,7 +191,7 @@ def step_macs(recipe: Training) -> dict[str, int]:
         return {"dit": 3 * generator_cost(recipe.dit, cfg.tokens, cfg.channels, 0).macs}
     assert isinstance(recipe, Recipe)
     cfg, gan = recipe.tokenizer, recipe.gan
-    price = cost(cfg)
+    price = tokenizer_cost(cfg)
     frozen = gan is not None and gan.tuned == "decoder"
     terms = {"encoder": (1 if frozen else 3) * price.encoder_macs, "decoder": 3 * price.decoder_macs}
     if recipe.loss.lpips:
@@ -217,7 +217,7 @@ def sampling_flops(recipe: Generation) -> float:
     """Return the FLOPs of the samples by which a generator is evaluated: one pass of the DiT a step, two with guidance, and the decoder."""
     cfg, sampling = recipe.tokenizer.tokenizer, recipe.sampling
     passes = sampling.steps * (1 if sampling.cfg == 1 else 2)
-    each = passes * generator_cost(recipe.dit, cfg.tokens, cfg.channels, 0).macs + cost(cfg).decoder_macs
+    each = passes * generator_cost(recipe.dit, cfg.tokens, cfg.channels, 0).macs + tokenizer_cost(cfg).decoder_macs
     return 2.0 * sampling.count * each
 
 
@@ -250,4 +250,4 @@ def _tower_macs(tower: Tower, tokens: int) -> int:
     linear = 4 * width * width + 3 * width * hidden
     attention = 2 * tokens * width
     norms = 2 * tower.blocks + 1
-    return tokens * (tower.blocks * (linear + attention) + norms * NORM * width)
+    return tokens * (tower.blocks * (linear + attention) + norms * MACS_PER_NORM_ELEMENT * width)

@@ -4,8 +4,8 @@ All weights, gradients and moments are float32 (2.3: bf16 is autocast); ZeRO par
 keeps less than is counted here; CUDA's own context (about 0.5 GB) and the workspaces of its libraries come on top.
 """
 
-from vitok.config import Generation, Recipe, Resources, Tower, Training, recomputed
-from vitok.costs.flops import cost, generator_cost, perceptual_layers
+from vitok.config import Generation, Recipe, Resources, Tower, Training, is_recomputed
+from vitok.costs.flops import generator_cost, perceptual_layers, tokenizer_cost
 
 FLOAT, HALF, INDEX = 4, 2, 8  # bytes
 BUCKET = 25_000_000  # elements of ZeRO's collectives: an all-reduce of 100 MB runs at the speed of the links
@@ -37,7 +37,7 @@ def step_memory(recipe: Training, resources: Resources) -> dict[str, float]:
     return terms | {"peak": sum(terms.values())}
 
 
-def shortage(recipe: Training, resources: Resources) -> str | None:
+def memory_warning(recipe: Training, resources: Resources) -> str | None:
     """Return a warning if a step will not fit a worker's device; None if it fits, or if that is unknown."""
     peak = step_memory(recipe, resources)["peak"] / 1e9
     if not resources.device_gb or peak < resources.device_gb or (isinstance(recipe, Recipe) and recipe.stage == 2):
@@ -85,7 +85,7 @@ def _params(recipe: Training) -> int:
         cfg = recipe.tokenizer.tokenizer
         return generator_cost(recipe.dit, cfg.tokens, cfg.channels, 0).params
     assert isinstance(recipe, Recipe)
-    return cost(recipe.tokenizer).params
+    return tokenizer_cost(recipe.tokenizer).params
 
 
 def _activations(recipe: Training, recompute: float) -> float:
@@ -104,7 +104,7 @@ def _activations(recipe: Training, recompute: float) -> float:
 
 def _tower(tower: Tower, tokens: int, half: bool, recompute: float, modulated: bool = False) -> float:
     """Return the bytes that one sample keeps in a tower."""
-    again = sum(recomputed(number, recompute) for number in range(tower.blocks))
+    again = sum(is_recomputed(number, recompute) for number in range(tower.blocks))
     block = _block(tower, half, modulated)
     kept = (tower.blocks - again) * block + again * FLOAT * tower.width
     return tokens * (kept + (FLOAT + (HALF if half else FLOAT)) * tower.width)

@@ -15,16 +15,16 @@ import torch
 from vitok.errors import VitokError
 from vitok.evaluation.measure import OUTSIDE, SAID, Columns
 from vitok.metrics import kid, precision_recall
-from vitok.metrics.feature_rows import Rows
+from vitok.metrics.feature_table import FeatureTable
 from vitok.metrics.frechet import extrapolate, frechet_distance
 from vitok.metrics.inception_score import SEED, SPLITS, InceptionScore
 from vitok.metrics.moments import Gaussian, Moments
-from vitok.metrics.registry import Metric, networks
+from vitok.metrics.registry import Metric, required_networks
 from vitok.storage import atomic, mirror
 
 LEAST = {
     "score": SPLITS,
-    "kernel": kid.SIZE,
+    "kernel": kid.SUBSET_SIZE,
     "precision": precision_recall.NEIGHBOUR + 1,
     "recall": precision_recall.NEIGHBOUR + 1,
     "infinity": 20,
@@ -66,7 +66,7 @@ class Tally:
         self.values = {name: np.full(sizes.views, np.nan) for name in (OUTSIDE, *(m.name for m in metrics if m.paired))}
         self.parts: dict[str, list[Moments]] = {}  # by "<network>/output" and "<network>/original"
         self.scores: dict[str, InceptionScore] = {}
-        self.rows: dict[str, Rows] = {}
+        self.rows: dict[str, FeatureTable] = {}
         for metric in metrics:
             if not metric.paired and min(self._counts(metric.network)) < (least := LEAST.get(metric.statistic, FEWEST)):
                 few = min(self._counts(metric.network))
@@ -74,7 +74,7 @@ class Tally:
                 raise VitokError(
                     f"{metric.name}: {few} sample(s); it takes {least} at least, {why}: hold out more, or leave this metric out"
                 )
-        self.drawn = {n: kid.subsets(*self._counts(n)) for n in networks(m for m in metrics if m.statistic == "kernel")}
+        self.drawn = {n: kid.draw_subsets(*self._counts(n)) for n in required_networks(m for m in metrics if m.statistic == "kernel")}
 
     def _counts(self, network: str) -> tuple[int, int]:
         """Samples of a network on either side: frames, or clips."""
@@ -116,7 +116,7 @@ class Tally:
         return self._counts(network)[side == "original"]
 
     def _wanted(self, network: str, side: str, statistics: set[str]) -> np.ndarray:
-        chosen = [precision_recall.chosen(self._count(network, side))] if statistics & {"precision", "recall"} else []
+        chosen = [precision_recall.choose_samples(self._count(network, side))] if statistics & {"precision", "recall"} else []
         chosen += [subset[side == "original"] for subset in self.drawn.get(network, [])]
         return np.unique(np.concatenate(chosen))
 
@@ -174,13 +174,13 @@ class Tally:
         split = side == "output" and "infinity" in self._statistics(network)
         return [Moments() for _ in range(PARTS if split else 1)]
 
-    def _fresh_rows(self, name: str, width: int) -> Rows:
+    def _fresh_rows(self, name: str, width: int) -> FeatureTable:
         network, _, side = name.partition("/")
-        return Rows(self._count(network, side), self._wanted(network, side, self._statistics(network)), width)
+        return FeatureTable(self._count(network, side), self._wanted(network, side, self._statistics(network)), width)
 
     def of_reference(self) -> dict[str, np.ndarray]:
         """By network: the samples of the reference whose own features a metric needs."""
-        names = networks(metric for metric in self.metrics if metric.statistic in ("kernel", "precision", "recall"))
+        names = required_networks(metric for metric in self.metrics if metric.statistic in ("kernel", "precision", "recall"))
         return {name: self._wanted(name, "original", self._statistics(name)) for name in names}
 
     def _statistics(self, network: str) -> set[str]:
@@ -212,10 +212,11 @@ class Tally:
         if metric.statistic == "kernel":
             distance = kid.kernel_distance(self.rows[output], self.rows[original], self.drawn[network])
             count = int(self.rows[output].filled.sum())
-            return Value(distance.mean, count, distance.deviation, f"{kid.SUBSETS} subsets of {kid.SIZE}", kid.SEED)
+            return Value(distance.mean, count, distance.deviation, f"{kid.SUBSETS} subsets of {kid.SUBSET_SIZE}", kid.SEED)
         if metric.statistic in ("precision", "recall"):
             sides = [
-                self.rows[name].of(precision_recall.chosen(self._count(network, name.partition("/")[2]))) for name in (output, original)
+                self.rows[name].of(precision_recall.choose_samples(self._count(network, name.partition("/")[2])))
+                for name in (output, original)
             ]
             value = getattr(precision_recall.precision_recall(*sides), metric.statistic)
             return Value(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from vitok.config import Resources
 from vitok.errors import VitokError
-from vitok.metrics.registry import METRICS, Metric, named, networks, of_letter
+from vitok.metrics.registry import METRICS, Metric, find_metrics, find_metrics_of_kind, required_networks
 from vitok.networks import weights
 from vitok.networks.registry import NETWORKS
 from vitok.networks.sources import Payload
@@ -35,13 +35,13 @@ def available(names: Sequence[str], asked: bool, letter: str = "r") -> Available
 
     Where a default list (not `asked` for by the user) names metrics of the FID Inception and its file cannot be had, the Fréchet
     distance on EfficientNet-Lite0 is taken in their place, under its own name. Raises `VitokError` for what cannot be had."""
-    metrics = of_letter(names, letter)
+    metrics = find_metrics_of_kind(names, letter)
     lost = [metric for metric in metrics if metric.network == INCEPTION]
     if asked or not lost or _reachable():
         return Available(metrics, payloads(metrics))
     others = [metric.name for metric in metrics if metric not in lost]
     stand_in = f"{lost[0].name[0]}FD-EffLite0"
-    metrics = named(name for name in METRICS if name in {*others, stand_in})
+    metrics = find_metrics(name for name in METRICS if name in {*others, stand_in})
     note = (
         f"{', '.join(metric.name for metric in lost)} look through {INCEPTION}, whose weights are not to be had here (`vitok "
         f"doctor` says how to get them): {stand_in}, which is not FID, is measured instead"
@@ -51,21 +51,21 @@ def available(names: Sequence[str], asked: bool, letter: str = "r") -> Available
 
 def _reachable() -> bool:
     """Whether there is a file of the Inception, or a source that gives one. A file that is there and wrong is an error, later."""
-    if weights.present(NETWORKS[INCEPTION]):
+    if weights.local_file(NETWORKS[INCEPTION]):
         return True
     try:
-        weights.resolve(INCEPTION)
+        weights.resolve_weights(INCEPTION)
     except VitokError:
         return False
     return True
 
 
 def payloads(metrics: Iterable[Metric]) -> dict[str, Payload]:
-    return {name: weights.resolve(name)[0] for name in networks(metrics)}
+    return {name: weights.resolve_weights(name)[0] for name in required_networks(metrics)}
 
 
 def missing(metric: Metric) -> str:
     """Why a metric cannot be had from the files of this machine, and the way out; empty if it can. Nothing is fetched."""
-    if not metric.network or weights.present(NETWORKS[metric.network]):
+    if not metric.network or weights.local_file(NETWORKS[metric.network]):
         return ""
     return NETWORKS[metric.network].how

@@ -17,12 +17,12 @@ from vitok.evaluation.accumulator import Sizes, Tally, Value
 from vitok.evaluation.measure import OUTSIDE, Measurer, need_frames
 from vitok.evaluation.statistics import Reference, Statistics
 from vitok.losses import to_pixels
-from vitok.metrics.feature_rows import Rows
+from vitok.metrics.feature_table import FeatureTable
 from vitok.metrics.moments import Gaussian
-from vitok.metrics.prefix import Prefix
+from vitok.metrics.nested_prefix import Prefix
 from vitok.metrics.protocol import Protocol, code_version
 from vitok.metrics.psnr_ssim import to_uint8
-from vitok.metrics.registry import SAMPLE, Metric, networks
+from vitok.metrics.registry import SAMPLE_COLUMN, Metric, required_networks
 from vitok.models.features.dinov2 import DINOv2
 from vitok.models.features.efficientnet import EfficientNetLite0
 from vitok.models.features.i3d import I3D
@@ -67,7 +67,7 @@ class Evaluation:
 
     def each(self) -> bytes:
         """JSON: the values of single views, by metric, and under `SAMPLE` which sample each shows."""
-        return json.dumps({**self.per_image, SAMPLE: self.samples}).encode()
+        return json.dumps({**self.per_image, SAMPLE_COLUMN: self.samples}).encode()
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -171,11 +171,11 @@ def enough(metrics: Sequence[Metric], known: Known, rows: Collection[str] = ()) 
 
 
 def known_statistics(metrics: Sequence[Metric], statistics: Statistics, reference: Reference) -> Known:
-    found = {name: statistics.find(reference, name) for name in networks(metric for metric in metrics if not metric.paired)}
+    found = {name: statistics.find(reference, name) for name in required_networks(metric for metric in metrics if not metric.paired)}
     return {name: (gaussian, reference) for name, gaussian in found.items() if gaussian}
 
 
-def known_rows(tally: Tally, statistics: Statistics, reference: Reference) -> dict[str, Rows]:
+def known_rows(tally: Tally, statistics: Statistics, reference: Reference) -> dict[str, FeatureTable]:
     """The features of single samples of the reference that are at hand, by network."""
     found = {name: statistics.find_rows(reference, name, wanted) for name, wanted in tally.of_reference().items()}
     return {name: rows for name, rows in found.items() if rows is not None}

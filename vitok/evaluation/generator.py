@@ -18,7 +18,7 @@ from torch import Tensor
 from vitok import diffusion
 from vitok.config import Generation, Sampling
 from vitok.errors import UsageError
-from vitok.models.checksum import digest
+from vitok.models.checksum import weights_digest
 from vitok.models.dit import DiT
 from vitok.models.tokenizer import Tokenizer
 from vitok.storage.layout import RunFolder
@@ -64,7 +64,7 @@ class Generator:
             known = About(about["corpus"], about["fingerprint"], tuple(about["classes"]), tuple(about["counts"]))
         except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
             raise UsageError(f"{folder} is no finished generator: {error}") from None
-        if (found := digest(tokenizer)) != recipe.start:
+        if (found := weights_digest(tokenizer)) != recipe.start:
             raise UsageError(f"{folder / RunFolder.START} holds another tokenizer (SHA-256 {found}) than the generator's ({recipe.start})")
         return cls(name, recipe, known, state, tokenizer)
 
@@ -83,15 +83,15 @@ class Generator:
 
 def drawing(model: DiT, decoder: Tokenizer, recipe: Generation, sampling: Sampling, device: torch.device) -> Draw:
     """Draws from these networks."""
-    path = diffusion.objective(recipe.diffusion, sampling.spacing).path(sampling.steps, device)
-    guided = diffusion.guided(model, model.classes, sampling.cfg)
+    path = diffusion.build_objective(recipe.diffusion, sampling.spacing).path(sampling.steps, device)
+    guided = diffusion.with_guidance(model, model.classes, sampling.cfg)
 
     def draw(numbers: np.ndarray, labels: np.ndarray) -> Tensor:
         noise = torch.from_numpy(np.stack([noise_of(recipe, int(number)) for number in numbers])).to(device)
         classes = torch.from_numpy(labels.astype(np.int64)).to(device)
         # Not inference_mode: the rotations that RoPE keeps would be of no use to a training in this process.
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
-            for latents in diffusion.walk(guided, path, noise, classes):
+            for latents in diffusion.sample_steps(guided, path, noise, classes):
                 noise = latents
             pixels = decoder.decode(model.restored(noise))
         return (pixels.squeeze(2) if recipe.tokenizer.tokenizer.frames == 1 else pixels).float()

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from vitok.errors import VitokError
-from vitok.losses import frames
+from vitok.losses import flatten_frames
 from vitok.metrics.psnr_ssim import psnr, ssim, to_uint8
-from vitok.metrics.registry import Metric, networks
+from vitok.metrics.registry import Metric, required_networks
 from vitok.models.features.i3d import FRAMES
-from vitok.models.features.output import Features
+from vitok.models.features.output import NetworkFeatures
 from vitok.models.lpips import LPIPS
 from vitok.networks import weights
 from vitok.networks.sources import Payload
@@ -30,7 +30,7 @@ class Measurer:
         self, metrics: Sequence[Metric], payloads: dict[str, Payload], device: torch.device, both: bool, name: Callable[[int], str]
     ) -> None:
         self.metrics, self.device, self.both, self.name = metrics, device, both, name
-        self.networks = {name: weights.build(name, payloads[name]).to(device) for name in networks(metrics)}
+        self.networks = {name: weights.build_network(name, payloads[name]).to(device) for name in required_networks(metrics)}
         self.scored = {metric.network for metric in metrics if metric.statistic == "score"}
 
     def __call__(self, numbers: np.ndarray, originals: Tensor, outputs: Tensor | None) -> Columns:
@@ -60,7 +60,7 @@ class Measurer:
 
     def _paired(self, originals: Tensor, outputs: Tensor) -> Columns:
         """Per image, and of a clip the mean over its frames."""
-        x, y = frames(outputs), frames(originals)
+        x, y = flatten_frames(outputs), flatten_frames(originals)
         columns: Columns = {}
         for metric in self.metrics:
             if metric.statistic == "psnr":
@@ -79,7 +79,7 @@ class Measurer:
 
     def _features(self, side: str, images: Tensor) -> Columns:
         columns: Columns = {}
-        for name in networks(metric for metric in self.metrics if not metric.paired):
+        for name in required_networks(metric for metric in self.metrics if not metric.paired):
             pooled, logits = self._looked_at(self.networks[name], images, name == "i3d")
             columns[f"{name}/{side}"] = pooled.view(len(images), -1, pooled.shape[1]).cpu().numpy()
             if name in self.scored and side == "output":
@@ -87,12 +87,12 @@ class Measurer:
                 columns[f"{name}/logits"] = logits.view(len(images), -1, logits.shape[1]).cpu().numpy()
         return columns
 
-    def _looked_at(self, network: nn.Module, images: Tensor, clips: bool) -> Features:
+    def _looked_at(self, network: nn.Module, images: Tensor, clips: bool) -> NetworkFeatures:
         if clips:
             return network(images)
-        parts = [network(part) for part in frames(images).split(TOGETHER)]
+        parts = [network(part) for part in flatten_frames(images).split(TOGETHER)]
         logits = None if parts[0].logits is None else torch.cat([part.logits for part in parts])
-        return Features(torch.cat([part.pooled for part in parts]), logits)
+        return NetworkFeatures(torch.cat([part.pooled for part in parts]), logits)
 
 
 def need_frames(metrics: Sequence[Metric], frames: int) -> None:

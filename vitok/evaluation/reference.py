@@ -7,13 +7,13 @@ from vitok.evaluation import pool
 from vitok.evaluation.accumulator import Sizes, Tally
 from vitok.evaluation.evaluation import Known, enough, keep_statistics, known_rows, known_statistics, references
 from vitok.evaluation.statistics import Reference, Statistics
-from vitok.metrics.feature_rows import Rows
+from vitok.metrics.feature_table import FeatureTable
 from vitok.storage import mirror
 
 
 def looked_at(
     wanted: pool.Pass, outputs: int, reference: Reference, store: Statistics, known: Known | None, say: Progress
-) -> tuple[Known, dict[str, Rows]]:
+) -> tuple[Known, dict[str, FeatureTable]]:
     """Statistics, and the features of single samples, that `outputs` samples are compared with: as they are kept, or by a pass over
     the reference, which `wanted` describes. `known`: statistics to be taken instead. Raises `VitokError` for too few samples."""
     views = len(wanted.numbers)

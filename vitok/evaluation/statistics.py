@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from vitok.errors import UsageError
-from vitok.metrics.feature_rows import Rows
+from vitok.metrics.feature_table import FeatureTable
 from vitok.metrics.moments import Gaussian
 from vitok.networks.registry import NETWORKS
 from vitok.storage import atomic, mirror
@@ -53,17 +53,17 @@ class Statistics:
     def keep(self, reference: Reference, network: str, gaussian: Gaussian) -> None:
         export(self._path(reference, network), reference, network, gaussian)
 
-    def find_rows(self, reference: Reference, network: str, wanted: np.ndarray) -> Rows | None:
+    def find_rows(self, reference: Reference, network: str, wanted: np.ndarray) -> FeatureTable | None:
         """The features of single samples that KID, precision and recall compare with, if all of these are there."""
         path = mirror.fetch(self._path(reference, network).with_suffix(".rows.npz"))
         if not path.is_file():
             return None
         with np.load(path, allow_pickle=False) as file:
-            rows = Rows(len(file["slot"]), np.flatnonzero(file["slot"] >= 0), file["rows"].shape[1])
+            rows = FeatureTable(len(file["slot"]), np.flatnonzero(file["slot"] >= 0), file["rows"].shape[1])
             rows.slot, rows.rows, rows.filled = file["slot"], file["rows"], file["filled"]
         return rows if (rows.slot[wanted] >= 0).all() else None
 
-    def keep_rows(self, reference: Reference, network: str, rows: Rows) -> None:
+    def keep_rows(self, reference: Reference, network: str, rows: FeatureTable) -> None:
         buffer = io.BytesIO()
         np.savez(buffer, slot=rows.slot, rows=rows.rows, filled=rows.filled)
         mirror.keep(atomic.write(self._path(reference, network).with_suffix(".rows.npz"), buffer.getvalue()))

@@ -12,7 +12,7 @@ from torch import Tensor
 from vitok.config import Recipe, variants
 from vitok.errors import UsageError
 from vitok.evaluation.subject import Coder
-from vitok.metrics.prefix import Prefix
+from vitok.metrics.nested_prefix import Prefix
 from vitok.models.tokenizer import Tokenizer
 
 
@@ -47,9 +47,9 @@ class Trained:
         cfg = self.recipe.tokenizer
         whole = math.prod(cfg.code_of((frames // cfg.stride, size // cfg.patch, size // cfg.patch)))
         if not cfg.shortest:
-            raise UsageError(f"--tokens {tokens}: {variants.name(cfg)} is not nested, all {whole} tokens of its code are needed")
+            raise UsageError(f"--tokens {tokens}: {variants.variant_name(cfg)} is not nested, all {whole} tokens of its code are needed")
         if not 1 <= tokens <= whole:
-            raise UsageError(f"--tokens {tokens}: the code of {variants.name(cfg)} has 1 to {whole}")
+            raise UsageError(f"--tokens {tokens}: the code of {variants.variant_name(cfg)} has 1 to {whole}")
         if tokens == whole:
             return self
         prefix = Prefix(tokens, whole)

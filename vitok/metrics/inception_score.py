@@ -9,7 +9,7 @@ from torch import Tensor
 SPLITS, SEED = 10, 2020  # torch-fidelity's
 
 
-class Score(NamedTuple):
+class ScoreOverSplits(NamedTuple):
     """The Inception Score: mean and standard deviation over the splits."""
 
     mean: float
@@ -45,7 +45,7 @@ class InceptionScore:
         self.certainty += other.certainty
         self.classes += other.classes
 
-    def score(self) -> Score:
+    def score(self) -> ScoreOverSplits:
         """Return the mean and the deviation over splits of exp(the mean divergence of a sample's classes from those of its split).
 
         A split whose samples were all unusable is left out.
@@ -54,4 +54,4 @@ class InceptionScore:
         marginal = self.classes[there] / self.seen[there].unsqueeze(1)
         divergence = self.certainty[there] / self.seen[there] - torch.special.xlogy(marginal, marginal).sum(1)
         scores = divergence.exp().numpy()
-        return Score(float(scores.mean()), float(scores.std()))
+        return ScoreOverSplits(float(scores.mean()), float(scores.std()))

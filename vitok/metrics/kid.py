@@ -4,28 +4,28 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vitok.metrics.feature_rows import Rows
+from vitok.metrics.feature_table import FeatureTable
 
-SUBSETS, SIZE, SEED = 100, 1000, 2020  # torch-fidelity's
+SUBSETS, SUBSET_SIZE, SEED = 100, 1000, 2020  # torch-fidelity's
 
 
-class Distance(NamedTuple):
+class KernelDistance(NamedTuple):
     """A kernel distance: mean and standard deviation over the subsets."""
 
     mean: float
     deviation: float  # over the subsets
 
 
-def subsets(outputs: int, references: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def draw_subsets(outputs: int, references: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return the sample numbers of each subset, of outputs and of references: the ones that torch-fidelity draws."""
     draw = np.random.RandomState(SEED)
-    return [(draw.choice(outputs, SIZE, replace=False), draw.choice(references, SIZE, replace=False)) for _ in range(SUBSETS)]
+    return [(draw.choice(outputs, SUBSET_SIZE, replace=False), draw.choice(references, SUBSET_SIZE, replace=False)) for _ in range(SUBSETS)]
 
 
-def kernel_distance(outputs: Rows, references: Rows, drawn: list[tuple[np.ndarray, np.ndarray]]) -> Distance:
+def kernel_distance(outputs: FeatureTable, references: FeatureTable, drawn: list[tuple[np.ndarray, np.ndarray]]) -> KernelDistance:
     """Return the kernel distance: mean and deviation over the drawn subsets."""
     values = [_discrepancy(outputs.of(mine), references.of(theirs)) for mine, theirs in drawn]
-    return Distance(float(np.mean(values)), float(np.std(values)))
+    return KernelDistance(float(np.mean(values)), float(np.std(values)))
 
 
 def _discrepancy(x: np.ndarray, y: np.ndarray) -> float:

@@ -17,7 +17,7 @@ class PrecisionRecall(NamedTuple):
     recall: float  # share of the references that lie among the outputs
 
 
-def chosen(count: int) -> np.ndarray:
+def choose_samples(count: int) -> np.ndarray:
     """Return the numbers of the samples that take part: all, or a random 50,000 of a larger set."""
     if count <= LARGEST:
         return np.arange(count)

@@ -13,8 +13,8 @@ from vitok.errors import UsageError
 from vitok.networks.registry import NETWORKS
 
 Statistic = Literal["psnr", "ssim", "lpips", "frechet", "infinity", "score", "kernel", "precision", "recall"]
-MARK = ":"  # separates a metric's name from the prefix length of a nested code: "rPSNR:32"
-SAMPLE = "sample"  # key beside the values of single views: the sample of the corpus that each view shows
+PREFIX_SEPARATOR = ":"  # separates a metric's name from the prefix length of a nested code: "rPSNR:32"
+SAMPLE_COLUMN = "sample"  # key beside the values of single views: the sample of the corpus that each view shows
 PAIRED = ("psnr", "ssim", "lpips")
 
 
@@ -71,7 +71,7 @@ def _catalogue() -> Iterator[Metric]:
 METRICS = {metric.name: metric for metric in _catalogue()}
 
 
-def named(names: Iterable[str], letter: str = "r") -> tuple[Metric, ...]:
+def find_metrics(names: Iterable[str], letter: str = "r") -> tuple[Metric, ...]:
     """Return the metrics of these names, each once; case does not matter, nor does a missing first `letter`.
 
     Raises `UsageError` with the nearest known names.
@@ -89,27 +89,27 @@ def named(names: Iterable[str], letter: str = "r") -> tuple[Metric, ...]:
     return tuple(found.values())
 
 
-def of_letter(names: Iterable[str], letter: str) -> tuple[Metric, ...]:
-    """Return the metrics of these names, as `named`, for reconstructions (letter "r") or generated samples ("g") alone.
+def find_metrics_of_kind(names: Iterable[str], letter: str) -> tuple[Metric, ...]:
+    """Return the metrics of these names, as `find_metrics`, for reconstructions (letter "r") or generated samples ("g") alone.
 
     Raises `UsageError` for a metric of the other kind.
     """
-    found = named(names, letter)
+    found = find_metrics(names, letter)
     for metric in found:
         if metric.name.startswith("r" if letter == "g" else "g") or (letter == "g" and metric.paired):
             raise UsageError(f"{metric.name} is not of {'generated samples' if letter == 'g' else 'reconstructions'}")
     return found
 
 
-def catalogued(names: Iterable[str]) -> list[str]:
+def in_catalogue_order(names: Iterable[str]) -> list[str]:
     """Return those of these names that are metrics, in the catalogue's order: of the whole code, then of shorter prefixes ("rPSNR:32")."""
     order = list(METRICS)
-    parts = [(name, *name.partition(MARK)[::2]) for name in names]
+    parts = [(name, *name.partition(PREFIX_SEPARATOR)[::2]) for name in names]
     found = [(order.index(metric), int(kept or 0), name) for name, metric, kept in parts if metric in METRICS]
     return [name for *_, name in sorted(found)]
 
 
-def networks(metrics: Iterable[Metric]) -> tuple[str, ...]:
+def required_networks(metrics: Iterable[Metric]) -> tuple[str, ...]:
     """Return the networks of these metrics, in the registry's order."""
     wanted = {metric.network for metric in metrics}
     return tuple(name for name in NETWORKS if name in wanted)

@@ -6,10 +6,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vitok import config
-from vitok.models.rope import rotate, rotation
+from vitok.models.rope import rotary_tables, rotate
 
 
-class Attention(nn.Module):
+class RotaryAttention(nn.Module):
     """Multi-head self-attention with rotary positions: tokens (B, L, D) -> (B, L, D)."""
 
     def __init__(self, width: int, heads: int) -> None:
@@ -41,13 +41,13 @@ class SwiGLU(nn.Module):
         return self.down(F.silu(gate) * up)
 
 
-class Block(nn.Module):
+class TransformerBlock(nn.Module):
     """A pre-norm transformer block: tokens (B, L, D) -> (B, L, D)."""
 
     def __init__(self, tower: config.Tower) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(tower.width)
-        self.attention = Attention(tower.width, tower.heads)
+        self.attention = RotaryAttention(tower.width, tower.heads)
         self.mlp_norm = nn.LayerNorm(tower.width)
         self.mlp = SwiGLU(tower.width, tower.hidden)
 
@@ -57,7 +57,7 @@ class Block(nn.Module):
         return x + self.mlp(self.mlp_norm(x))
 
 
-class Stack(nn.ModuleList):
+class BlockStack(nn.ModuleList):
     """Blocks applied one after the other, with activation checkpointing. Each takes tokens (B, L, D) and the further inputs of
     `forward`.
     """
@@ -67,7 +67,7 @@ class Stack(nn.ModuleList):
     def forward(self, x: Tensor, *inputs: Tensor) -> Tensor:
         """Apply all blocks to tokens (B, L, D)."""
         for number, block in enumerate(self):
-            if torch.is_grad_enabled() and config.recomputed(number, self.recompute):
+            if torch.is_grad_enabled() and config.is_recomputed(number, self.recompute):
                 x = checkpoint(block, x, *inputs, use_reentrant=False)
             else:
                 x = block(x, *inputs)
@@ -80,18 +80,18 @@ class Transformer(nn.Module):
     def __init__(self, tower: config.Tower) -> None:
         super().__init__()
         self.head_width = tower.head_width
-        self.blocks = Stack(Block(tower) for _ in range(tower.blocks))
+        self.blocks = BlockStack(TransformerBlock(tower) for _ in range(tower.blocks))
         self.norm = nn.LayerNorm(tower.width)
 
     def forward(self, x: Tensor, grid: tuple[int, int, int], extra: int = 0) -> Tensor:
         """Apply the tower to tokens (B, t * y * x + extra, D)."""
-        return self.norm(self.blocks(x, *rotation(grid, self.head_width, x.device, extra)))
+        return self.norm(self.blocks(x, *rotary_tables(grid, self.head_width, x.device, extra)))
 
 
-def prepare(model: nn.Module, recompute: float, compiled: bool) -> None:
+def configure_blocks(model: nn.Module, recompute: float, compiled: bool) -> None:
     """Set activation checkpointing and compilation of a model's blocks. Blocks of one width share one compilation."""
     for module in model.modules():
-        if isinstance(module, Stack):
+        if isinstance(module, BlockStack):
             module.recompute = recompute
             if compiled:
                 for block in module:

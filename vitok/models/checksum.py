@@ -5,7 +5,7 @@ import hashlib
 from torch import Tensor
 
 
-def digest(state: dict[str, Tensor]) -> str:
+def weights_digest(state: dict[str, Tensor]) -> str:
     """Return the SHA-256 over name, type, shape and bytes of every tensor, in the order of names."""
     total = hashlib.sha256()
     for name in sorted(state):

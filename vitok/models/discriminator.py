@@ -17,7 +17,7 @@ SLOPE, GAIN = 0.2, math.sqrt(2)  # slope of the leaky ReLU; gain of He's initial
 GROUP = 4  # samples in a group of the minibatch deviation
 
 
-class Equalised(nn.Module):
+class EqualisedLayer(nn.Module):
     """A convolution (kernel > 0) or a linear layer with equalised learning rate.
 
     Weights are drawn from N(0, 1) and scaled by He's constant in each forward pass, so that Adam trains all layers at one speed. `dims` is
@@ -37,18 +37,18 @@ class Equalised(nn.Module):
         return self.function(x, self.weight * self.scale, self.bias, **self.padding)
 
 
-class Stage(nn.Module):
+class DownsamplingStage(nn.Module):
     """A stage from side r to r / 2: convolution, blur, convolution and mean of 2 x 2, as the original does at each resolution."""
 
     def __init__(self, inputs: int, outputs: int, dims: int) -> None:
         super().__init__()
-        self.first = Equalised(inputs, inputs, 3, dims)
-        self.second = Equalised(inputs, outputs, 3, dims)
+        self.first = EqualisedLayer(inputs, inputs, 3, dims)
+        self.second = EqualisedLayer(inputs, outputs, 3, dims)
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform feature maps (B, C, [T,] r, r) to half the side."""
         x = F.leaky_relu(self.first(x), SLOPE)
-        return F.leaky_relu(halved(self.second(blurred(x))), SLOPE)
+        return F.leaky_relu(downsample(self.second(blur(x))), SLOPE)
 
 
 class Discriminator(nn.Module):
@@ -65,12 +65,12 @@ class Discriminator(nn.Module):
             raise UsageError(f"the discriminator halves its input down to {LAST_SIDE} pixels: size {size} is not a power of two from 8 on")
         self.dims, self.size = dims, size
         widths = discriminator_channels(size, base)
-        self.from_rgb = Equalised(3, widths[0], 1, dims)
-        self.stages = nn.ModuleList(Stage(a, b, dims) for a, b in pairwise(widths))
-        self.convolution = Equalised(widths[-1] + 1, widths[-1], 3, dims)
+        self.from_rgb = EqualisedLayer(3, widths[0], 1, dims)
+        self.stages = nn.ModuleList(DownsamplingStage(a, b, dims) for a, b in pairwise(widths))
+        self.convolution = EqualisedLayer(widths[-1] + 1, widths[-1], 3, dims)
         depth = 1 if dims == 2 else -(-frames // 2 ** len(self.stages))
-        self.dense = Equalised(widths[-1] * LAST_SIDE * LAST_SIDE * depth, widths[-1])
-        self.logit = Equalised(widths[-1], 1, gain=1.0)
+        self.dense = EqualisedLayer(widths[-1] * LAST_SIDE * LAST_SIDE * depth, widths[-1])
+        self.logit = EqualisedLayer(widths[-1], 1, gain=1.0)
 
     def forward(self, *batches: Tensor, penalty: bool = False) -> tuple[Tensor, ...]:
         """Return the logits of each batch. With `penalty`, append R1 of the first one, computed here since DeepSpeed hooks outputs."""
@@ -85,7 +85,7 @@ class Discriminator(nn.Module):
         x = F.leaky_relu(self.from_rgb(pixels), SLOPE)
         for stage in self.stages:
             x = stage(x)
-        x = torch.cat([x, deviation(x)], dim=1)
+        x = torch.cat([x, minibatch_deviation(x)], dim=1)
         x = F.leaky_relu(self.convolution(x), SLOPE)
         x = F.leaky_relu(self.dense(x.flatten(1)), SLOPE)
         x = self.logit(x).flatten()
@@ -98,7 +98,7 @@ def gradient_penalty(logits: Tensor, real: Tensor) -> Tensor:
     return 0.5 * gradient.square().flatten(1).sum(1).mean()
 
 
-def blurred(x: Tensor) -> Tensor:
+def blur(x: Tensor) -> Tensor:
     """Blur by the binomial filter 1 2 1 along height and width. The border is mirrored, so that a flat image stays flat."""
     kernel = torch.tensor([1.0, 2.0, 1.0], device=x.device, dtype=x.dtype) / 4
     kernel = (kernel[:, None] * kernel[None, :]).expand(x.shape[1], 1, 3, 3)
@@ -107,14 +107,14 @@ def blurred(x: Tensor) -> Tensor:
     return out if x.ndim == 4 else out.unflatten(0, (x.shape[0], -1)).transpose(1, 2)
 
 
-def halved(x: Tensor) -> Tensor:
+def downsample(x: Tensor) -> Tensor:
     """Average over 2 x 2 pixels, and over two frames if there is more than one."""
     if x.ndim == 4:
         return F.avg_pool2d(x, 2)
     return F.avg_pool3d(x, (min(2, x.shape[2]), 2, 2), ceil_mode=True)
 
 
-def deviation(x: Tensor) -> Tensor:
+def minibatch_deviation(x: Tensor) -> Tensor:
     """Return the minibatch standard deviation as one more channel (Karras et al. 2018).
 
     It is one number for each group of up to four samples: the mean deviation over all features. In a batch of one it is 0.

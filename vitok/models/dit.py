@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitok import config
-from vitok.config.variants import FREQUENCIES
-from vitok.models.blocks import Attention, Stack, SwiGLU
-from vitok.models.rope import rotation, waves
+from vitok.config.variants import TIME_FREQUENCIES
+from vitok.models.blocks import BlockStack, RotaryAttention, SwiGLU
+from vitok.models.rope import grid_sinusoids, rotary_tables
 
 PERIOD = 1e4  # longest period of the time embedding (Peebles and Xie 2023)
 
@@ -23,7 +23,7 @@ class DiTBlock(nn.Module):
     def __init__(self, tower: config.Tower) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(tower.width, elementwise_affine=False)
-        self.attention = Attention(tower.width, tower.heads)
+        self.attention = RotaryAttention(tower.width, tower.heads)
         self.mlp_norm = nn.LayerNorm(tower.width, elementwise_affine=False)
         self.mlp = SwiGLU(tower.width, tower.hidden)
         self.modulation = nn.Linear(tower.width, 6 * tower.width)
@@ -31,8 +31,8 @@ class DiTBlock(nn.Module):
     def forward(self, x: Tensor, condition: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """Apply the block to tokens (B, L, D) with a condition (B, D)."""
         shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = self.modulation(condition).unsqueeze(1).chunk(6, dim=-1)  # (B, 1, D) each
-        x = x + gate * self.attention(modulated(self.attention_norm(x), shift, scale), cos, sin)
-        return x + mlp_gate * self.mlp(modulated(self.mlp_norm(x), mlp_shift, mlp_scale))
+        x = x + gate * self.attention(modulate(self.attention_norm(x), shift, scale), cos, sin)
+        return x + mlp_gate * self.mlp(modulate(self.mlp_norm(x), mlp_shift, mlp_scale))
 
 
 class TimeEmbedding(nn.Module):
@@ -40,11 +40,11 @@ class TimeEmbedding(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.inner, self.outer = nn.Linear(FREQUENCIES, width), nn.Linear(width, width)
+        self.inner, self.outer = nn.Linear(TIME_FREQUENCIES, width), nn.Linear(width, width)
 
     def forward(self, times: Tensor) -> Tensor:
         """Embed times (B,)."""
-        half = FREQUENCIES // 2
+        half = TIME_FREQUENCIES // 2
         frequencies = torch.exp(-math.log(PERIOD) / half * torch.arange(half, device=times.device, dtype=torch.float32))
         angles = times.float()[:, None] * frequencies
         return self.outer(F.silu(self.inner(torch.cat([angles.cos(), angles.sin()], dim=-1))))
@@ -67,7 +67,7 @@ class DiT(nn.Module):
         self.embed = nn.Linear(channels, tower.width)
         self.time = TimeEmbedding(tower.width)
         self.labels = nn.Embedding(classes + 1, tower.width) if classes else None
-        self.blocks = Stack(DiTBlock(tower) for _ in range(tower.blocks))
+        self.blocks = BlockStack(DiTBlock(tower) for _ in range(tower.blocks))
         self.norm = nn.LayerNorm(tower.width, elementwise_affine=False)
         self.modulation = nn.Linear(tower.width, 2 * tower.width)
         self.output = nn.Linear(tower.width, channels)
@@ -82,10 +82,10 @@ class DiT(nn.Module):
             condition = condition + self.labels(labels)
         condition = F.silu(condition)
         # DiT's fixed positions beside RoPE, which encodes relative positions alone: training is faster with both.
-        x = self.embed(latents) + waves(self.grid, self.width, latents.device)
-        x = self.blocks(x, condition, *rotation(self.grid, self.head_width, latents.device))
+        x = self.embed(latents) + grid_sinusoids(self.grid, self.width, latents.device)
+        x = self.blocks(x, condition, *rotary_tables(self.grid, self.head_width, latents.device))
         shift, scale = self.modulation(condition).unsqueeze(1).chunk(2, dim=-1)
-        return self.output(modulated(self.norm(x), shift, scale))
+        return self.output(modulate(self.norm(x), shift, scale))
 
     def normalised(self, latents: Tensor) -> Tensor:
         """Normalise a tokenizer's latents (B, L, c) to mean 0 and deviation 1."""
@@ -111,6 +111,6 @@ class DiT(nn.Module):
         nn.init.zeros_(self.output.weight)
 
 
-def modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """Return x * (1 + scale) + shift."""
     return x * (1 + scale) + shift

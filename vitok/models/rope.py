@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 THETA = 1e4
-Grid = tuple[int, int, int]  # along (t, y, x)
+TokenGrid = tuple[int, int, int]  # along (t, y, x)
 
 
 def axis_split(head_width: int) -> tuple[int, int, int]:
@@ -26,7 +26,7 @@ def angles(positions: Tensor, head_width: int) -> Tensor:
 
 
 @lru_cache(maxsize=64)
-def rotation(grid: Grid, head_width: int, device: torch.device, extra: int = 0) -> tuple[Tensor, Tensor]:
+def rotary_tables(grid: TokenGrid, head_width: int, device: torch.device, extra: int = 0) -> tuple[Tensor, Tensor]:
     """Return cosine and sine (L + extra, head_width / 2), float32, for the tokens of a grid in row-major order and `extra` tokens behind
     it.
 
@@ -40,14 +40,14 @@ def rotation(grid: Grid, head_width: int, device: torch.device, extra: int = 0) 
 
 
 @lru_cache(maxsize=64)
-def waves(grid: Grid, width: int, device: torch.device) -> Tensor:
+def grid_sinusoids(grid: TokenGrid, width: int, device: torch.device) -> Tensor:
     """Return absolute positions (L, width), float32: cosines and sines of the same angles, over the whole width instead of a head's."""
     with torch.inference_mode(False):
         angle = angles(torch.cartesian_prod(*(torch.arange(n, device=device) for n in grid)), width)
         return torch.cat([angle.cos(), angle.sin()], dim=1).float()
 
 
-def sines(count: int, width: int) -> Tensor:
+def sequence_sinusoids(count: int, width: int) -> Tensor:
     """Return absolute positions (count, width), float32, along one axis."""
     frequency = THETA ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
     angle = torch.arange(count).unsqueeze(1) * frequency

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from vitok import config
 from vitok.config import variants
 from vitok.errors import UsageError
-from vitok.models.blocks import Block, Transformer
+from vitok.models.blocks import Transformer, TransformerBlock
 from vitok.models.bottleneck import Posterior
-from vitok.models.rope import Grid
-from vitok.models.tokens import LatentTokens, Masking, PatchTokens
+from vitok.models.rope import TokenGrid
+from vitok.models.tokens import LatentTokens, MaskTokens, PatchTokens
 
 
 class TubeletEmbedding(nn.Conv3d):
@@ -38,7 +38,7 @@ class TubeletEmbedding(nn.Conv3d):
 class TubeletUnembedding(nn.ConvTranspose3d):
     """Transposed convolution to pixels as one matrix product: tokens (B, L, D) on a grid (t, y, x) -> pixels (B, 3, T, H, W)."""
 
-    def forward(self, input: Tensor, grid: Grid) -> Tensor:  # noqa: A002  # pyright: ignore[reportIncompatibleMethodOverride]
+    def forward(self, input: Tensor, grid: TokenGrid) -> Tensor:  # noqa: A002  # pyright: ignore[reportIncompatibleMethodOverride]
         """Project tokens (B, L, D) of a grid (t, y, x) to pixels (B, 3, T, H, W)."""
         q, p, _ = self.kernel_size
         t, y, x = grid
@@ -54,12 +54,12 @@ class PositionTable(nn.Module):
     It is a module of its own, so that ZeRO-3, which gathers parameters module by module, finds it.
     """
 
-    def __init__(self, grid: Grid, width: int) -> None:
+    def __init__(self, grid: TokenGrid, width: int) -> None:
         super().__init__()
         self.grid = grid
         self.rows = nn.Parameter(torch.empty(1, grid[0] * grid[1] * grid[2], width))
 
-    def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
+    def forward(self, tokens: Tensor, grid: TokenGrid) -> Tensor:
         """Add the positions of a grid (t, y, x) to tokens (B, L, D)."""
         if grid == self.grid:
             return tokens + self.rows
@@ -72,7 +72,7 @@ class PositionTable(nn.Module):
 class Encoder(nn.Module):
     """The encoder: pixels (B, 3, T, H, W) on a grid (t, y, x) of patches -> posterior over latents (B, L, c)."""
 
-    def __init__(self, cfg: config.Tokenizer) -> None:
+    def __init__(self, cfg: config.TokenizerConfig) -> None:
         super().__init__()
         width, kernel = cfg.encoder.width, (cfg.stride, cfg.patch, cfg.patch)
         self.embed = TubeletEmbedding(3, width, kernel, stride=kernel)
@@ -82,7 +82,7 @@ class Encoder(nn.Module):
         self.transformer = Transformer(cfg.encoder)
         self.to_moments = nn.Linear(width, 2 * cfg.channels)
 
-    def forward(self, pixels: Tensor, grid: Grid) -> Posterior:
+    def forward(self, pixels: Tensor, grid: TokenGrid) -> Posterior:
         """Encode pixels (B, 3, T, H, W)."""
         x = self.positions(self.embed(pixels), grid)
         x = x if self.latents is None else self.latents(x)
@@ -96,17 +96,17 @@ class Decoder(nn.Module):
     A nested code may have fewer than L tokens; `kept` (B,) says how many first tokens of each sample are used.
     """
 
-    def __init__(self, cfg: config.Tokenizer) -> None:
+    def __init__(self, cfg: config.TokenizerConfig) -> None:
         super().__init__()
         width, kernel = cfg.decoder.width, (cfg.stride, cfg.patch, cfg.patch)
         self.extra = cfg.latent_tokens
-        self.masking = Masking(cfg.channels) if cfg.shortest else None
+        self.masking = MaskTokens(cfg.channels) if cfg.shortest else None
         self.from_latent = nn.Linear(cfg.channels, width)
         self.patches = PatchTokens(width) if cfg.latent_tokens else None
         self.transformer = Transformer(cfg.decoder)
         self.unembed = TubeletUnembedding(width, 3, kernel, stride=kernel)
 
-    def forward(self, latents: Tensor, grid: Grid, kept: Tensor | None = None) -> Tensor:
+    def forward(self, latents: Tensor, grid: TokenGrid, kept: Tensor | None = None) -> Tensor:
         """Decode latents (B, L, c) to pixels (B, 3, T, H, W)."""
         count = math.prod(grid)
         x = self.from_latent(latents if self.masking is None else self.masking(latents, self.extra or count, kept))
@@ -126,7 +126,7 @@ class Reconstruction(NamedTuple):
 class Tokenizer(nn.Module):
     """The auto-encoder ViTok. Pixels are (B, 3, T, H, W) in [-1, 1]; an image may leave T out."""
 
-    def __init__(self, cfg: config.Tokenizer) -> None:
+    def __init__(self, cfg: config.TokenizerConfig) -> None:
         super().__init__()
         self.config = cfg
         self.encoder = Encoder(cfg)
@@ -138,7 +138,7 @@ class Tokenizer(nn.Module):
         """Return an untrained tokenizer of a named variant, as in Tokenizer.from_variant("S-B/16", channels=16)."""
         return cls(variants.tokenizer(variant, channels=channels, size=size, frames=frames))
 
-    def grid(self, pixels: Tensor) -> Grid:
+    def grid(self, pixels: Tensor) -> TokenGrid:
         """Return the patches along (t, y, x) of pixels (B, 3, T, H, W). Raises `UsageError` if tubelets do not divide them."""
         t, y, x = pixels.shape[2:]
         q, p = self.config.stride, self.config.patch
@@ -151,7 +151,7 @@ class Tokenizer(nn.Module):
         pixels = pixels.unsqueeze(2) if pixels.ndim == 4 else pixels
         return self.encoder(pixels, self.grid(pixels))
 
-    def decode(self, latents: Tensor, grid: Grid | None = None, kept: Tensor | None = None) -> Tensor:
+    def decode(self, latents: Tensor, grid: TokenGrid | None = None, kept: Tensor | None = None) -> Tensor:
         """Decode latents (B, L, c) to pixels (B, 3, T, H, W) of a grid (t, y, x) of patches, the config's if not given.
 
         A nested code may be cut to (B, l, c) with l from 1 to L; of each sample the first `kept` (B,) tokens, int64, are used. Raises
@@ -161,9 +161,11 @@ class Tokenizer(nn.Module):
         given, whole = latents.shape[1], math.prod(self.config.code_of(grid))
         if not self.config.shortest and (kept is not None or given != whole):
             problem = "kept" if kept is not None else f"{given} token(s)"
-            raise UsageError(f"{problem}: the code of {variants.name(self.config)} is not nested, all its {whole} tokens are needed")
+            raise UsageError(
+                f"{problem}: the code of {variants.variant_name(self.config)} is not nested, all its {whole} tokens are needed"
+            )
         if not 1 <= given <= whole:
-            raise UsageError(f"{given} tokens: a code of {variants.name(self.config)} has 1 to {whole}")
+            raise UsageError(f"{given} tokens: a code of {variants.variant_name(self.config)} has 1 to {whole}")
         return self.decoder(latents, grid, kept)
 
     def forward(self, pixels: Tensor, noise: Tensor | None = None, sample: bool = True, kept: Tensor | None = None) -> Reconstruction:
@@ -193,7 +195,7 @@ class Tokenizer(nn.Module):
             nn.init.orthogonal_(convolution.weight.view(convolution.weight.shape[0], -1), gain)
         for tower in (self.encoder.transformer, self.decoder.transformer):
             for block in tower.modules():
-                if isinstance(block, Block):
+                if isinstance(block, TransformerBlock):
                     block.attention.projection.weight.div_(math.sqrt(2 * len(tower.blocks)))
                     block.mlp.down.weight.div_(math.sqrt(2 * len(tower.blocks)))
         nn.init.normal_(self.encoder.positions.rows, std=0.02)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitok.models.rope import Grid, sines, waves
+from vitok.models.rope import TokenGrid, grid_sinusoids, sequence_sinusoids
 
 
 class LatentTokens(nn.Module):
@@ -16,7 +16,7 @@ class LatentTokens(nn.Module):
 
     def __init__(self, count: int, width: int) -> None:
         super().__init__()
-        self.rows = nn.Parameter(sines(count, width).unsqueeze(0))
+        self.rows = nn.Parameter(sequence_sinusoids(count, width).unsqueeze(0))
 
     def forward(self, patches: Tensor) -> Tensor:
         """Append the latent tokens to patches (B, L, D)."""
@@ -34,13 +34,13 @@ class PatchTokens(nn.Module):
         super().__init__()
         self.row = nn.Parameter(torch.randn(1, 1, width) * 0.02)
 
-    def forward(self, code: Tensor, grid: Grid) -> Tensor:
+    def forward(self, code: Tensor, grid: TokenGrid) -> Tensor:
         """Prepend the patch tokens of a grid (t, y, x) to a code (B, l, D)."""
-        patches = self.row + waves(grid, self.row.shape[2], code.device)
+        patches = self.row + grid_sinusoids(grid, self.row.shape[2], code.device)
         return torch.cat([patches.expand(len(code), -1, -1), code], dim=1)
 
 
-class Masking(nn.Module):
+class MaskTokens(nn.Module):
     """Puts one learned token in place of the missing tokens of a nested code: (B, l, c), l <= L -> (B, L, c).
 
     The token is initialised as the mean of the prior. The KL term covers all tokens: the encoder does not know which of them will be

@@ -65,7 +65,7 @@ NETWORKS = {
 }  # fmt: skip
 
 
-def network(name: str) -> Network:
+def find_network(name: str) -> Network:
     """Return a network by name. Raises `UsageError` for an unknown one."""
     if name not in NETWORKS:
         raise UsageError(f"unknown network {name!r}; known: {', '.join(NETWORKS)}")

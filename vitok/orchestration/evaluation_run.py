@@ -26,8 +26,8 @@ from vitok.evaluation.pictures import side_by_side
 from vitok.evaluation.reference import looked_at
 from vitok.evaluation.statistics import Reference, Statistics
 from vitok.evaluation.subject import Subject
-from vitok.metrics.prefix import Prefix
-from vitok.metrics.registry import networks
+from vitok.metrics.nested_prefix import Prefix
+from vitok.metrics.registry import required_networks
 from vitok.orchestration.capacity import Capacity
 from vitok.orchestration.session import Session
 from vitok.storage import locks
@@ -177,7 +177,7 @@ def _pass(folder: RunFolder, session: Session, wanted: pool.Pass, what: str) -> 
 
 def _statistics_from_file(request: EvaluationRequest, reference: Reference) -> Known:
     assert request.reference_file
-    names = networks(metric for metric in request.metrics.metrics if not metric.paired)
+    names = required_networks(metric for metric in request.metrics.metrics if not metric.paired)
     if len(names) != 1:
         raise UsageError(f"--reference {request.reference_file} is of one network; the metrics look through {', '.join(names) or 'none'}")
     known: Known = {names[0]: statistics.load(request.reference_file, names[0], reference)}

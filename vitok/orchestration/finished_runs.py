@@ -7,16 +7,16 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from vitok.config import Generation, Recipe, recipe_of
-from vitok.config.overrides import describe, flat
+from vitok.config import Generation, Recipe, parse_recipe
+from vitok.config.overrides import describe_error, flatten
 from vitok.data.latents.encode import Encoder
 from vitok.errors import UsageError
 from vitok.evaluation.generator import Generator
 from vitok.evaluation.trained import Trained
-from vitok.models.checksum import digest
+from vitok.models.checksum import weights_digest
 from vitok.storage import mirror
 from vitok.storage.layout import RunFolder
-from vitok.study.grid import label
+from vitok.study.grid import recipe_label
 from vitok.tracking.client import Tracker
 from vitok.tracking.tags import FOLDER
 
@@ -53,7 +53,7 @@ def find_generator(name: str, tracker: Tracker, option: str) -> Generator:
     _require(folder.file(folder.DIT), name, option)
     found = _recipe(folder, name, option)
     assert isinstance(found, Generation)
-    return Generator.read(label(found), found, folder.path.absolute())
+    return Generator.read(recipe_label(found), found, folder.path.absolute())
 
 
 def is_generator(name: str, tracker: Tracker, option: str) -> bool:
@@ -69,8 +69,8 @@ def locate(name: str, tracker: Tracker, option: str) -> Path:
 
 def read_tokenizer(weights: Path, recipe: Recipe) -> Encoder:
     """Read the weights of a tokenizer, to encode with. Raises `UsageError` for a file that is damaged, or of another tokenizer."""
-    subject = Trained.read(label(recipe), recipe, weights)
-    return Encoder(recipe, digest(subject.state), subject.state)
+    subject = Trained.read(recipe_label(recipe), recipe, weights)
+    return Encoder(recipe, weights_digest(subject.state), subject.state)
 
 
 def _require(weights: Path, name: str, option: str) -> None:
@@ -83,15 +83,15 @@ def _require(weights: Path, name: str, option: str) -> None:
 
 def _recipe(folder: RunFolder, name: str, option: str) -> Recipe | Generation:
     try:
-        return recipe_of(json.loads(folder.fetch(folder.RECIPE).read_text()))
+        return parse_recipe(json.loads(folder.fetch(folder.RECIPE).read_text()))
     except (OSError, ValueError) as error:  # pydantic's errors are of the second kind
-        reason = describe(error) if isinstance(error, ValidationError) else error
+        reason = describe_error(error) if isinstance(error, ValidationError) else error
         raise UsageError(f"{option} {name}: the recipe beside the weights cannot be read: {reason}") from None
 
 
 def require_same_shape(start: FinishedTokenizer, recipe: Recipe) -> None:
     """Raise `UsageError` that names every setting in which a trained tokenizer and a recipe's differ."""
-    theirs, ours = (flat(r.tokenizer.model_dump()) for r in (start.recipe, recipe))
+    theirs, ours = (flatten(r.tokenizer.model_dump()) for r in (start.recipe, recipe))
     differing = [f"{key} {theirs[key]} there, {ours[key]} here" for key in ours if ours[key] != theirs[key]]
     if differing:
         raise UsageError(f"{start.weights} are of another tokenizer: {'; '.join(differing)}")

@@ -18,7 +18,7 @@ from vitok.evaluation.available import Available, available
 from vitok.evaluation.reference import looked_at
 from vitok.evaluation.statistics import Statistics
 from vitok.networks.sources import Payload
-from vitok.networks.weights import resolve
+from vitok.networks.weights import resolve_weights
 from vitok.orchestration.finished_runs import read_tokenizer
 from vitok.orchestration.session import Session
 from vitok.storage import locks, mirror
@@ -54,7 +54,7 @@ def measurable(session: Session, resources: Resources, changes: Mapping[str, str
 def loss_networks(recipes: Iterable[Recipe], found: Available) -> dict[str, Payload]:
     """Return the weights of the networks of losses that no metric looks through. Raises `VitokError` for what cannot be had."""
     names = {f"lpips-{recipe.loss.lpips_network}" for recipe in recipes if recipe.loss.lpips} - set(found.payloads)
-    return {name: resolve(name)[0] for name in sorted(names)}
+    return {name: resolve_weights(name)[0] for name in sorted(names)}
 
 
 def prepare(

@@ -82,7 +82,7 @@ def plan_cells(cells: list[Cell], scale: Scale, choice: Choice, corpus: str, off
         if resources.gpus_per_worker and not offered
         else min(len(rows), room(resources, scale.base, offered.total if offered else own))
     )
-    short = [f"{c.label}: {lack}" for c, own in zip(cells, kinds, strict=True) if (lack := memory.shortage(c.recipe, own))]
+    short = [f"{c.label}: {lack}" for c, own in zip(cells, kinds, strict=True) if (lack := memory.memory_warning(c.recipe, own))]
     return Plan(choice.scale, choice.reason, corpus, rows, device, resources.workers, at_once, short)
 
 

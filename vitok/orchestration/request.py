@@ -144,7 +144,7 @@ class Request:
     @property
     def with_parents(self) -> list[grid.Cell]:
         """The cells and all that they start from."""
-        return [cell for level in grid.levels(self.cells, self.corpora.fingerprint) for cell in level]
+        return [cell for level in grid.dependency_levels(self.cells, self.corpora.fingerprint) for cell in level]
 
     def only(self, columns: Mapping[str, tuple[Any, ...]]) -> "Request":
         """Return the request for the cells with these values in these columns, and for the tokenizers that they start from: a sweep of
@@ -157,7 +157,7 @@ class Request:
         kept = [cell for cell in self.with_parents if wanted(cell) and (cell in self.cells or isinstance(cell.recipe, Recipe))]
         if not kept:
             raise UsageError(f"{self.study.name}: no cell is left of {len(self.cells)} where {mark}")
-        return replace(self, cells=grid.told_apart(kept), key=f"{self.key} {mark}")
+        return replace(self, cells=grid.with_distinct_labels(kept), key=f"{self.key} {mark}")
 
     def tags(self) -> dict[str, str]:
         """Return the tags of the sweep and of its cells in MLflow."""
@@ -171,12 +171,12 @@ def resolve(study: Study[Any], options: StudyOptions, offered: Capacity | None =
     if len(set(seeds)) < len(seeds):
         raise UsageError(f"--seeds {' '.join(map(str, seeds))}: give different ones")
     choice = choose(study.scales, options.scale, offered)
-    scale = grid.apply(study.scales[choice.scale], changes)
+    scale = grid.apply_overrides(study.scales[choice.scale], changes)
     check(study, scale)
     from vitok.data.corpora.corpus import open_corpora
 
     corpora = open_corpora(options.corpus or study.corpus)
-    cells = grid.cells(scale, seeds, corpora.fingerprint, grid.classes(corpora))
+    cells = grid.cells(scale, seeds, corpora.fingerprint, grid.class_count(corpora))
     key = sweep_key(study.name, choice.scale, corpora.uri, changes)
     return Request(study, scale, choice, corpora, cells, key, changes, options.any_version)
 

@@ -24,7 +24,7 @@ from vitok.errors import UsageError, VitokError
 from vitok.evaluation import pictures
 from vitok.evaluation.generator import About, Generator
 from vitok.metrics.psnr_ssim import to_uint8
-from vitok.models.checksum import digest
+from vitok.models.checksum import weights_digest
 from vitok.orchestration.capacity import Capacity
 from vitok.orchestration.session import Session
 from vitok.storage import atomic, locks
@@ -70,7 +70,7 @@ class SamplingRequest:
         """The generator, and how its samples are drawn: two folders with the same hold the same samples."""
         recipe = self.generator.recipe
         sampling = recipe.sampling.model_dump(exclude={"count"}) | {"objective": recipe.diffusion.objective, "seed": recipe.seed}
-        return {"generator": digest(self.generator.state), "tokenizer": recipe.start, **sampling, "labels": self.labels.tolist()}
+        return {"generator": weights_digest(self.generator.state), "tokenizer": recipe.start, **sampling, "labels": self.labels.tolist()}
 
     @property
     def digest(self) -> str:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vitok.config import Generation, Recipe, Resources, Training
-from vitok.config.overrides import flat
+from vitok.config.overrides import flatten
 from vitok.console.panel import Panel
 from vitok.costs import flops, memory
 from vitok.data.corpora.corpus import Corpora
@@ -17,7 +17,7 @@ from vitok.orchestration.session import Session
 from vitok.orchestration.sweep import end_recorder, require_samples, start_recorder
 from vitok.storage import locks
 from vitok.storage.layout import RunFolder
-from vitok.study.grid import classes, describe, label
+from vitok.study.grid import class_count, describe, recipe_label
 from vitok.tracking.tags import FOLDER, STUDY
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class SingleRun:
 
     @property
     def label(self) -> str:
-        return label(self.recipe) + (f" stage {self.recipe.stage}" if isinstance(self.recipe, Recipe) else "")
+        return recipe_label(self.recipe) + (f" stage {self.recipe.stage}" if isinstance(self.recipe, Recipe) else "")
 
     @property
     def weights(self) -> str:
@@ -62,7 +62,7 @@ class SingleRun:
         if isinstance(self.recipe, Recipe) and self.recipe.stage == 2:  # its memory is not modelled
             return text
         peak = memory.step_memory(self.recipe, self.resources)["peak"]
-        lack = memory.shortage(self.recipe, self.resources)
+        lack = memory.memory_warning(self.recipe, self.resources)
         return f"{text}, {peak / 1e9:.2g} GB of tensors on each" + (f"\nwarning: {lack}" if lack else "")
 
 
@@ -96,7 +96,7 @@ def _train(single: SingleRun, folder: RunFolder, session: Session) -> dict[str, 
     inputs, resources = _inputs(single, session)
     session.warn_rejected(frozenset(map(str, inputs.sources[""].rejected)))
     tags = origin_tags(single.scale, single.corpora, single.changes) | {STUDY: EXPERIMENT, FOLDER: folder.address}
-    params = describe(recipe, classes(single.corpora)) | flat(recipe.model_dump(mode="json"))
+    params = describe(recipe, class_count(single.corpora)) | flatten(recipe.model_dump(mode="json"))
     spec = RunSpec(
         recipe, resources, folder.address, session.storage.address, session.storage.identity, digest=single.digest, label=single.label,
         run_id=tracker.child(None, single.digest, single.label, tags, params),
@@ -131,10 +131,10 @@ def _inputs(single: SingleRun, session: Session) -> "tuple[RunInputs, Resources]
 
 
 def _summary(single: SingleRun, folder: RunFolder, run_id: str, values: dict[str, float]) -> dict[str, Any]:
-    from vitok.metrics.registry import catalogued
+    from vitok.metrics.registry import in_catalogue_order
 
     values = {key.removeprefix("final/"): value for key, value in values.items()}
     return {
         "run": run_id, "name": single.label, "folder": folder.address, "weights": f"{folder.address}/{single.weights}",
-        "steps": single.recipe.steps, **{name: values[name] for name in catalogued(values)}, "images": int(values["images"]),
+        "steps": single.recipe.steps, **{name: values[name] for name in in_catalogue_order(values)}, "images": int(values["images"]),
     }  # fmt: skip

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vitok.config import Generation, Recipe, Resources, Training
-from vitok.config.overrides import flat
+from vitok.config.overrides import flatten
 from vitok.config.resources import TRIAL_SLOT
 from vitok.console.progress import Followed
 from vitok.costs import flops
@@ -86,7 +86,7 @@ class Sweep:
         scale, corpora, capacity = self.request.scale, self.request.corpora, self.session.capacity
         require_samples(corpora, scale.resources)
         generator_inputs.check_labels(corpora, (cell.recipe for cell in pending))
-        for level in grid.levels(pending, corpora.fingerprint):
+        for level in grid.dependency_levels(pending, corpora.fingerprint):
             for recipe in {type(cell.recipe): cell.recipe for cell in level}.values():
                 concurrency(scale.of(recipe), recipe, capacity)
 
@@ -138,7 +138,7 @@ class Sweep:
 
     def _with_parents(self, cells: Sequence[Cell]) -> list[Begun]:
         """Return each cell with the weights that it starts from. Cells whose tokenizer has failed get that as their result."""
-        parents = {cell.digest: grid.parent_of(cell, self.request.corpora.fingerprint) for cell in cells}
+        parents = {cell.digest: grid.parent_cell(cell, self.request.corpora.fingerprint) for cell in cells}
         there = self.tracker.weights(parent.digest for parent in parents.values() if parent)
         begun: list[Begun] = []
         for cell in cells:
@@ -156,7 +156,7 @@ class Sweep:
         folder = self.storage.cell(cell.digest)
         if start:
             folder.copy_in(start, folder.START)
-        params = cell.described | flat(recipe.model_dump(mode="json"))
+        params = cell.described | flatten(recipe.model_dump(mode="json"))
         run_id = self.tracker.child(self.parent, cell.digest, cell.label, self.request.tags() | {FOLDER: folder.address}, params)
         return RunSpec(
             recipe, resources, folder.address, self.storage.address, self.storage.identity, samples, cell.digest, cell.label, run_id
@@ -200,10 +200,10 @@ def missing(pending: Sequence[Cell], fingerprint: str, tracker: Any) -> list[lis
     """Return cells and what they start from that is not there yet, level by level, cheapest first."""
     own, found = {cell.digest for cell in pending}, list[list[Cell]]()
     wanted = own
-    for level in reversed(grid.levels(pending, fingerprint)):
+    for level in reversed(grid.dependency_levels(pending, fingerprint)):
         there = tracker.weights(cell.digest for cell in level if cell.digest not in own)
         level = [cell for cell in level if cell.digest in wanted and cell.digest not in there]
-        wanted = wanted | {parent.digest for cell in level if (parent := grid.parent_of(cell, fingerprint))}
+        wanted = wanted | {parent.digest for cell in level if (parent := grid.parent_cell(cell, fingerprint))}
         found.append(sorted(level, key=lambda cell: flops.training_flops(cell.recipe)))
     return [level for level in reversed(found) if level]
 

@@ -8,13 +8,13 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from vitok.analysis import pareto
-from vitok.analysis.claims.optimum import whole
-from vitok.analysis.model_selection import compare
+from vitok.analysis.claims.optimum import format_floats
+from vitok.analysis.model_selection import compare_fits
 from vitok.analysis.rows import Row
 from vitok.errors import VitokError
 from vitok.metrics.registry import METRICS
 from vitok.report import paper
-from vitok.report.figures.pareto import fronts_figure
+from vitok.report.figures.pareto import pareto_fronts
 from vitok.report.results import Gathered, columns, described, gather, generated, measured
 from vitok.storage import mirror
 from vitok.storage.layout import StoredFolder
@@ -49,7 +49,7 @@ def write(
     paper.mark(figure, paper.reported(study.name), {row.get("size") for row in found.rows})
     pictures = _pictures(study.name, figure)
     if pairs:
-        pictures["fronts.svg"] = _saved(fronts_figure(found.rows, pairs), "svg")
+        pictures["fronts.svg"] = _saved(pareto_fronts(found.rows, pairs), "svg")
     names = (*columns(found.rows), *metrics)
     files = {
         "results.csv": _csv([*found.rows, *found.beside], metrics).encode(),
@@ -94,7 +94,7 @@ def _fitted(study: Study[Any], rows: list[Row], metrics: tuple[str, ...]) -> tup
         assert study.fit is not None
         try:
             fits[metric] = study.fit(rows, metric)
-            comparisons.append(compare(rows, metric).sentence)
+            comparisons.append(compare_fits(rows, metric).sentence)
         except VitokError as error:
             problems.append(str(error))
     return fits, comparisons, problems
@@ -170,7 +170,7 @@ def written(study: Study[Any], found: Gathered, metrics: tuple[str, ...], summar
     return environment().get_template("report.html").render(
         study=study, tags=found.tags, rows=found.rows, others=found.others, beside=found.beside, metrics=metrics,
         protocols=described(found.rows) if metrics else [], columns=columns(found.rows), summary=summary, svgs=svgs, pictures=shown,
-        rejected=max(row.get("rejected", 0) for row in found.rows), commits=commits.most_common(), generated=generated, whole=whole,
+        rejected=max(row.get("rejected", 0) for row in found.rows), commits=commits.most_common(), generated=generated, whole=format_floats,
     )  # fmt: skip
 
 

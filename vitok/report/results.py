@@ -11,7 +11,7 @@ import vitok
 from vitok.analysis.rows import Row
 from vitok.errors import VitokError
 from vitok.metrics.protocol import Protocol
-from vitok.metrics.registry import MARK, METRICS, SAMPLE
+from vitok.metrics.registry import METRICS, PREFIX_SEPARATOR, SAMPLE_COLUMN
 from vitok.tracking.tags import BASELINES, CELLS, UNAVAILABLE
 
 if TYPE_CHECKING:
@@ -67,11 +67,13 @@ def _of_one_version(rows: list[Row]) -> tuple[list[Row], list[Row], list[str]]:
 def _add_artifacts(row: Row, tracker: "Tracker", pictured: bool) -> None:
     """Values of single images, where there are some (to ask MLflow for an artifact that is not there takes its retries), and a picture."""
     content = None if generated(row) else tracker.artifact(row["run_id"], "per_image.json")
-    suffix = f"{MARK}{row['length']}" if "length" in row else ""
+    suffix = f"{PREFIX_SEPARATOR}{row['length']}" if "length" in row else ""
     values: dict[str, Any] = json.loads(content) if content else {}
     row["per_image"] = {
-        name.removesuffix(suffix): each for name, each in values.items() if name.endswith(suffix) and (suffix or MARK not in name)
-    } | ({SAMPLE: values[SAMPLE]} if SAMPLE in values else {})
+        name.removesuffix(suffix): each
+        for name, each in values.items()
+        if name.endswith(suffix) and (suffix or PREFIX_SEPARATOR not in name)
+    } | ({SAMPLE_COLUMN: values[SAMPLE_COLUMN]} if SAMPLE_COLUMN in values else {})
     if pictured and not suffix:
         row["picture"] = tracker.artifact(row["run_id"], PICTURES[generated(row)])
 

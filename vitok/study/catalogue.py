@@ -13,7 +13,7 @@ from vitok.study.study import Study
 
 
 @dataclass(frozen=True)
-class Entry:
+class CatalogueEntry:
     """A study file of the catalogue."""
 
     name: str
@@ -22,7 +22,7 @@ class Entry:
     doc: str
 
 
-def folder(asked: Path | None) -> Path:
+def find_folder(asked: Path | None) -> Path:
     """Return the folder of studies: the one that is given, ./studies, or the one beside this package. Raises `UsageError` if there is
     none.
     """
@@ -33,14 +33,14 @@ def folder(asked: Path | None) -> Path:
     return found.absolute()
 
 
-def load(place: Path) -> list[Entry]:
+def load_catalogue(place: Path) -> list[CatalogueEntry]:
     """Load all studies of a folder, ordered by name. Raises `UsageError` for a file that cannot be read, or whose study has another
     name.
     """
     return [_load_file(path) for path in sorted(place.glob("*.py")) if not path.name.startswith("_")]
 
 
-def named(entries: list[Entry], names: tuple[str, ...]) -> list[Entry]:
+def select_entries(entries: list[CatalogueEntry], names: tuple[str, ...]) -> list[CatalogueEntry]:
     """Return the entries of these names, each once. Raises `UsageError` for an unknown name."""
     known = {entry.name: entry for entry in entries}
     if unknown := [name for name in names if name not in known]:
@@ -48,7 +48,7 @@ def named(entries: list[Entry], names: tuple[str, ...]) -> list[Entry]:
     return [known[name] for name in dict.fromkeys(names)]
 
 
-def _load_file(path: Path) -> Entry:
+def _load_file(path: Path) -> CatalogueEntry:
     """Run a study file and return its entry."""
     for parent in (str(path.parent.parent), str(path.parent)):  # so that a study can import another one
         if parent not in sys.path:
@@ -65,4 +65,4 @@ def _load_file(path: Path) -> Entry:
         raise UsageError(f"{path} holds no study: it must set `study = Study(...)`")
     if holds.name != path.stem:
         raise UsageError(f"{path} holds the study {holds.name!r}: call the file {holds.name}.py, or the study {path.stem!r}")
-    return Entry(holds.name, path, holds, module.__doc__ or "")
+    return CatalogueEntry(holds.name, path, holds, module.__doc__ or "")

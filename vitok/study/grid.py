@@ -5,12 +5,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from vitok.config import Generation, Recipe, Training, check, variants
-from vitok.config.overrides import flat, keys, override, require
+from vitok.config import Generation, Recipe, Training, check_resources, variants
+from vitok.config.overrides import flatten, leaf_keys, override, require_key
 from vitok.costs import flops
 from vitok.errors import UsageError
-from vitok.metrics.registry import of_letter
-from vitok.study.labels import base_label, tell_apart
+from vitok.metrics.registry import find_metrics_of_kind
+from vitok.study.labels import base_label, distinguish_labels
 from vitok.study.scales import Arm, Scale
 
 
@@ -29,7 +29,7 @@ class Cell:
         return describe(self.recipe, self.classes)
 
 
-def apply(scale: Scale, changes: dict[str, str]) -> Scale:
+def apply_overrides(scale: Scale, changes: dict[str, str]) -> Scale:
     """Return a scale with the changes of `--set` applied.
 
     A key belongs to the recipe ("steps", "loss.kl"), to the resources ("resources.zero") or to the grid ("grid.tokenizer.channels=4,16",
@@ -48,7 +48,7 @@ def apply(scale: Scale, changes: dict[str, str]) -> Scale:
         scale, arms=tuple(_override_arm(arm, recipe, axes, any(axes.keys() & one.grid.keys() for one in scale.arms)) for arm in scale.arms),
         resources=override(scale.resources, own), tokenizers=override(scale.tokenizers, first) if scale.tokenizers else None,
     )  # fmt: skip
-    of_letter(changed.resources.metrics, "g" if isinstance(scale.base, Generation) else "r")
+    find_metrics_of_kind(changed.resources.metrics, "g" if isinstance(scale.base, Generation) else "r")
     return changed
 
 
@@ -56,13 +56,13 @@ def _require_known(names: list[str], scale: Scale) -> None:
     """Raise `UsageError` for a key that no arm's recipe has."""
     for name in names:
         if not any(_has_key(arm.base, name) for arm in scale.arms):
-            require(scale.base, name)
+            require_key(scale.base, name)
 
 
 def _has_key(base: Training, name: str) -> bool:
     """Return whether a name is a key of the recipe, or stands for several keys ("tokenizer.variant", "dit")."""
     stem, _, leaf = name.rpartition(".")
-    known = keys(base)
+    known = leaf_keys(base)
     return name in known or (leaf == "variant" and f"{stem}.patch" in known) or (name == "dit" and isinstance(base, Generation))
 
 
@@ -92,11 +92,11 @@ def cells(scale: Scale, seeds: Sequence[int], fingerprint: str, classes: int = 0
             try:
                 settings = _mirror_to_stage1(arm.base, _expand_names(changes), ("tokenizer.", "data."))
                 recipe = override(arm.base, settings | dict.fromkeys(_seed_keys(arm.base), seed))
-                check(recipe, scale.resources)
+                check_resources(recipe, scale.resources)
             except UsageError as error:
                 problems.append(f"{told}: {error}")
                 break
-            cell = Cell(recipe, recipe.digest(fingerprint), label(recipe), classes)
+            cell = Cell(recipe, recipe.digest(fingerprint), recipe_label(recipe), classes)
             if cell.digest in found:
                 twice.append(f"{told or 'an arm without a grid'} ({cell.label})")
                 break
@@ -106,8 +106,8 @@ def cells(scale: Scale, seeds: Sequence[int], fingerprint: str, classes: int = 0
     if twice:
         raise UsageError(f"{len(twice)} cell(s) that the grid has already: " + "; ".join(twice))
     if scale.parents:
-        found = {cell.digest: cell for level in levels(found.values(), fingerprint) for cell in level} | found
-    return sorted(told_apart(found.values()), key=lambda cell: flops.training_flops(cell.recipe))
+        found = {cell.digest: cell for level in dependency_levels(found.values(), fingerprint) for cell in level} | found
+    return sorted(with_distinct_labels(found.values()), key=lambda cell: flops.training_flops(cell.recipe))
 
 
 def _expand_names(changes: dict[str, Any]) -> dict[str, Any]:
@@ -116,7 +116,7 @@ def _expand_names(changes: dict[str, Any]) -> dict[str, Any]:
     for key, value in changes.items():
         stem, _, leaf = key.rpartition(".")
         if leaf == "variant":
-            found |= {f"{stem}.{name}": setting for name, setting in variants.settings(str(value)).items()}
+            found |= {f"{stem}.{name}": setting for name, setting in variants.variant_settings(str(value)).items()}
         elif key == "dit":
             found |= {f"dit.{name}": setting for name, setting in variants.dit(str(value)).model_dump().items()}
         else:
@@ -129,7 +129,7 @@ def _mirror_to_stage1(base: Training, changes: dict[str, Any], which: str | tupl
 
     A change that names a key of stage 1 itself is kept.
     """
-    known, again = set(keys(base)), dict[str, Any]()
+    known, again = set(leaf_keys(base)), dict[str, Any]()
     for prefix in ("", "tokenizer."):
         own = {key.removeprefix(prefix): value for key, value in changes.items() if key.startswith(prefix)}
         again |= {f"{prefix}stage1.{key}": value for key, value in own.items() if key.startswith(which)}
@@ -138,16 +138,16 @@ def _mirror_to_stage1(base: Training, changes: dict[str, Any], which: str | tupl
 
 def _seed_keys(base: Training) -> list[str]:
     """Return the dotted keys of all seeds of a recipe."""
-    return [key for key in keys(base) if key == "seed" or key.endswith(".seed")]
+    return [key for key in leaf_keys(base) if key == "seed" or key.endswith(".seed")]
 
 
-def levels(cells: Iterable[Cell], fingerprint: str) -> list[list[Cell]]:
+def dependency_levels(cells: Iterable[Cell], fingerprint: str) -> list[list[Cell]]:
     """Return cells and everything that they start from, each once, in lists: the parent of a cell is in an earlier list."""
     found: list[dict[str, Cell]] = []
 
     def depth(cell: Cell) -> int:
         """Put a cell and its ancestors into their levels; return the cell's level."""
-        parent = parent_of(cell, fingerprint)
+        parent = parent_cell(cell, fingerprint)
         at = depth(parent) + 1 if parent else 0
         found.extend({} for _ in range(at + 1 - len(found)))
         found[at].setdefault(cell.digest, cell)
@@ -155,30 +155,30 @@ def levels(cells: Iterable[Cell], fingerprint: str) -> list[list[Cell]]:
 
     for cell in cells:
         depth(cell)
-    return [told_apart(level.values()) for level in found]
+    return [with_distinct_labels(level.values()) for level in found]
 
 
-def parent_of(cell: Cell, fingerprint: str) -> Cell | None:
+def parent_cell(cell: Cell, fingerprint: str) -> Cell | None:
     """Return the cell that a cell starts from; None if its recipe names none."""
     recipe = cell.recipe.parent
-    return Cell(recipe, recipe.digest(fingerprint), label(recipe), cell.classes) if recipe else None
+    return Cell(recipe, recipe.digest(fingerprint), recipe_label(recipe), cell.classes) if recipe else None
 
 
-def told_apart(cells: Iterable[Cell]) -> list[Cell]:
+def with_distinct_labels(cells: Iterable[Cell]) -> list[Cell]:
     """Append to labels that several cells share the settings in which those cells differ."""
     known = list(cells)
-    labels = tell_apart([cell.label for cell in known], [flat(cell.recipe.model_dump(mode="json")) for cell in known])
+    labels = distinguish_labels([cell.label for cell in known], [flatten(cell.recipe.model_dump(mode="json")) for cell in known])
     return [replace(cell, label=label) for cell, label in zip(known, labels, strict=True)]
 
 
-def classes(corpora: Any) -> int:
+def class_count(corpora: Any) -> int:
     """Return the number of classes of a corpus; for a mixture, the largest of its corpora's."""
     return max(len(corpus.classes) for _, corpus in corpora.parts)
 
 
-def label(recipe: Training) -> str:
+def recipe_label(recipe: Training) -> str:
     """Return the label of a recipe, such as "S-B/16 c=16 seed=0"."""
-    return base_label(describe(recipe), flat(recipe.model_dump(mode="json")))
+    return base_label(describe(recipe), flatten(recipe.model_dump(mode="json")))
 
 
 def describe(recipe: Training, classes: int = 0) -> dict[str, Any]:
@@ -188,9 +188,9 @@ def describe(recipe: Training, classes: int = 0) -> dict[str, Any]:
     tokenizer = recipe.tokenizer if isinstance(recipe, Generation) else recipe
     assert isinstance(tokenizer, Recipe)
     cfg = tokenizer.tokenizer
-    found: dict[str, Any] = {"variant": variants.name(cfg)}
-    own = flops.cost(cfg)
-    price: flops.Cost | flops.GeneratorCost = own
+    found: dict[str, Any] = {"variant": variants.variant_name(cfg)}
+    own = flops.tokenizer_cost(cfg)
+    price: flops.TokenizerCost | flops.GeneratorCost = own
     if isinstance(recipe, Generation):
         found |= {"dit": variants.dit_name(recipe.dit)}
         price = flops.generator_cost(recipe.dit, cfg.tokens, cfg.channels, classes if recipe.conditional else 0)

@@ -30,7 +30,7 @@ def base_label(described: dict[str, Any], settings: dict[str, Any]) -> str:
     return f"{described['dit']} on {text}" + ("" if own == seed else f" (DiT seed={seed})")
 
 
-def tell_apart(labels: Sequence[str], settings: Sequence[dict[str, Any]]) -> list[str]:
+def distinguish_labels(labels: Sequence[str], settings: Sequence[dict[str, Any]]) -> list[str]:
     """Append to labels that stand for several cells the settings in which these cells differ."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for label, own in zip(labels, settings, strict=True):
@@ -59,9 +59,9 @@ def _is_mirrored(key: str, other: str, group: list[dict[str, Any]]) -> bool:
     return key.replace("stage1.", "") == other and all(str(one.get(key)) == str(one.get(other)) for one in group)
 
 
-def named(rows: list[Row]) -> list[Row]:
+def with_labels(rows: list[Row]) -> list[Row]:
     """Return rows with their "label", and their "setting": the label without seeds, which cells share that differ in their seed alone."""
     params = [{key: row[key] for key in row if key == "seed" or "." in key or key in TOP_LEVEL_KEYS} for row in rows]
     labels = [base_label(row, own) for row, own in zip(rows, params, strict=True)]
-    labels = tell_apart([f"{label}{row.get('kept', '')}" for label, row in zip(labels, rows, strict=True)], params)
+    labels = distinguish_labels([f"{label}{row.get('kept', '')}" for label, row in zip(labels, rows, strict=True)], params)
     return [row | {"label": label, "setting": SEED_SUFFIX.sub("", label)} for row, label in zip(rows, labels, strict=True)]

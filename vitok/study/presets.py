@@ -10,7 +10,7 @@ from vitok.config import Data, Gan, Generation, Latents, Loss, Optimizer, Recipe
 from vitok.config.overrides import override
 from vitok.config.resources import WORKER_CPUS
 from vitok.config.variants import dit, tokenizer
-from vitok.study.scales import Arm, Grid, Scale
+from vitok.study.scales import Arm, AxisGrid, Scale
 
 GENERATION_METRICS = ("gFID", "gIS", "gPrecision", "gRecall")  # section 2.3; precision and recall are additions
 VIDEO_SAMPLING = Sampling(count=128, steps=25, cfg=2.0)
@@ -18,7 +18,7 @@ DIT_UTILISATION = 0.3  # utilisation of DiT's steps: 712 GFLOP an image, of 989 
 METRICS = ("rPSNR", "rSSIM", "LPIPS", "rFID", "rIS")  # section 2.3; LPIPS is an addition
 
 
-def laptop(*grids: Grid) -> Scale:
+def laptop(*grids: AxisGrid) -> Scale:
     """A tokenizer at laptop scale: two cores, no GPU, minutes.
 
     Patches of 4 and 8 at 32 pixels give the token counts (64, 16) that a 96-wide tower can serve: a token must not be wider than the tower.
@@ -40,7 +40,7 @@ def laptop(*grids: Grid) -> Scale:
     return Scale(_arms(base, grids), resources)
 
 
-def single_gpu(*grids: Grid) -> Scale:
+def single_gpu(*grids: AxisGrid) -> Scale:
     """A tokenizer on one GPU, hours (estimated for an H100): the paper's S-B at half its resolution and a tenth of its steps."""
     base = Recipe(tokenizer=tokenizer("S-B/16", channels=16, size=128), batch_size=256, steps=10_000)
     resources = Resources(
@@ -50,7 +50,7 @@ def single_gpu(*grids: Grid) -> Scale:
     return Scale(_arms(base, grids), resources)
 
 
-def paper(*grids: Grid) -> Scale:
+def paper(*grids: AxisGrid) -> Scale:
     """A tokenizer at the paper's scale: section 2.3 on the appendix's eight H100s.
 
     Peak: NVIDIA's dense bf16 figure. Utilisation: what the appendix's 6 to 12 hours for stage 1 of S-B/16 amount to, 300 to 600 images/s a
@@ -64,7 +64,7 @@ def paper(*grids: Grid) -> Scale:
     return Scale(_arms(base, grids), resources)
 
 
-def laptop_video(*grids: Grid) -> Scale:
+def laptop_video(*grids: AxisGrid) -> Scale:
     """A video tokenizer at laptop scale: clips of 8 frames by 32 pixels of sample-motion, in tubelets of 4 frames by 8 pixels.
 
     Views are not mirrored: a mirrored clip would pan the other way.
@@ -75,14 +75,14 @@ def laptop_video(*grids: Grid) -> Scale:
     return replace(images, arms=_arms(images.base.model_copy(update=changes), grids))
 
 
-def single_gpu_video(*grids: Grid) -> Scale:
+def single_gpu_video(*grids: AxisGrid) -> Scale:
     """A video tokenizer on one GPU: 8 frames of 128 pixels, batches of 64, a tenth of the paper's steps."""
     images = single_gpu()
     base = images.base.model_copy(update={"tokenizer": tokenizer("S-B/4x8", channels=16, size=128, frames=8), "batch_size": 64})
     return Scale(_arms(base, grids), images.resources.model_copy(update={"metrics": ("rPSNR", "rSSIM", "LPIPS", "rFID"), "recompute": 1.0}))
 
 
-def paper_video(*grids: Grid) -> Scale:
+def paper_video(*grids: AxisGrid) -> Scale:
     """A video tokenizer at the paper's scale (sections 2.3 and 3.5): 16 frames at 8 a second, batches of 256, on sixteen H100s
     (appendix).
     """
@@ -94,19 +94,19 @@ def paper_video(*grids: Grid) -> Scale:
     return Scale(_arms(base, grids), resources)
 
 
-def _arms(base: Any, grids: tuple[Grid, ...]) -> tuple[Arm, ...]:
+def _arms(base: Any, grids: tuple[AxisGrid, ...]) -> tuple[Arm, ...]:
     """Return an arm of the recipe for each grid, or one arm without a grid."""
     return tuple(Arm(base, grid) for grid in grids or ({},))
 
 
-def second(scale: Scale, name: str, *grids: Grid) -> Scale:
+def second_stage(scale: Scale, name: str, *grids: AxisGrid) -> Scale:
     """Stage 2 of a scale's tokenizer, which is trained first. `name` is the scale's name."""
     first = scale.base
     assert isinstance(first, Recipe)
-    return replace(scale, arms=_arms(stage2(first, name), grids))
+    return replace(scale, arms=_arms(stage2_recipe(first, name), grids))
 
 
-def stage2(base: Recipe, scale: str, start: str = "") -> Recipe:
+def stage2_recipe(base: Recipe, scale: str, start: str = "") -> Recipe:
     """Return the recipe of stage 2 that continues the stage 1 `base`, or the weights whose SHA-256 is `start`: section 2.3 with the GAN
     weight of A.3.
 
@@ -121,7 +121,7 @@ def stage2(base: Recipe, scale: str, start: str = "") -> Recipe:
     return Recipe.model_validate(base.model_dump() | changes)
 
 
-def laptop_generation(*grids: Grid) -> Scale:
+def laptop_generation(*grids: AxisGrid) -> Scale:
     """A DiT of 0.8 M parameters on the latents of the laptop's tokenizers, minutes: crops of the embedded photographs, each a class."""
     first = laptop()
     assert isinstance(first.base, Recipe)
@@ -136,13 +136,13 @@ def laptop_generation(*grids: Grid) -> Scale:
     return Scale(_arms(base, grids), resources, first.resources)
 
 
-def laptop_image_generation(*grids: Grid) -> Scale:
+def laptop_image_generation(*grids: AxisGrid) -> Scale:
     """A wider DiT of 2.8 M parameters, small batches and three times the steps: for one generator whose samples are looked at."""
     sweep = laptop_generation()
     return replace(sweep, arms=_arms(sweep.base.model_copy(update={"dit": dit("DiT-M"), "batch_size": 16, "steps": 3000}), grids))
 
 
-def single_gpu_generation(*grids: Grid) -> Scale:
+def single_gpu_generation(*grids: AxisGrid) -> Scale:
     """A DiT-B on one GPU (hours are estimated for an H100): a tenth of the paper's steps, 10,000 samples."""
     first = single_gpu()
     assert isinstance(first.base, Recipe)
@@ -151,7 +151,7 @@ def single_gpu_generation(*grids: Grid) -> Scale:
     return Scale(_arms(base, grids), resources, first.resources.model_copy(update={"accumulation": 2}))
 
 
-def paper_generation(*grids: Grid, variant: str = "DiT-L", steps: int = 500_000) -> Scale:
+def paper_generation(*grids: AxisGrid, variant: str = "DiT-L", steps: int = 500_000) -> Scale:
     """A DiT at the paper's scale: section 2.3 on eight H100s, 500,000 steps of 256 (4M of DiT-XL in 4.1), 50,000 samples at CFG 1.5.
 
     Utilisation: what the appendix's 72 to 96 hours for 4M steps of DiT-XL amount to, 370 to 490 images/s a GPU. Tokenizers of 1024 tokens
@@ -166,7 +166,7 @@ def paper_generation(*grids: Grid, variant: str = "DiT-L", steps: int = 500_000)
     return Scale(_arms(base, grids), resources, first.resources.model_copy(update={"accumulation": 4}))
 
 
-def laptop_video_generation(*grids: Grid) -> Scale:
+def laptop_video_generation(*grids: AxisGrid) -> Scale:
     """A DiT on the clips of `laptop_video`, a class a motion.
 
     Each clip has one view, and there are more steps: with fewer, minutes of training give textures whose motion is not visible. One run at
@@ -179,7 +179,7 @@ def laptop_video_generation(*grids: Grid) -> Scale:
     return Scale(_arms(images.base.model_copy(update=changes), grids), resources, tokenizers)
 
 
-def single_gpu_video_generation(*grids: Grid) -> Scale:
+def single_gpu_video_generation(*grids: AxisGrid) -> Scale:
     """A DiT-B on one GPU, on the latents of `single_gpu_video`: 50,000 steps of 64, CFG 2."""
     images, clips = single_gpu_generation(), single_gpu_video()
     assert isinstance(images.base, Generation)
@@ -188,7 +188,7 @@ def single_gpu_video_generation(*grids: Grid) -> Scale:
     return Scale(_arms(base, grids), images.resources.model_copy(update={"metrics": ("gFID",)}), clips.resources)
 
 
-def paper_video_generation(*grids: Grid) -> Scale:
+def paper_video_generation(*grids: AxisGrid) -> Scale:
     """A video DiT at the paper's scale (Table 6): S-B/4x8 on 16 x 128 x 128, DiT-L, 500,000 steps on the 11k training clips of UCF-101, CFG
     2 (figure 21).
     """

@@ -6,7 +6,7 @@ from typing import Any
 from vitok.config import Recipe, Resources, Training
 from vitok.config.overrides import override
 
-Grid = dict[str, tuple[Any, ...]]  # dotted key of a recipe -> the values of this axis
+AxisGrid = dict[str, tuple[Any, ...]]  # dotted key of a recipe -> the values of this axis
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class Arm:
     """Cells that start from one recipe: all combinations of the values of its grid."""
 
     base: Training
-    grid: Grid
+    grid: AxisGrid
 
 
 @dataclass(frozen=True)

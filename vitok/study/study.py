@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from vitok.analysis.claims import Claim
 
 
-class Fitted(Protocol):
+class MetricFit(Protocol):
     """A fit of one metric, as a study's `fit` returns it."""
 
     def json(self) -> dict[str, Any]:
@@ -22,7 +22,7 @@ class Fitted(Protocol):
         ...
 
 
-AnyFit = TypeVar("AnyFit", bound=Fitted)
+AnyFit = TypeVar("AnyFit", bound=MetricFit)
 
 
 @dataclass(frozen=True)

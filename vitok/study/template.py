@@ -9,7 +9,7 @@ from vitok.errors import UsageError
 TEMPLATE = "study.py.txt"
 
 
-def written(name: str, folder: Path) -> str:
+def write_study(name: str, folder: Path) -> str:
     """Write a study from the template to FOLDER/NAME.py; return the path and the next steps as text.
 
     Raises `UsageError` for a name that is not a lower-case identifier, or if the file exists.

@@ -14,7 +14,7 @@ from vitok.analysis.rows import Row
 from vitok.errors import UsageError, VitokError
 from vitok.storage import mirror
 from vitok.storage.layout import RunFolder, Storage
-from vitok.study.labels import named
+from vitok.study.labels import with_labels
 from vitok.tracking.tags import PROTOCOL
 
 # An absent server must be an error after seconds, not after minutes of retries.
@@ -235,7 +235,7 @@ class Tracker:
 
     def rows(self, runs: Iterable[Run]) -> list[Row]:
         """Return rows of results: params and final metrics of the runs of cells or of evaluations, with labels that tell them apart."""
-        return named([row for run in runs for row in rows_by_length(row_of(run))])
+        return with_labels([row for run in runs for row in rows_by_length(row_of(run))])
 
     def artifact(self, run_id: str, name: str) -> bytes | None:
         """Return the content of a run's artifact; None where there is none."""

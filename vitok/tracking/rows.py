@@ -5,7 +5,7 @@ from typing import Any
 from mlflow.entities import Run
 
 from vitok.analysis.rows import Row
-from vitok.metrics.registry import MARK
+from vitok.metrics.registry import PREFIX_SEPARATOR
 from vitok.tracking.tags import CELL, COMMIT, PROTOCOL, VERSION
 
 
@@ -40,15 +40,21 @@ def _number(text: str) -> Any:
 def rows_by_length(row: Row) -> list[Row]:
     """Split the row of a nested tokenizer (A.4), which is measured at several lengths of its code: a row for each shorter code, shortest
     first, with its own L, E and metrics; then the whole code's. Any other row stays as it is."""
-    lengths = sorted({int(name.partition(MARK)[2]) for name in row if MARK in name and name.partition(MARK)[2].isdecimal()})
-    whole = {name: value for name, value in row.items() if MARK not in name}
-    whole["protocols"] = {name: text for name, text in row["protocols"].items() if MARK not in name}
+    lengths = sorted(
+        {
+            int(name.partition(PREFIX_SEPARATOR)[2])
+            for name in row
+            if PREFIX_SEPARATOR in name and name.partition(PREFIX_SEPARATOR)[2].isdecimal()
+        }
+    )
+    whole = {name: value for name, value in row.items() if PREFIX_SEPARATOR not in name}
+    whole["protocols"] = {name: text for name, text in row["protocols"].items() if PREFIX_SEPARATOR not in name}
     found = [_shorter(row, whole, length) for length in lengths]
     return [*found, whole]
 
 
 def _shorter(row: Row, whole: Row, length: int) -> Row:
-    suffix, metrics = f"{MARK}{length}", [name.partition(MARK)[0] for name in row if MARK in name]
+    suffix, metrics = f"{PREFIX_SEPARATOR}{length}", [name.partition(PREFIX_SEPARATOR)[0] for name in row if PREFIX_SEPARATOR in name]
     floats = length * row["c"]
     own = {name: value for name, value in whole.items() if name not in metrics}
     own |= {"L": length, "E": floats, "compression": round(whole["compression"] * whole["E"] / floats, 3)}

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vitok.config import Training, check
+from vitok.config import Training, check_resources
 from vitok.data.loading import blocks
 from vitok.data.sample import Rejection
 from vitok.errors import UsageError, VitokError
@@ -54,7 +54,7 @@ def run(spec: RunSpec, inputs: RunInputs, sink: Sink, place: Place | None = None
     """
     began = time.perf_counter()
     recipe, resources = spec.recipe, spec.resources
-    check(recipe, resources)
+    check_resources(recipe, resources)
     place = place or Place(device=torch.device("cuda", 0) if resources.gpus_per_worker else torch.device("cpu"))
     if resources.gpus_per_worker and not torch.cuda.is_available():
         raise UsageError("resources.gpus_per_worker = 1, but torch finds no usable GPU here: set it to 0")

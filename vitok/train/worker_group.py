@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from vitok.config import check
+from vitok.config import check_resources
 from vitok.errors import VitokError
 from vitok.storage import filesystem, mirror
 from vitok.storage.layout import RunFolder
@@ -27,7 +27,7 @@ def run(spec: RunSpec, inputs: RunInputs, sink: Sink) -> Outcome:
     from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
     resources, folder = spec.resources, spec.folder
-    check(spec.recipe, resources)
+    check_resources(spec.recipe, resources)
     for left in (folder.REFUSAL, folder.STARTS):
         folder.drop(left)
 

@@ -14,7 +14,7 @@ from tests.standins import detector_file
 from vitok.evaluation.accumulator import Sizes, Tally
 from vitok.evaluation.measure import Measurer
 from vitok.metrics.psnr_ssim import to_uint8
-from vitok.metrics.registry import named
+from vitok.metrics.registry import find_metrics
 from vitok.networks import weights
 from vitok.networks.registry import NETWORKS
 
@@ -25,7 +25,7 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
     path = detector_file(tmp_path)
     monkeypatch.setitem(NETWORKS, "i3d", replace(NETWORKS["i3d"], sha256=hashlib.sha256(path.read_bytes()).hexdigest()))
     monkeypatch.setenv("VITOK_WEIGHTS_DIR", str(tmp_path))
-    payload, source = weights.resolve("i3d")
+    payload, source = weights.resolve_weights("i3d")
     assert source == "VITOK_WEIGHTS_DIR" and isinstance(payload, bytes)
     return payload
 
@@ -38,7 +38,7 @@ def clips(images: torch.Tensor, frames: int) -> torch.Tensor:
 def test_features_are_those_of_either_way_to_call_it(program: bytes, tmp_path: Path) -> None:
     """StyleGAN-V hands over 0..255 and lets the file rescale; LARP hands over [-1, 1]."""
     videos = clips(crops(20, 32), 10)
-    ours = weights.build("i3d", program)(videos).pooled
+    ours = weights.build_network("i3d", program)(videos).pooled
     theirs = torch.jit.load(tmp_path / "i3d_torchscript.pt").eval()
     with torch.no_grad():
         stylegan = theirs(videos.float(), rescale=True, resize=True, return_features=True)
@@ -52,14 +52,14 @@ def test_fvd_is_stylegans(program: bytes) -> None:
     """Its covariances are divided by the number of clips."""
     originals = clips(crops(240, 32), 10)
     outputs = clips(noisy(crops(240, 32), 0.3), 10)
-    metrics = named(["rFVD"])
+    metrics = find_metrics(["rFVD"])
     tally = Tally(metrics, Sizes(24, 10, 24, 24))
     measurer = Measurer(metrics, {"i3d": program}, torch.device("cpu"), True, str)
     for first in (8, 0, 16):
         rows = np.arange(first, first + 8)
         tally.add(rows, measurer(rows, originals[rows], outputs[rows]))
     found = tally.results()["rFVD"]
-    network = weights.build("i3d", program)
+    network = weights.build_network("i3d", program)
     with torch.no_grad():
         real, fake = (network(part).pooled.double().numpy() for part in (originals, to_uint8(outputs)))
     shift = real.mean(0) - fake.mean(0)

@@ -3,7 +3,7 @@
 from vitok.analysis.claims.claim import Claim, Verdict
 from vitok.analysis.claims.comparisons import better, no_better, ranked_first, scaling_does_not_help, scaling_helps
 from vitok.analysis.claims.optimum import has_optimum, no_slope
-from vitok.analysis.claims.printed import as_printed
+from vitok.analysis.claims.printed_values import as_printed
 from vitok.analysis.claims.ratios import needs_floats
 from vitok.analysis.claims.shape import shape_is_free
 from vitok.analysis.claims.tradeoffs import trades_off

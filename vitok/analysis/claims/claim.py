@@ -8,7 +8,7 @@ from typing import Any, Literal
 from vitok.analysis.fits.bootstrap import Interval
 from vitok.analysis.rows import Row
 from vitok.errors import VitokError
-from vitok.metrics.registry import METRICS, named
+from vitok.metrics.registry import METRICS, find_metrics
 
 Outcome = Literal["supported", "not supported", "inconclusive"]
 DecisionRule = Callable[[Interval], Outcome]
@@ -94,7 +94,7 @@ class Claim:
 
 def canonical_names(metrics: MetricPreference) -> tuple[str, ...]:
     """Return the metrics' names as the catalogue spells them. Raises `UsageError` for an unknown metric."""
-    return tuple(metric.name for metric in named((metrics,) if isinstance(metrics, str) else metrics))
+    return tuple(metric.name for metric in find_metrics((metrics,) if isinstance(metrics, str) else metrics))
 
 
 def reaches(bound: float) -> DecisionRule:

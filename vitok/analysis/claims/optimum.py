@@ -39,7 +39,7 @@ def has_optimum(metrics: MetricPreference, *, source: str) -> Claim:
                 return _outcome(parabolas(more, metric)) != "inconclusive"
 
             needed, reason = seeds_to_decide_from_cells(rows, metric, residual, decided)
-        optima = [f"E = {whole(one.optimum)} at p = {p}" for p, one in curves.parabolas.items() if one.optimum is not None]
+        optima = [f"E = {format_floats(one.optimum)} at p = {p}" for p, one in curves.parabolas.items() if one.optimum is not None]
         effect = f"optima at {', '.join(optima)}" if optima else "no optimum"
         return Judgement(outcome, join_sentences(_parabolas_text(curves), reason), min(shares), (min(shares), max(shares)), effect, needed)
 
@@ -97,9 +97,9 @@ def _parabolas_text(curves: Parabolas) -> str:
 
 def _parabola_text(one: Parabola) -> str:
     """Describe the optimum of one patch size with its interval, and the channels that it amounts to."""
-    text = "no optimum" if one.optimum is None else f"optimum E = {whole(one.optimum)}"
+    text = "no optimum" if one.optimum is None else f"optimum E = {format_floats(one.optimum)}"
     if one.optimum_interval:
-        text += f" (95 % interval {whole(one.optimum_interval[0])} to {whole(one.optimum_interval[1])})"
+        text += f" (95 % interval {format_floats(one.optimum_interval[0])} to {format_floats(one.optimum_interval[1])})"
     if one.optimum is not None:
         text += f", c = {one.optimum / one.tokens:.3g}"
     if one.optimum_interval:
@@ -109,6 +109,6 @@ def _parabola_text(one: Parabola) -> str:
     return text + (f" [{'; '.join(one.notes)}]" if one.notes else "")
 
 
-def whole(floats: float) -> str:
+def format_floats(floats: float) -> str:
     """Format an E as a whole number, with at most six significant digits."""
     return f"{round(floats):.6g}"

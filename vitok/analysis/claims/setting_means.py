@@ -23,7 +23,7 @@ import numpy as np
 from vitok.analysis.fits.bootstrap import RESAMPLES
 from vitok.analysis.rows import Row
 from vitok.errors import VitokError
-from vitok.metrics.registry import METRICS, SAMPLE
+from vitok.metrics.registry import METRICS, SAMPLE_COLUMN
 
 PROPORTIONAL = ("frechet", "infinity")
 CHUNK = 1_000_000  # images drawn at once: bounds the memory
@@ -139,6 +139,6 @@ def _paired_values(groups: list[list[Row]], metric: str) -> np.ndarray | None:
 def _means_over_views(values: dict[str, Sequence[float]], metric: str) -> np.ndarray:
     """Return the mean over the views of each held-out image: crops of one photograph are near copies, and count as one image."""
     each = np.asarray(values.get(metric, ()), dtype=float)
-    shown = values.get(SAMPLE, range(len(each)))
+    shown = values.get(SAMPLE_COLUMN, range(len(each)))
     _, place = np.unique(np.asarray(shown, dtype=int)[: len(each)], return_inverse=True)
     return np.bincount(place, weights=each) / np.bincount(place) if len(each) else each

@@ -260,7 +260,7 @@ def _manifest(made: _Set, corpora: Corpora, latents: config.Latents, size: int, 
     mean, square, noise = np.sum([shard["sums"] for shard in made.shards], axis=0) / (rows * math.prod(plan.grid))
     std = np.sqrt(np.maximum(square - mean**2, 0) + noise)
     return {
-        "version": VERSION, "weights": plan.encoder.weights, "variant": variants.name(recipe.tokenizer), "corpus": corpora.uri,
+        "version": VERSION, "weights": plan.encoder.weights, "variant": variants.variant_name(recipe.tokenizer), "corpus": corpora.uri,
         "fingerprint": corpora.fingerprint, "latents": latents.model_dump(mode="json"), "size": size, "frames": frames,
         "grid": list(plan.grid), "channels": recipe.tokenizer.channels, "tokens": math.prod(plan.grid), "group_rows": GROUP_ROWS,
         "rows": rows, "views": plan.views, "whole": corpora.counts[0] * latents.crops, "classes": list(classes),

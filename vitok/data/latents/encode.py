@@ -20,8 +20,8 @@ from vitok.data.loading.reader import Reader
 from vitok.errors import UsageError, VitokError
 from vitok.losses import to_pixels
 from vitok.models.bottleneck import Posterior
-from vitok.models.checksum import digest
-from vitok.models.rope import Grid
+from vitok.models.checksum import weights_digest
+from vitok.models.rope import TokenGrid
 from vitok.models.tokenizer import Tokenizer
 
 Columns = dict[str, np.ndarray]
@@ -40,7 +40,7 @@ class Encoder:
 
     @classmethod
     def of(cls, recipe: Recipe, state: dict[str, Tensor]) -> "Encoder":
-        return cls(recipe, digest(state), state)
+        return cls(recipe, weights_digest(state), state)
 
     def open(self, device: torch.device) -> Callable[[Tensor], Posterior]:
         """From uint8 (B, [T,] H, W, 3) on the device to the posterior, in the precision of the tokenizer's training."""
@@ -54,11 +54,11 @@ class Encoder:
 
         return encode
 
-    def grid(self, size: int, frames: int) -> Grid:
+    def grid(self, size: int, frames: int) -> TokenGrid:
         """Tokens of the code along (t, y, x). Raises `UsageError` where the pixels do not divide."""
         q, p = self.recipe.tokenizer.stride, self.recipe.tokenizer.patch
         if frames % q or size % p:
-            name = variants.name(self.recipe.tokenizer)
+            name = variants.variant_name(self.recipe.tokenizer)
             raise UsageError(f"{frames} frame(s) of {size} pixels are not divisible by the tubelets of {name}: {q} frame(s) of {p} pixels")
         return self.recipe.tokenizer.code_of((frames // q, size // p, size // p))
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vitok.errors import UsageError, VitokError
 from vitok.evaluation.subject import Coder, by_frames
-from vitok.models.checksum import digest
+from vitok.models.checksum import weights_digest
 
 CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
 AT_ONCE = 16  # images; the widest activations of one of 512 pixels are 134 MB each
@@ -127,7 +127,7 @@ class Baseline:
 
     def digest(self) -> str:
         """SHA-256 of the tensors as they are used, in float32: what tells two sources of one name apart."""
-        return digest(self._load().state_dict())
+        return weights_digest(self._load().state_dict())
 
     def params(self) -> int:
         """Of the network as it lies there."""

@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from vitok.costs.flops import NORM, Cost
+from vitok.costs.flops import MACS_PER_NORM_ELEMENT, TokenizerCost
 from vitok.evaluation.baselines.autoencoders import autoencoder, check_sides, encode, network_class
 
 CONSISTENCY_STEPS = 2  # of OpenAI's decoder, each a pass through its whole UNet
 
 
-def cost(key: str, size: int) -> Cost:
+def cost(key: str, size: int) -> TokenizerCost:
     """Parameters, and multiply-adds of one image of size x size: a linear, a convolution, QK^T and AV at one each, and `NORM`
     an element of a normalisation. Raises `UsageError` for an unknown key, a side that the network cannot take, no diffusers."""
     entry = autoencoder(key)
@@ -28,7 +28,7 @@ def cost(key: str, size: int) -> Cost:
             latents = encode(entry.network, vae, images)
         with MultiplyAdds() as decoder:
             _decode(entry.network, vae, latents, size)
-    return Cost(
+    return TokenizerCost(
         encoder_params=_numel(p for name, p in vae.named_parameters() if name.startswith(("encoder.", "quant_conv."))),
         decoder_params=_numel(p for name, p in vae.named_parameters() if not name.startswith(("encoder.", "quant_conv."))),
         encoder_macs=encoder.total,
@@ -53,7 +53,7 @@ class MultiplyAdds(TorchFunctionMode):
             query, key, value = args[:3]
             self.total += prod(query.shape[:-1]) * key.shape[-2] * (query.shape[-1] + value.shape[-1])
         elif func in (F.group_norm, F.layer_norm, F.rms_norm):
-            self.total += NORM * output.numel()
+            self.total += MACS_PER_NORM_ELEMENT * output.numel()
         return output
 
 

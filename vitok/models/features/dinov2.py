@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitok.errors import VitokError
-from vitok.models.features.output import Features
+from vitok.models.features.output import NetworkFeatures
 
 SIDE, PATCH, HEAD_WIDTH, EPSILON = 224, 14, 64, 1e-6
 GRID, TRAINED_GRID = SIDE // PATCH, 37  # patches a side: at 224 pixels, and in training (518 pixels)
@@ -52,11 +52,11 @@ class DINOv2(nn.Module):
         x = F.interpolate(images.float(), (SIDE, SIDE), mode="bicubic", align_corners=False, antialias=True)
         return (x / 255 - self.mean) / self.deviation
 
-    def forward(self, images: Tensor) -> Features:
+    def forward(self, images: Tensor) -> NetworkFeatures:
         """Return the features of images (B, 3, H, W) uint8: pooled (B, D), the class token after the last norm; no logits."""
         patches = self.patch_embed["proj"](self.prepare(images)).flatten(2).transpose(1, 2)
         x = torch.cat([self.cls_token.expand(len(images), -1, -1), patches], 1) + self.positions
-        return Features(self.norm(self.blocks(x)[:, 0]), None)
+        return NetworkFeatures(self.norm(self.blocks(x)[:, 0]), None)
 
 
 class DINOv2Block(nn.Module):

@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitok.errors import VitokError
-from vitok.models.features.folding import State, convolution
-from vitok.models.features.output import Features
+from vitok.models.features.folding import StateDict, folded_convolution
+from vitok.models.features.output import NetworkFeatures
 
 SIDE, EPSILON = 224, 1e-3
 STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1)  # strides of the blocks; widths and kernels follow from the weights
@@ -21,7 +21,7 @@ class EfficientNetLite0(nn.Module):
 
     PREPARED = "uint8, antialiased bicubic resize to 224 x 224 in float32 (torch), clamped to 0..255 and not rounded, (x - 127) / 128"
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: StateDict) -> None:
         super().__init__()
         if wrong := sorted(state.keys() ^ _expected_keys()):
             raise VitokError(f"weights of EfficientNet-Lite0 with {wrong[0]!r} missing or unknown: they are of another network")
@@ -36,17 +36,17 @@ class EfficientNetLite0(nn.Module):
         x = F.interpolate(images.float(), (SIDE, SIDE), mode="bicubic", align_corners=False, antialias=True)
         return (x.clamp(0, 255) - 127) / 128
 
-    def forward(self, images: Tensor) -> Features:
+    def forward(self, images: Tensor) -> NetworkFeatures:
         """Return the features of images (B, 3, H, W) uint8: pooled (B, 1280), and logits (B, 1000) in ImageNet's order."""
         x = self.prepare(images).contiguous(memory_format=torch.channels_last)
         pooled = self.head(self.blocks(self.stem(x))).mean((2, 3))
-        return Features(pooled, F.linear(pooled, self.classes, self.bias))
+        return NetworkFeatures(pooled, F.linear(pooled, self.classes, self.bias))
 
 
 class InvertedBottleneck(nn.Module):
     """An inverted bottleneck: 1 x 1 expansion (except in the first block), depthwise convolution, 1 x 1 projection without activation."""
 
-    def __init__(self, state: State, name: str, stride: int) -> None:
+    def __init__(self, state: StateDict, name: str, stride: int) -> None:
         super().__init__()
         expand = _layer(state, f"{name}._expand_conv", f"{name}._bn0") if f"{name}._expand_conv.weight" in state else []
         depthwise = _layer(state, f"{name}._depthwise_conv", f"{name}._bn1", stride)
@@ -59,13 +59,13 @@ class InvertedBottleneck(nn.Module):
         return y + x if y.shape == x.shape else y
 
 
-def _layer(state: State, name: str, norm: str, stride: int = 1) -> list[nn.Module]:
+def _layer(state: StateDict, name: str, norm: str, stride: int = 1) -> list[nn.Module]:
     """Return a convolution and its activation, padded as TensorFlow's "SAME": with a stride of 2 the larger padding is at the end."""
     outputs, inputs, kernel, _ = state[f"{name}.weight"].shape
     groups = outputs if inputs == 1 else 1  # one input channel a filter: a depthwise convolution
     before, after = (kernel - stride) // 2, -(-(kernel - stride) // 2)
     uneven = [nn.ZeroPad2d((before, after, before, after))] if before < after else []
-    layer = convolution(state, f"{name}.weight", norm, EPSILON, stride, 0 if uneven else before, groups)
+    layer = folded_convolution(state, f"{name}.weight", norm, EPSILON, stride, 0 if uneven else before, groups)
     return [*uneven, layer, nn.ReLU6(inplace=True)]
 
 

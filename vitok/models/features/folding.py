@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor, nn
 
-State = dict[str, Tensor]
+StateDict = dict[str, Tensor]
 
 
-def convolution(
-    state: State, weight: str, norm: str, eps: float, stride: int = 1, padding: int | tuple[int, int] = 0, groups: int = 1
+def folded_convolution(
+    state: StateDict, weight: str, norm: str, eps: float, stride: int = 1, padding: int | tuple[int, int] = 0, groups: int = 1
 ) -> nn.Conv2d:
     """Return the convolution `weight` ("layer.weight") with the batch norm `norm` ("layer.bn") folded into it, in float64."""
     kernel = state[weight].double()

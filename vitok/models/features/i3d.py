@@ -8,7 +8,7 @@ import io
 import torch
 from torch import Tensor, nn
 
-from vitok.models.features.output import Features
+from vitok.models.features.output import NetworkFeatures
 
 FRAMES = 10  # fewer leave nothing to pool after three halvings of time
 
@@ -22,6 +22,6 @@ class I3D(nn.Module):
         super().__init__()
         self.program = torch.jit.load(io.BytesIO(program), map_location="cpu").eval()
 
-    def forward(self, clips: Tensor) -> Features:
+    def forward(self, clips: Tensor) -> NetworkFeatures:
         """Return the features of clips (B, 3, T, H, W) uint8: pooled (B, 400), the outputs before the softmax."""
-        return Features(self.program(clips.float() / 127.5 - 1, rescale=False, resize=True, return_features=True), None)
+        return NetworkFeatures(self.program(clips.float() / 127.5 - 1, rescale=False, resize=True, return_features=True), None)

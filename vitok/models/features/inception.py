@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitok.errors import VitokError
-from vitok.models.features.folding import State, convolution
-from vitok.models.features.output import Features
+from vitok.models.features.folding import StateDict, folded_convolution
+from vitok.models.features.output import NetworkFeatures
 
 SIDE, EPSILON = 299, 1e-3
 STEM = (
@@ -39,7 +39,7 @@ class Inception(nn.Module):
 
     PREPARED = "uint8, TensorFlow 1's bilinear resize to 299 x 299, (x - 128) / 128"
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: StateDict) -> None:
         super().__init__()
         try:
             self.stem = nn.ModuleList(
@@ -52,10 +52,10 @@ class Inception(nn.Module):
             raise VitokError(f"weights of the FID Inception without {error}: they are of another network") from None
         self.to(memory_format=torch.channels_last).eval()
 
-    def _layer(self, state: State, name: str, stride: int, padding: int | tuple[int, int]) -> nn.Conv2d:
-        return convolution(state, f"{name}.conv.weight", f"{name}.bn", EPSILON, stride, padding)
+    def _layer(self, state: StateDict, name: str, stride: int, padding: int | tuple[int, int]) -> nn.Conv2d:
+        return folded_convolution(state, f"{name}.conv.weight", f"{name}.bn", EPSILON, stride, padding)
 
-    def forward(self, images: Tensor) -> Features:
+    def forward(self, images: Tensor) -> NetworkFeatures:
         """Images (B, 3, H, W) uint8 -> pooled (B, 2048) for FID, KID, precision and recall; logits (B, 1008) without their
         bias, from which TensorFlow's graph, and so the Inception Score, takes its classes."""
         x = (resize(images.float()) - 128) / 128
@@ -65,13 +65,13 @@ class Inception(nn.Module):
         for block in self.blocks:
             x = block(x)
         pooled = x.mean((2, 3))
-        return Features(pooled, pooled @ self.head.T)
+        return NetworkFeatures(pooled, pooled @ self.head.T)
 
 
 class Block(nn.Module):
     """Branches side by side, joined along the channels."""
 
-    def __init__(self, whole: Inception, state: State, name: str, branches: tuple[str, ...], pooling: str) -> None:
+    def __init__(self, whole: Inception, state: StateDict, name: str, branches: tuple[str, ...], pooling: str) -> None:
         super().__init__()
 
         def layer(text: str) -> nn.Conv2d:

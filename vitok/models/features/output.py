@@ -5,7 +5,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 
-class Features(NamedTuple):
+class NetworkFeatures(NamedTuple):
     """Features of a batch of images or clips."""
 
     pooled: Tensor  # (B, D) float32

@@ -21,7 +21,7 @@ LABEL_SIZE = 8  # font size of a label, points
 GREY = "#777777"
 
 
-def fronts_figure(rows: list[Row], pairs: tuple[tuple[str, str], ...]) -> "Figure":
+def pareto_fronts(rows: list[Row], pairs: tuple[tuple[str, str], ...]) -> "Figure":
     """Draw a panel for each pair of (cost, metric), or of two metrics.
 
     A mark is a setting, colour and shape by patch size, pale if another setting dominates it. The front is a step line with the names of

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vitok.config import Resources, Training
-from vitok.config.overrides import flat
+from vitok.config.overrides import flatten
 from vitok.errors import VitokError
 from vitok.storage import mirror
 from vitok.train.checkpoint.format import Saved, damage, load, write
@@ -153,7 +153,7 @@ class Checkpoints:
                 self.shelf.retire(step)
 
     def _same_recipe(self, saved: Saved) -> None:
-        theirs, ours = flat(saved.state["recipe"]), flat(self.recipe.model_dump(mode="json"))
+        theirs, ours = flatten(saved.state["recipe"]), flatten(self.recipe.model_dump(mode="json"))
         differing = [
             f"{key}: {theirs.get(key)!r} there, {ours.get(key)!r} here" for key in theirs | ours if theirs.get(key) != ours.get(key)
         ]

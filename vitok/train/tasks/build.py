@@ -13,10 +13,10 @@ from vitok.errors import VitokError
 from vitok.evaluation.evaluation import Judge
 from vitok.evaluation.generated import GeneratedJudge
 from vitok.evaluation.statistics import Reference, Statistics
-from vitok.metrics.registry import named
-from vitok.models.checksum import digest
+from vitok.metrics.registry import find_metrics
+from vitok.models.checksum import weights_digest
 from vitok.models.lpips import LPIPS
-from vitok.networks.weights import build
+from vitok.networks.weights import build_network
 from vitok.storage.layout import RunFolder
 from vitok.train.checkpoint.format import Saved
 from vitok.train.ranks import Place
@@ -32,7 +32,7 @@ def task_builder(spec: RunSpec, inputs: RunInputs, place: Place) -> Callable[[Sa
     """Return a function that builds the task of a run, from its beginning (None) or from a checkpoint, as often as it is called. The
     networks of losses and metrics are loaded once."""
     recipe, source = spec.recipe, inputs.source(spec)
-    statistics, metrics = Statistics(spec.storage.statistics), named(spec.resources.metrics)
+    statistics, metrics = Statistics(spec.storage.statistics), find_metrics(spec.resources.metrics)
     start = start_weights(spec.folder, recipe.start) if recipe.start else None
     if isinstance(recipe, Generation):
         assert isinstance(source, LatentSource) and start is not None
@@ -62,12 +62,12 @@ def start_weights(folder: RunFolder, wanted: str) -> dict[str, Tensor]:
     if not path.is_file():
         raise VitokError(f"{path} is missing: the weights that this run starts from")
     state = load_file(path)
-    if (found := digest(state)) != wanted:
+    if (found := weights_digest(state)) != wanted:
         raise VitokError(f"{path} holds other weights (SHA-256 {found}) than the recipe starts from ({wanted})")
     return state
 
 
 def _perceptual(inputs: RunInputs, network: str) -> LPIPS:
-    model = build(network, inputs.networks[network])
+    model = build_network(network, inputs.networks[network])
     assert isinstance(model, LPIPS)
     return model

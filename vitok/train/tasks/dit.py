@@ -14,10 +14,10 @@ from vitok.data.latents.loader import LatentBatch, LatentSource
 from vitok.evaluation.evaluation import Evaluation
 from vitok.evaluation.generated import GeneratedJudge, for_pictures, picture
 from vitok.evaluation.generator import About, drawing
-from vitok.metrics.registry import named
-from vitok.models.blocks import prepare
+from vitok.metrics.registry import find_metrics
+from vitok.models.blocks import configure_blocks
 from vitok.models.bottleneck import Posterior
-from vitok.models.checksum import digest
+from vitok.models.checksum import weights_digest
 from vitok.models.dit import DiT
 from vitok.models.tokenizer import Tokenizer
 from vitok.storage.layout import RunFolder
@@ -59,18 +59,18 @@ class DiTTask:
         torch.manual_seed(recipe.seed)
         self.recipe, self.resources, self.place, self.source, self.evaluation = recipe, resources, place, source, judge
         self.tokenizer, self.flops = tokenizer, flops.step_flops(recipe)
-        first = named(resources.metrics)[0]
+        first = find_metrics(resources.metrics)[0]
         self.goal = (first.name, first.higher)
         self.about = About(
             source.uri, source.fingerprint, tuple(source.set.classes) if recipe.conditional else (),
             tuple(source.set.counts) if recipe.conditional else (),
         )  # fmt: skip
-        self.objective = diffusion.objective(recipe.diffusion)
+        self.objective = diffusion.build_objective(recipe.diffusion)
         model = self._model()
         self.normalised = {name: value.to(place.device) for name, value in model.named_buffers()}
         if saved:
             load_weights(model, saved, "dit")
-        prepare(model, resources.recompute, resources.compile)
+        configure_blocks(model, resources.recompute, resources.compile)
         self.engine = Engine("dit", model, recipe.optimizer, recipe, resources, place, recipe.ema)
         self.engines = [self.engine]
         if saved:
@@ -123,7 +123,7 @@ class DiTTask:
         decoder.load_state_dict(self.tokenizer)
         networks = (model.to(device).eval(), decoder.to(device).eval())
         batch = min(TOGETHER, recipe.batch_size)
-        evaluation = self.evaluation(drawing(*networks, recipe, recipe.sampling, device), self.about, digest(weights), batch, alive)
+        evaluation = self.evaluation(drawing(*networks, recipe, recipe.sampling, device), self.about, weights_digest(weights), batch, alive)
         return evaluation.pictured(picture(drawing(*networks, recipe, for_pictures(recipe), device), self.about))
 
     def _model(self) -> DiT:

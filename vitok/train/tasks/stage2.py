@@ -5,8 +5,8 @@ from torch import Tensor
 
 from vitok import losses
 from vitok.errors import VitokError
-from vitok.models.blocks import prepare
-from vitok.models.checksum import digest
+from vitok.models.blocks import configure_blocks
+from vitok.models.checksum import weights_digest
 from vitok.models.discriminator import Discriminator
 from vitok.models.tokenizer import Reconstruction, Tokenizer
 from vitok.train.checkpoint.format import Saved
@@ -36,7 +36,7 @@ class Stage2(TokenizerTask):
         trained = self.model if self.whole else self.model.decoder
         if saved:
             load_weights(trained, saved, "tokenizer")
-        prepare(self.model, resources.recompute, resources.compile)
+        configure_blocks(self.model, resources.recompute, resources.compile)
         if self.gan.adaptive:
             self.model.decoder.unembed.register_forward_pre_hook(self._keep_last_tokens)
         self.engine = Engine("tokenizer", trained, recipe.optimizer, recipe, resources, self.place, recipe.ema)
@@ -49,7 +49,7 @@ class Stage2(TokenizerTask):
             pixels, noise, kept = inputs.micro(number, count, self.place.device)
             output = self._reconstruct(pixels, noise, kept)
             output = output._replace(pixels=output.pixels.view_as(output.pixels))  # see `_balance`
-            terms = losses.stage1(output, pixels, self.recipe.loss, self.perceptual)
+            terms = losses.stage1_loss(output, pixels, self.recipe.loss, self.perceptual)
             if self.judge:
                 terms = self._fool(self.judge, output.pixels, terms, step)
             self.engine.backward(terms["loss"])
@@ -121,7 +121,7 @@ class Stage2(TokenizerTask):
         """The discriminator's backward pass, and how well it does: a collapse shows in its logits and its accuracy."""
         penalised = bool(self.gan.r1) and step % self.gan.r1_every == 0
         of_real, of_fake, *penalty = judge(self._seen(real), self._seen(fake).to(real.dtype), penalty=penalised)
-        loss = losses.hinge_real_and_fake(of_real, of_fake)
+        loss = losses.hinge_discriminator(of_real, of_fake)
         terms = {
             "gan/discriminator": loss, "gan/logit_real": of_real.mean(), "gan/logit_fake": of_fake.mean(),
             "gan/accuracy_real": (of_real > 0).float().mean(), "gan/accuracy_fake": (of_fake < 0).float().mean(),
@@ -153,9 +153,9 @@ class Stage2(TokenizerTask):
 
     def _seen(self, pixels: Tensor) -> Tensor:
         """What the discriminator sees of (B, 3, [T,] S, S)."""
-        return losses.frames(pixels) if self.gan.frames == "each" else pixels
+        return losses.flatten_frames(pixels) if self.gan.frames == "each" else pixels
 
 
 def encoder_digest(weights: dict[str, Tensor]) -> str:
     """SHA-256 of a tokenizer's encoder."""
-    return digest({name: value for name, value in weights.items() if name.startswith("encoder.")})
+    return weights_digest({name: value for name, value in weights.items() if name.startswith("encoder.")})

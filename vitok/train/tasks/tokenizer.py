@@ -14,8 +14,8 @@ from vitok.config import Recipe, Resources
 from vitok.costs import flops
 from vitok.data.loading.loader import Batch, Source
 from vitok.evaluation.evaluation import Evaluation, Judge
-from vitok.metrics.prefix import Prefix
-from vitok.models.blocks import prepare
+from vitok.metrics.nested_prefix import Prefix
+from vitok.models.blocks import configure_blocks
 from vitok.models.bottleneck import Posterior
 from vitok.models.lpips import LPIPS
 from vitok.models.tokenizer import Tokenizer
@@ -127,7 +127,7 @@ class Stage1(TokenizerTask):
             model.load_state_dict(start)
         if saved:
             load_weights(model, saved, "tokenizer")
-        prepare(model, self.resources.recompute, self.resources.compile)
+        configure_blocks(model, self.resources.recompute, self.resources.compile)
         self.engine = Engine("tokenizer", model, self.recipe.optimizer, self.recipe, self.resources, self.place, self.recipe.ema)
         return [self.engine]
 
@@ -136,7 +136,7 @@ class Stage1(TokenizerTask):
         for number in range(count):
             pixels, noise, kept = inputs.micro(number, count, self.place.device)
             output = self.engine(pixels, noise, kept=kept)
-            terms = losses.stage1(output, pixels, self.recipe.loss, self.perceptual)
+            terms = losses.stage1_loss(output, pixels, self.recipe.loss, self.perceptual)
             self.engine.backward(terms["loss"])
             if number + 1 < count:
                 self.engine.micro_step()

@@ -4,7 +4,7 @@ import numpy as np
 from torch import Tensor
 
 
-class Rows:
+class FeatureTable:
     """The features (D,) of the samples `wanted` out of `count`, in a table of that many rows. The tables of parts of a set merge."""
 
     def __init__(self, count: int, wanted: np.ndarray, width: int) -> None:
@@ -20,7 +20,7 @@ class Rows:
         self.rows[slots[chosen]] = features.detach().cpu().float().numpy()[chosen]
         self.filled[slots[chosen]] = True
 
-    def merge(self, other: "Rows") -> None:
+    def merge(self, other: "FeatureTable") -> None:
         """Add the features of another part of the set."""
         self.rows[other.filled] = other.rows[other.filled]
         self.filled |= other.filled

@@ -6,7 +6,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from vitok.metrics.registry import MARK
+from vitok.metrics.registry import PREFIX_SEPARATOR
 
 T = TypeVar("T")
 
@@ -23,7 +23,7 @@ class Prefix:
 
     def names(self, values: dict[str, T]) -> dict[str, T]:
         """Rename metrics to those at this length: "rPSNR" becomes "rPSNR:32"."""
-        return {f"{metric}{MARK}{self.kept}": value for metric, value in values.items()}
+        return {f"{metric}{PREFIX_SEPARATOR}{self.kept}": value for metric, value in values.items()}
 
     def of_each(self, samples: Tensor) -> Tensor:
         """Return the kept tokens (B,) int64 of each sample, as a tokenizer takes them."""
