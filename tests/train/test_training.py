@@ -170,7 +170,7 @@ def test_a_trial_loads_neither_mlflow_nor_the_compiler(source: Source, states: d
             from vitok.orchestration.trial import trial
 
             trial({"cell": spec}, sources={"all": source}, weights=states, recorder=recorder[0], resources=RESOURCES, statistics=where)
-            return [name for name in ("torch", "mlflow", "torch._dynamo") if name in sys.modules]
+            return [name for name in ("torch", "mlflow", "torch._dynamo", "torch_fidelity") if name in sys.modules]
 
     uri, where = f"sqlite:///{tmp_path}/mlflow.db", str(tmp_path / "statistics")
     run_id = Tracker(uri, tmp_path, "start").child(None, "cell", "cell", {}, {})
