@@ -1,6 +1,7 @@
 """Every image metric of one pass beside torch-fidelity, torchmetrics and lpips one after the other, over the same files.
 
     python -m tests.benchmarks.metrics pass [--images 128] [--size 256] [--rounds 3]
+    python -m tests.benchmarks.metrics inception [--images 128] [--size 256] [--rounds 3]
     python -m tests.benchmarks.metrics overhead [--images 64]
     python -m tests.benchmarks.metrics ssim [--size 256]
     python -m tests.benchmarks.metrics frechet [--width 2048]
@@ -30,7 +31,7 @@ from torch import Tensor
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from tests.evaluation.test_measure import crops, noisy
-from tests.standins import inception_state
+from tests.standins import fidelity_inception, inception_state
 from vitok.config import Data, Recipe
 from vitok.config.variants import tokenizer
 from vitok.data.corpora.corpus import open_corpora
@@ -48,6 +49,7 @@ from vitok.metrics.frechet import frechet_distance
 from vitok.metrics.moments import Gaussian, Moments
 from vitok.metrics.psnr_ssim import ssim, to_uint8
 from vitok.metrics.registry import find_metrics
+from vitok.models.features.inception import Inception
 from vitok.models.tokenizer import Tokenizer
 from vitok.networks import weights
 from vitok.orchestration.evaluation_run import by_name
@@ -184,6 +186,31 @@ def passes(count: int, size: int, rounds: int) -> None:
             print(f"{metric:<10} {found[metric]:.7g}  {expected[metric]:.7g}  {apart:.1e} apart")
 
 
+def inception(count: int, size: int, rounds: int) -> None:
+    """Time one batch of images through torch-fidelity's network as it is, the same in channels_last, and with the batch norms folded
+    too, which is ours. The three take turns, in an order that alternates."""
+    state, images = inception_state(), crops(count, size)
+    as_it_is = fidelity_inception(state, ["2048", "logits_unbiased"])
+    last = fidelity_inception(state, ["2048", "logits_unbiased"]).to(memory_format=torch.channels_last)
+    networks: dict[str, torch.nn.Module] = {"torch-fidelity": as_it_is, "channels_last": last, "ours": Inception(state)}
+    spent: dict[str, list[float]] = {name: [] for name in networks}
+    print(f"{count} images of {size} pixels, {torch.get_num_threads()} threads; ms an image, and how many times as fast as torch-fidelity")
+    print("round  torch-fidelity  channels_last  ratio   ours  ratio")
+    with torch.inference_mode():
+        (pooled, logits), (mine, my_logits) = as_it_is(images), networks["ours"](images)
+        for turn in range(rounds):
+            for name in list(networks)[:: -1 if turn % 2 else 1]:
+                spent[name].append(seconds(lambda network=networks[name]: network(images))[0])
+            whole, other, ours = (1e3 * times[-1] / count for times in spent.values())
+            print(f"{turn:5d}  {whole:14.1f}  {other:13.1f}  {whole / other:5.2f}  {ours:5.1f}  {whole / ours:5.2f}", flush=True)
+    for faster, slower in (("channels_last", "torch-fidelity"), ("ours", "torch-fidelity"), ("ours", "channels_last")):
+        median = statistics.median(a / b for a, b in zip(spent[slower], spent[faster], strict=True))
+        fastest = min(spent[slower]) / min(spent[faster])  # on a machine that others use too, what they disturb least
+        print(f"{faster} beside {slower}: median ratio {median:.2f}, of the fastest rounds {fastest:.2f}")
+    apart = [float((a - b).norm() / b.norm()) for a, b in ((mine, pooled), (my_logits, logits))]
+    print(f"pooled {apart[0]:.1e} of its norm apart, logits {apart[1]:.1e}")
+
+
 def overhead(count: int) -> None:
     """One thread, S-B/16 at 256 pixels: an evaluation from the files on, beside its forward passes alone."""
     torch.set_num_threads(1)
@@ -258,12 +285,14 @@ def distance(width: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("pass", "overhead", "ssim", "frechet"))
+    parser.add_argument("what", choices=("pass", "inception", "overhead", "ssim", "frechet"))
     for name, default in (("images", 128), ("size", 256), ("rounds", 3), ("width", 2048)):
         parser.add_argument(f"--{name}", type=int, default=default)
     asked = parser.parse_args()
     if asked.what == "pass":
         passes(asked.images, asked.size, asked.rounds)
+    elif asked.what == "inception":
+        inception(asked.images, asked.size, asked.rounds)
     elif asked.what == "overhead":
         overhead(asked.images)
     elif asked.what == "ssim":

@@ -171,7 +171,7 @@ def test_a_trial_loads_neither_mlflow_nor_the_compiler(source: Source, states: d
             from vitok.orchestration.trial import trial
 
             trial({"cell": "a"}, runs={"a": job.spec}, inputs=job.inputs, recorder=recorder[0])
-            return [name for name in ("torch", "mlflow", "torch._dynamo") if name in sys.modules]
+            return [name for name in ("torch", "mlflow", "torch._dynamo", "torch_fidelity") if name in sys.modules]
 
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     run_id = Tracker(uri, tmp_path, "start").child(None, "cell", "cell", {}, {})
