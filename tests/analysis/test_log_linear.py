@@ -32,6 +32,7 @@ def test_the_line_equals_scipys() -> None:
     assert fit == log_linear(table, "rPSNR")
 
 
+@pytest.mark.long
 def test_the_interval_covers_as_often_as_it_says() -> None:
     """The bootstrap over 12 cells is known to be a little narrow: at least 80 of 100 intervals must hold the truth."""
     rng, hits = np.random.default_rng(1), 0

@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -130,12 +131,30 @@ def test_verify_finds_a_wrong_file(tmp_path: Path) -> None:
     ],
     ids=lambda value: " ".join(value[-3:]) if isinstance(value, list) else None,
 )
-def test_bad_input_is_one_line(arguments: list[str], code: int, words: list[str], tmp_path: Path) -> None:
-    result = call(arguments, VITOK_STORAGE=str(tmp_path))
-    assert result.returncode == code, result.stderr
-    assert [word for word in words if word not in result.stderr] == []
-    assert "Traceback" not in result.stderr
-    assert result.stderr.count("\n") == 1
+def test_bad_input_is_one_line(
+    arguments: list[str], code: int, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the command or the study's file is run, in this process."""
+    monkeypatch.setenv("VITOK_STORAGE", str(tmp_path))
+    with pytest.raises(SystemExit) as ended:
+        if arguments[:3] == VITOK:
+            monkeypatch.setattr(sys, "argv", ["vitok", *arguments[3:]])
+            cli.main()
+        else:
+            monkeypatch.setattr(sys, "argv", arguments[1:])
+            runpy.run_path(arguments[1], run_name="__main__")
+    shown = capsys.readouterr().err
+    assert ended.value.code == code, shown
+    assert [word for word in words if word not in shown] == []
+    assert "Traceback" not in shown
+    assert shown.count("\n") == 1
+
+
+def test_an_error_of_a_process_is_one_line(tmp_path: Path) -> None:
+    """From outside: exit codes and stderr, of the command and of a study's file."""
+    for command, code in (([*VITOK, "eval", "--codec", "jpeg"], 2), ([*E_SWEEP, "--storage", "/dev/null/here"], 1)):
+        result = call(command, VITOK_STORAGE=str(tmp_path))
+        assert result.returncode == code and result.stderr.startswith("error: ") and result.stderr.count("\n") == 1, result.stderr
 
 
 def test_an_absent_mlflow_server_is_one_line(tmp_path: Path) -> None:

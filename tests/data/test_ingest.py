@@ -123,6 +123,7 @@ def test_too_much_that_is_broken_stops_it(library: Path, tmp_path: Path) -> None
         ingestion.ingest(open_corpus(str(tmp_path)), str(tmp_path.parent / "never"), SMALL, quiet)
 
 
+@pytest.mark.long
 def test_killed_twice_it_comes_to_the_same(library: Path, cluster: str, tmp_path: Path) -> None:
     options = Options(shard_mb=1, group_rows=4, part_samples=1)
     whole = ingestion.ingest(open_corpus(str(library)), str(tmp_path / "whole"), options, quiet)

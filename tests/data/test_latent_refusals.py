@@ -21,6 +21,7 @@ from vitok.errors import UsageError, VitokError
 pytestmark = pytest.mark.usefixtures("cluster", "small_shards")
 
 
+@pytest.mark.long
 def test_too_much_that_is_broken_stops_it(library: Path, tmp_path: Path) -> None:
     folder = tmp_path / "library"
     shutil.copytree(library, folder)
@@ -36,6 +37,7 @@ def test_too_much_that_is_broken_stops_it(library: Path, tmp_path: Path) -> None
         build(open_corpora(str(folder)), Latents(), SIZE, 1, [encoder()], str(tmp_path / "latents"))
 
 
+@pytest.mark.long
 def test_latents_that_are_not_finite_are_named(corpora: Corpora, tmp_path: Path) -> None:
     wild = encoder()
     state = {name: value * 1e6 if "to_moments" in name else value for name, value in wild.state.items()}

@@ -109,6 +109,7 @@ def test_statistics_are_those_of_all_rows(pair: list[LatentSet]) -> None:
         assert found.classes == ("cat", "dog", "owl") and found.unlabelled == 0
 
 
+@pytest.mark.long
 def test_bf16_without_mirrors_and_the_centre_alone(flat: LatentSet, photos: Path) -> None:
     rows, corpora = stored(flat), open_corpora(str(photos))
     assert rows["view"].tolist() == list(range(11)) and not rows["mirrored"].any() and set(rows["label"]) == {-1}
@@ -120,6 +121,7 @@ def test_bf16_without_mirrors_and_the_centre_alone(flat: LatentSet, photos: Path
     assert "centre crop" in flat.about
 
 
+@pytest.mark.long
 def test_killed_at_work_it_comes_to_the_same(corpora: Corpora, library: Path, pair: list[LatentSet], cluster: str, tmp_path: Path) -> None:
     root = tmp_path / "killed"
     command = [sys.executable, "-c", BUILD, cluster, str(library), str(root)]
@@ -203,6 +205,7 @@ def test_what_cannot_be_decoded_is_left_out_and_counted(library: Path, tmp_path:
     assert_equal(found, on_the_fly(corpora, VIEWS, 1, encoder()))
 
 
+@pytest.mark.long
 def test_clips_with_a_stride_in_time_and_latent_tokens(tmp_path: Path) -> None:
     views, clips, latent = Latents(flip=True), encoder(variant="N-N/2x16", frames=4), encoder(variant="N-N/2x16+L5+M2", frames=4)
     corpora = open_corpora("sample-motion")

@@ -102,6 +102,7 @@ def test_ranks_share_the_held_out_batches_out(cluster: str, world: int) -> None:
         assert np.array_equal(batch.images, parts[number % world][number // world].images)
 
 
+@pytest.mark.long
 def test_images_and_videos_mix_by_weight(photos: Path, cluster: str) -> None:
     """An image among videos is a still; the schedule is exact and the same for any number of workers."""
     mixed = open_corpora(f"0.25*{photos} + 0.75*sample-motion")

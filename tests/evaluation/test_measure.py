@@ -58,6 +58,7 @@ def save(images: torch.Tensor, folder: Path) -> str:
     return str(folder)
 
 
+@pytest.mark.long
 def test_equals_torch_fidelity_on_the_same_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kid, "SUBSET_SIZE", 30)
     monkeypatch.setitem(tallies.LEAST, "kernel", 30)

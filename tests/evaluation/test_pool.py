@@ -26,7 +26,7 @@ from vitok.evaluation.statistics import Reference
 from vitok.evaluation.subject import Coder
 from vitok.metrics.registry import find_metrics
 
-pytestmark = pytest.mark.usefixtures("cluster")
+pytestmark = [pytest.mark.usefixtures("cluster"), pytest.mark.long]
 
 METRICS = find_metrics(("rPSNR", "rSSIM", "rFD-EffLite0", "rFD-EffLite0-infinity", "rPrecision-EffLite0"))
 REFERENCE = Reference("photos validation", "f" * 16, "crops", 32, 1)

@@ -131,6 +131,7 @@ def test_what_was_measured_is_not_measured_again(ask: Any, here: Session, monkey
     assert run(ask(), here) == first
 
 
+@pytest.mark.long
 def test_statistics_of_the_reference_serve_later_evaluations(
     ask: Any, here: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,6 +170,7 @@ def test_an_autoencoder_of_others(ask: Any, here: Session, corpora: Corpora, tmp
     assert values(result)["rPSNR"] == pytest.approx(float(by_hand), abs=1e-4)
 
 
+@pytest.mark.long
 def test_generated_samples_are_worth_what_torch_fidelity_says(ask: Any, here: Session, tmp_path: Path) -> None:
     """The same folder, the same network, the same splits: to 1e-4."""
     real, fake = crops(12, 64), crops(16, 64, seed=1)

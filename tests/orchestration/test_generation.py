@@ -18,6 +18,8 @@ from vitok.orchestration import sampling_run
 from vitok.orchestration.capacity import Capacity
 from vitok.tracking.tags import CELL
 
+pytestmark = pytest.mark.long
+
 GENERATION = STUDY.with_name("generation_e_sweep.py")
 SMALL = {
     "steps": "30", "batch_size": "8", "grid.tokenizer.tokenizer.channels": "4,8", "grid.tokenizer.tokenizer.patch": "8",

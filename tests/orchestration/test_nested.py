@@ -84,6 +84,7 @@ def test_a_run_measures_every_length(trained: tuple[Path, launch.Outcome, Curve]
     assert all(set(row["protocols"]) == set(NAMES) for row in rows) and comparable(rows) == (rows, [])
 
 
+@pytest.mark.long
 def test_one_length_outside_of_training(
     trained: Any, corpora: Corpora, tracker: Tracker, storage: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -82,6 +82,7 @@ def test_a_finished_run_is_not_run_again(
     assert "finished already" in shown.err and json.loads(shown.out) == result
 
 
+@pytest.mark.long
 def test_stage_2_starts_from_a_run_of_mlflow(trained: tuple[Path, dict, str], cluster: str, photos: Path) -> None:
     """And needs nothing of it once it has begun."""
     storage, first, _ = trained

@@ -77,6 +77,7 @@ def bucket(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     filesystem._connected.cache_clear()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scheme", ["s3", "gs", "hf"])
 def test_a_store_that_fails_a_tenth_of_its_requests_loses_nothing(
     scheme: str, request: pytest.FixtureRequest, photos: Path, cluster: str
@@ -139,6 +140,7 @@ def test_a_video_is_read_where_it_lies(scheme: str, request: pytest.FixtureReque
     assert np.array_equal(found["a.mp4"], center_clip(Sample("", 0, uri=str(sample_motion.locate(MOTION))), 32, 4, 8.0))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scheme", ["s3", "gs", "hf"])
 def test_a_file_written_again_has_another_stamp(scheme: str, request: pytest.FixtureRequest, shelf: Path, cluster: str) -> None:
     import ray

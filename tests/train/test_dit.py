@@ -130,6 +130,7 @@ def test_training_is_that_of_a_plain_loop(
     assert float(difference / torch.cat([value.flatten() for value in plain.values()]).norm()) < 1e-5
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("zero", [3])
 def test_two_ranks_train_and_draw_as_one(
     job: Callable[..., Job], two_ranks: Callable[..., Any], plain: dict[str, torch.Tensor], tmp_path: Path, zero: int

@@ -156,6 +156,7 @@ def plain(source: Any, states: Any, tmp_path_factory: pytest.TempPathFactory) ->
     return folder
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("there", "here"), [((1, 0), (2, 3)), ((1, 3), (2, 1)), ((2, 1), (1, 0)), ((2, 3), (1, 2)), ((2, 2), (2, 0)), ((2, 0), (2, 0))], ids=str
 )

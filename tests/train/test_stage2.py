@@ -139,6 +139,7 @@ def test_it_resumes_bit_by_bit(tune: Any, tmp_path: Path, zero: int) -> None:
     assert same(tmp_path / "whole", tmp_path / "cut")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("gan", [GAN, GAN.model_copy(update={"adaptive": True, "r1": 0.1, "r1_every": 2})], ids=["plain", "adaptive, R1"])
 def test_two_ranks_tune_as_one(tune: Any, two_ranks: Any, stage1: Path, tmp_path: Path, gan: Gan) -> None:
     """Groups of the minibatch deviation differ with the cut of the batch, and with it the discriminator, a little."""
@@ -164,6 +165,7 @@ def test_the_ablations_of_figure_13(tune: Any, stage1: Path, tmp_path: Path) -> 
     assert f"SHA-256 {encoder_digest(before)} before, {encoder_digest(after)} after" in tuned.told()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("frames", ["each", "together"])
 def test_clips(two_ranks: Any, states: Any, tmp_path: Path, frames: str) -> None:
     recipe = tiny(steps=2, tokenizer__frames=4, data__pool=8, data__validation_crops=1, batch_size=4)

@@ -119,7 +119,7 @@ def run(request: EvaluationRequest, session: Session) -> dict[str, Any]:
 
 
 def _measure(request: EvaluationRequest, folder: RunFolder, session: Session) -> tuple[Evaluation, dict[str, float]]:
-    target, views = request.target, request.views
+    target, views, capacity = request.target, request.views, session.capacity
     reader = _reader(views.corpora, views.part, views, 0 if target.unpaired else views.samples, views.data.validation_views)
     reference = Reference.of_corpus(
         views.corpora.uri, views.corpora.fingerprint, views.part, reader.about(), views.size, views.frames
@@ -129,8 +129,8 @@ def _measure(request: EvaluationRequest, folder: RunFolder, session: Session) ->
     known = given if given is not None else known_statistics(metrics, store, reference)
     wanted = pool.Pass(
         reader, np.arange(reader.total), target.subject, metrics, request.metrics.payloads, both=not enough(metrics, known),
-        generated=False, outputs=0, references=0, batch=request.batch, actors=_actors(request, session.capacity),
-        gpus=session.capacity.gpus_each, threads=1,
+        generated=False, outputs=0, references=0, batch=request.batch, actors=_actors(request, capacity),
+        gpus=capacity.gpus_each, threads=1,
     )  # fmt: skip
     if target.unpaired:
         return _measure_samples(request, folder, session, wanted, reference, given), {}
