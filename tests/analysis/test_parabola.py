@@ -19,6 +19,7 @@ from vitok.metrics.protocol import Protocol
 from vitok.report import report
 from vitok.report.figures.generation import generation_over_floats
 from vitok.report.figures.panels import dots
+from vitok.storage.layout import StoredFolder
 from vitok.study import Study
 from vitok.study.labels import with_labels
 from vitok.tracking.client import Tracker
@@ -251,7 +252,7 @@ class Runs:
 def test_the_report_of_generators(tmp_path: Path) -> None:
     claims = (has_optimum("gFID", source="Figure 4"), no_slope("gFID", at_most=0.5, source="Section 3.2"))
     study = Study("g", "Question?", "Hypothesis.", generation_over_floats, fit=parabolas, claims=claims)
-    summary = report.write(study, cast(Tracker, Runs(rows(0.1))), "key", tmp_path)
+    summary = report.write(study, cast(Tracker, Runs(rows(0.1))), "key", StoredFolder(tmp_path))
     page = (tmp_path / "index.html").read_text()
     assert page.count("data:image/png;base64,") == 15 and "Samples" in page and "Reconstructions" not in page
     assert page.count("<td>log gFID</td>") == 3 and "slope" not in page.split("<h2>Fits</h2>")[1].split("<h2>")[0]
@@ -271,10 +272,10 @@ def test_cells_of_several_sizes_stand_side_by_side(tmp_path: Path) -> None:
         row["protocols"] = {"gFID": replace(protocol, size=row["size"]).json()}
         del row["gIS"]
     study = Study("sizes", "Question?", "Hypothesis.", dots)
-    summary = report.write(study, cast(Tracker, Runs(pair)), "key", tmp_path)
+    summary = report.write(study, cast(Tracker, Runs(pair)), "key", StoredFolder(tmp_path))
     assert [row["size"] for row in summary["results"]] == [512, 256] and not summary["problems"]
     names = [label.get_text() for label in dots(with_labels(pair), ("gFID",), {}).axes[0].get_yticklabels()]
     assert len(set(names)) == 2
     pair[0]["protocols"] = {"gFID": replace(protocol, count=5000).json()}
     with pytest.raises(VitokError, match=r"sizes: nothing is left to report: gFID is left out.*count 50000 and 5000"):
-        report.write(study, cast(Tracker, Runs(pair)), "key", tmp_path)
+        report.write(study, cast(Tracker, Runs(pair)), "key", StoredFolder(tmp_path))

@@ -133,7 +133,7 @@ def test_another_tokenizer_than_the_first_stages_is_refused(
 
 
 def test_what_the_cluster_cannot_carry_is_refused(photos: Path) -> None:
-    offered = {"CPU": 6.0, "trial_slot": 2.0}
+    offered = Capacity({"CPU": 6.0, "trial_slot": 2.0})
     pooled, fresh = tiny(), tiny(data__pool=0)
     with pytest.raises(VitokError, match="one run needs 1 GPU, the cluster offers 0"):
         concurrency(override(RESOURCES, {"gpus_per_worker": 1}), pooled, offered)
@@ -141,7 +141,7 @@ def test_what_the_cluster_cannot_carry_is_refused(photos: Path) -> None:
     assert concurrency(two, pooled, offered) == 1
     with pytest.raises(VitokError, match=r"one run needs 7 CPU, the cluster offers 6 .*one to decode with"):
         concurrency(two, fresh, offered)
-    assert concurrency(override(RESOURCES, {"data_cpus": 64}), fresh, offered) == 1, "fewer than wished for, require_samples for one"
+    assert concurrency(override(RESOURCES, {"data_cpus": 64}), fresh, offered) == 1, "fewer than wished for, enough for one"
     assert concurrency(override(RESOURCES, {"data_cpus": 1}), fresh, offered) == 3
     with pytest.raises(UsageError, match="has 11 samples to train on, fewer than the 13 workers"):
         require_samples(open_corpora(str(photos)), override(RESOURCES, {"workers": 13}))
