@@ -32,6 +32,8 @@ from vitok.train.tasks.build import AnyTask, task_builder
 
 @dataclass(frozen=True)
 class Outcome:
+    """What a run has come to: its evaluation, and what it took."""
+
     evaluation: Evaluation
     rejected: frozenset[Rejection]
     steps: int  # done by this call
@@ -40,6 +42,8 @@ class Outcome:
 
 
 class _Silent:
+    """The sink of ranks other than 0."""
+
     def log(self, step: int, values: dict[str, float]) -> None: ...
     def say(self, step: int, text: str) -> None: ...
     def back(self, step: int) -> None: ...

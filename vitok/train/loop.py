@@ -25,77 +25,83 @@ from vitok.train.run_spec import RunSpec
 
 
 class Sink(Protocol):
-    """Where curves and news go. Only rank 0 has one that keeps what it is given."""
+    """The receiver of curves and news. Only rank 0 has one that keeps what it is given."""
 
-    def log(self, step: int, values: dict[str, float]) -> None: ...
-
-    def say(self, step: int, text: str) -> None: ...
-
-    def back(self, step: int) -> None:
-        """The points after this step are of a way that was left: they come again."""
+    def log(self, step: int, values: dict[str, float]) -> None:
+        """Log a point of each curve."""
         ...
 
-    def flush(self) -> None: ...
+    def say(self, step: int, text: str) -> None:
+        """Tell the user a line of news."""
+        ...
+
+    def back(self, step: int) -> None:
+        """Go back to a step: the points after it were of a way that is left, and come again."""
+        ...
+
+    def flush(self) -> None:
+        """Store all that was given before."""
+        ...
 
 
 class Samples(Protocol):
-    """What is trained on."""
+    """The source of a run's batches."""
 
     @property
     def rejected(self) -> frozenset[Rejection]:
-        """Known so far."""
+        """Unusable samples that are known so far."""
         ...
 
     @property
     def max_rejected(self) -> float:
-        """The share that may be unusable."""
+        """The share of samples that may be unusable."""
         ...
 
     @property
     def count(self) -> int:
-        """Samples to train on."""
+        """The number of samples to train on."""
         ...
 
     def batches(self, *, seed: int, batch_size: int, start: int, steps: int, rank: int, world: int) -> Iterator[Batch]:
-        """Those of steps start .. steps - 1; this rank's share of each."""
+        """Yield this rank's share of the batches of steps start .. steps - 1."""
         ...
 
 
 class Task(Protocol):
-    """What is trained. All its randomness is a function of (seed, position of the batch)."""
+    """A model and its losses: what the loop trains. All randomness of a task is a function of (seed, position of the batch)."""
 
     engines: list[Engine]
     goal: tuple[str, bool]  # the metric whose best is kept, and whether more of it is better
     flops: float  # of a step, on all ranks
 
     def prepare(self, batch: Any, position: int) -> Any:
-        """This rank's share of a batch, on the CPU. Called from another thread, ahead of time."""
+        """Make the inputs of this rank from a batch, on the CPU. Called from another thread, ahead of time."""
         ...
 
     def backward(self, inputs: Any, step: int) -> dict[str, torch.Tensor]:
-        """Forward and backward of all micro-batches. Scalars, "loss" among them."""
+        """Run forward and backward of all micro-batches of a step. Return scalars, "loss" among them."""
         ...
 
     def rates(self, step: int) -> list[float]:
-        """The learning rate of each engine."""
+        """Return the learning rate of each engine at a step."""
         ...
 
     def watch(self) -> dict[str, float]:
-        """More values of the last step. A collective."""
+        """Return more values of the last step. A collective."""
         ...
 
     def weights(self) -> dict[str, torch.Tensor]:
-        """What is evaluated and kept, on every rank's CPU. A collective."""
+        """Return the weights that are evaluated and kept, on every rank's CPU. A collective."""
         ...
 
     def evaluate(self, weights: dict[str, torch.Tensor], alive: Callable[[], None]) -> Evaluation:
-        """On the held-out samples, with a call of `alive` for each batch. A collective."""
+        """Evaluate weights on the held-out samples, with a call of `alive` for each batch. A collective."""
         ...
 
 
 @dataclass
 class Position:
-    """Where a run stands. A checkpoint holds it, so that what is logged after a resume is as it would have been."""
+    """The state of the loop. A checkpoint holds it, so that what is logged after a resume is as it would have been."""
 
     step: int = 0  # the next one
     shift: int = 0  # what is added to it for the number of its batch
@@ -105,16 +111,18 @@ class Position:
 
     @classmethod
     def of(cls, state: dict[str, Any]) -> "Position":
+        """Restore the state from a checkpoint's."""
         best = state["best"]
         return cls(state["step"], state["shift"], best and (best[0], best[1]), Health(**state["health"]), state["window"])
 
     def state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps of it."""
         return {"shift": self.shift, "best": self.best, "health": asdict(self.health), "window": list(self.window)}
 
 
 @dataclass(frozen=True)
 class Worker:
-    """One of the processes that train a model, and what it works with."""
+    """The process that runs the loop, one of those that train a model, with what it works with."""
 
     place: Place
     source: Samples
@@ -127,6 +135,8 @@ class Worker:
 
 @dataclass(frozen=True)
 class Trained:
+    """What the loop did in this call."""
+
     steps: int  # done by this call; fewer than the recipe's after a resume
     seconds: float  # in the loop
     rejected: frozenset[Rejection]  # samples that could not be decoded, with the reason
@@ -203,7 +213,7 @@ def train(task: Task, spec: RunSpec, worker: Worker, checkpoints: Checkpoints, a
 
 
 def _ahead(task: Task, recipe: Training, worker: Worker, at: Position) -> Iterator[tuple[Batch, Any]]:
-    """Batches and what the task makes of them, one ahead of who asks."""
+    """Yield batches with the inputs that the task makes of them, prepared one ahead."""
     place = worker.place
     batches = worker.source.batches(
         seed=recipe.seed, batch_size=recipe.batch_size, start=at.step + at.shift, steps=recipe.steps + at.shift,
@@ -225,7 +235,7 @@ def _ahead(task: Task, recipe: Training, worker: Worker, at: Position) -> Iterat
 
 
 def _agreed(terms: dict[str, torch.Tensor], flags: tuple[bool, ...], place: Place) -> tuple[dict[str, float], list[bool]]:
-    """The mean of each term over the ranks, and which flags one of them has raised."""
+    """Return the mean of each term over the ranks, and for each flag whether a rank has raised it."""
     raised = torch.tensor([float(flag) for flag in flags], device=place.device)
     numbers = torch.cat([torch.stack([term.detach().float() for term in terms.values()]), raised])
     if place.world > 1:
@@ -237,7 +247,7 @@ def _agreed(terms: dict[str, torch.Tensor], flags: tuple[bool, ...], place: Plac
 def _point(
     recipe: Training, worker: Worker, at: Position, steps: int, watched: dict[str, float], rejected: Rejected, flops: float
 ) -> dict[str, float]:
-    """One point of every curve: means over the steps since the last, times over those of this process."""
+    """Return one point of every curve: means over the steps since the last point, times of this process."""
     values = {f"train/{name}": sum(each[name] for each in at.window) / len(at.window) for name in at.window[0]}
     split = worker.clock.split(steps)
     rate, world, health = recipe.batch_size / split["time/step"], worker.place.world, at.health

@@ -9,7 +9,7 @@ import torch.distributed as dist
 
 @dataclass(frozen=True)
 class Place:
-    """Which process this is among those that train one model."""
+    """The rank of this process among those that train one model, and its device."""
 
     rank: int = 0
     world: int = 1
@@ -17,7 +17,7 @@ class Place:
 
 
 def gathered(value: Any, place: Place) -> list[Any]:
-    """The value of every rank."""
+    """Return the values of all ranks, in their order. A collective."""
     values = [value] * place.world
     if place.world > 1:
         dist.all_gather_object(values, value)
@@ -25,5 +25,5 @@ def gathered(value: Any, place: Place) -> list[Any]:
 
 
 def shared(value: Any, place: Place) -> Any:
-    """Rank 0's value. No rank goes on before rank 0 has come here."""
+    """Return rank 0's value. No rank goes on before rank 0 has come here."""
     return gathered(value, place)[0]

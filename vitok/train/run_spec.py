@@ -12,7 +12,7 @@ from vitok.storage.layout import RunFolder, Storage
 
 @dataclass(frozen=True)
 class RunSpec:
-    """One run. Small, and plain data: it travels to whichever process trains."""
+    """The description of one run. Small, and plain data: it travels to whichever process trains."""
 
     recipe: Training  # with the hash of the weights that it starts from, which lie in its folder as start.safetensors
     resources: Resources  # with the metrics that can be measured here
@@ -26,16 +26,18 @@ class RunSpec:
 
     @property
     def folder(self) -> RunFolder:
+        """The run's folder."""
         return RunFolder.at(self.address)
 
     @property
     def storage(self) -> Storage:
+        """The storage that the folder is in."""
         return Storage.at(self.storage_address)
 
 
 @dataclass(frozen=True)
 class RunInputs:
-    """What several runs share, and what is too large to travel with each."""
+    """Inputs that several runs share: too large to travel with each."""
 
     sources: Mapping[str, Source | LatentSource]  # by `RunSpec.samples`
     networks: dict[str, Payload] = field(default_factory=dict)  # weights of the networks that losses and metrics look through

@@ -1,8 +1,8 @@
-"""A checkpoint as it lies on the disk: state.json, and one safetensors file a rank.
+"""The files of a checkpoint: state.json, and one safetensors file a rank.
 
-A tensor's name is engine/kind/parameter@start: the elements of that parameter from `start` on, flat. So any number of
-ranks, at any stage of ZeRO, finds what it needs. The files are written here, not by safetensors' own writer, which copies
-every tensor and holds Python's lock while training goes on; they are read by it.
+A tensor's name is engine/kind/parameter@start: the elements of that parameter from `start` on, flat. So any number of ranks, at any
+stage of ZeRO, finds what it needs. The files are written here, not by safetensors' own writer, which copies every tensor and holds
+Python's lock while training goes on; they are read by it.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ CHUNK = 16 << 20
 
 
 def write(path: Path, tensors: dict[str, Tensor]) -> str:
-    """A safetensors file of flat float32 CPU tensors, on the disk when this returns. Its SHA-256."""
+    """Write a safetensors file of flat float32 CPU tensors; it is on the disk when this returns. Return its SHA-256."""
     header: dict[str, Any] = {}
     end = 0
     for name, tensor in tensors.items():
@@ -45,28 +45,30 @@ def write(path: Path, tensors: dict[str, Tensor]) -> str:
 
 
 def digest(path: Path) -> str:
+    """Return the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True)
 class Saved:
-    """A whole checkpoint."""
+    """A whole checkpoint on the disk."""
 
     path: Path
     state: dict[str, Any]  # of state.json
 
     @property
     def step(self) -> int:
+        """The number of steps that it was written after."""
         return self.state["step"]
 
     @property
     def updates(self) -> dict[str, int]:
-        """By engine: the steps that have changed its weights."""
+        """The steps that have changed the weights, by engine."""
         return self.state["updates"]
 
     def read(self, engine: str, kind: str, parameter: str, start: int, size: int) -> Tensor:
-        """Elements start .. start + size - 1 of one kind of a parameter, flat."""
+        """Read elements start .. start + size - 1 of one kind of a parameter, flat (size,)."""
         found, got = torch.empty(size), 0
         for first, count, name, file in self._index[f"{engine}/{kind}/{parameter}"]:
             low, high = max(first, start), min(first + count, start + size)
@@ -77,7 +79,7 @@ class Saved:
         return found
 
     def whole(self, engine: str, kind: str, shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
-        """All parameters of an engine."""
+        """Read all parameters of an engine, by name, in these shapes."""
         return {name: self.read(engine, kind, name, 0, shape.numel()).view(shape) for name, shape in shapes.items()}
 
     @cached_property
@@ -92,7 +94,7 @@ class Saved:
 
 
 def load(path: Path) -> Saved:
-    """Raises `ValueError` with what is wrong with a checkpoint, as far as its state.json and the sizes of its files tell."""
+    """Open a checkpoint. Raises `ValueError` with what is wrong with it, as far as its state.json and the sizes of its files tell."""
     try:
         state = json.loads((path / "state.json").read_text())
         files: dict[str, Any] = state["files"]
@@ -107,7 +109,7 @@ def load(path: Path) -> Saved:
 
 
 def damage(saved: Saved, names: Iterable[str]) -> str | None:
-    """What is wrong with these files, by their checksums."""
+    """Return what is wrong with these files, by their checksums; None: nothing."""
     for name in names:
         try:
             if digest(saved.path / name) != saved.state["files"][name]["sha256"]:

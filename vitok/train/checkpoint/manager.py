@@ -1,7 +1,7 @@
 """Checkpoints that are complete or do not exist, written while training goes on.
 
-What a file holds is told in `saved`, where they stand in `shelf`. A step is held up only while its tensors are copied to the CPU's
-memory; a thread of each rank writes them, that of rank 0 completes.
+`format` knows what a file holds, `store` where checkpoints are kept. A step is held up only while its tensors are copied to the CPU's
+memory; a thread of each rank writes them, that of rank 0 completes the checkpoint.
 """
 
 import threading
@@ -45,12 +45,13 @@ class Checkpointed(Protocol):
 
 
 class Checkpoints:
-    """Of one run. Every rank has one, and calls its methods when the others do. `before` is called, on rank 0, before a
-    checkpoint is complete; `say` with what a user must know."""
+    """The checkpoints of one run. Every rank has one of these, and calls its methods when the others do."""
 
     def __init__(
         self, folder: Path, place: Place, recipe: Training, resources: Resources, before: Callable[[], None], say: Callable[[str], None]
     ) -> None:
+        """Open the checkpoints in `folder`. On rank 0, `before` is called before a checkpoint is complete, and `say` with what a user
+        must know."""
         self.folder, self.place, self.recipe, self.resources = folder, place, recipe, resources
         self.before, self.say = before, say
         self.writer: threading.Thread | None = None
@@ -62,9 +63,10 @@ class Checkpoints:
         self.attempt = shared(uuid.uuid4().hex[:8], place)  # a process that was taken for dead writes elsewhere
 
     def newest(self) -> Saved | None:
-        """The newest whole checkpoint. A damaged one is put aside, loudly, and the one before is taken.
+        """Return the newest whole checkpoint; None where there is none. A damaged one is put aside, loudly, and the one before is taken.
 
-        Raises `VitokError` if it was written with another recipe, or if all are damaged."""
+        Raises `VitokError` if it was written with another recipe, or if all are damaged.
+        """
         self.finish()
         steps = shared(self.shelf.steps(), self.place)
         for step in reversed(steps):
@@ -86,7 +88,7 @@ class Checkpoints:
         return None
 
     def save(self, engines: Sequence[Checkpointed], step: int, state: dict[str, Any]) -> None:
-        """After `step` steps. Returns when the tensors are copied; the disk follows."""
+        """Save the state after `step` steps. Returns when the tensors are copied; the disk follows."""
         self.finish()
         kept = {
             f"{engine.name}/{kind}/{part.name}@{part.start}": tensor
@@ -117,7 +119,7 @@ class Checkpoints:
             raise error
 
     def close(self) -> None:
-        """However a run ends: what is nearly written is not lost."""
+        """Wait a while for what is nearly written, however the run ends."""
         if self.writer:
             self.writer.join(timeout=CLOSING)
 

@@ -1,7 +1,7 @@
-"""Where the checkpoints of a run stand: on a disk that all ranks see, or in an object store.
+"""Stores of checkpoints: a disk that all ranks see, or an object store.
 
-On a disk every rank writes into one folder, which is renamed when it is whole. A store renames nothing: there the files of an attempt
-carry its name, and state.json, which comes last and names them, makes the checkpoint.
+On a disk every rank writes into one folder, which is renamed when it is whole. An object store renames nothing: there the files of an
+attempt carry its name, and state.json, which comes last and names them, makes the checkpoint.
 """
 
 import json
@@ -20,7 +20,7 @@ PARTIAL, DAMAGED, STATE = ".partial", ".damaged", "state.json"
 
 
 class Disk:
-    """A folder of checkpoints, seen by all ranks."""
+    """Checkpoints in a folder that all ranks see."""
 
     poll = 0.02  # seconds between two looks for the files of others
 
@@ -29,46 +29,46 @@ class Disk:
         folder.mkdir(parents=True, exist_ok=True)
 
     def clear(self) -> None:
-        """Remove what attempts before this one have left unfinished. By rank 0."""
+        """Remove what attempts before this one have left unfinished. Called by rank 0."""
         for partial in self.folder.glob("*" + PARTIAL):
             shutil.rmtree(partial, ignore_errors=True)
 
     def steps(self) -> list[int]:
-        """Of the checkpoints that are whole, oldest first."""
+        """Return the steps of the checkpoints that are whole, oldest first."""
         return sorted(int(path.name[5:]) for path in self.folder.glob("step_*") if not path.suffix)
 
     def opened(self, step: int) -> Path:
-        """The folder to read a checkpoint from."""
+        """Return the folder to read a checkpoint from."""
         return self.folder / named(step)
 
     def aside(self, step: int, attempt: str) -> str:
-        """Put a damaged one where it is not found again; its new name. By rank 0."""
+        """Put a damaged checkpoint where it is not found again; return its new name. Called by rank 0."""
         path = self.opened(step)
         return path.replace(path.with_name(f"{path.name}-{attempt}{DAMAGED}")).name
 
     def begin(self, step: int, attempt: str) -> Path:
-        """This rank's file, to be written."""
+        """Return the path of this rank's file, to be written."""
         partial = self._partial(step, attempt)
         partial.mkdir(exist_ok=True)
         return partial / f"{part(self.rank)}.safetensors"
 
     def hand_in(self, step: int, attempt: str, entry: dict[str, Any]) -> None:
-        """This rank's file is written; `entry` describes it."""
+        """Tell that this rank's file is written; `entry` describes it."""
         atomic.write(self._partial(step, attempt) / f"{part(self.rank)}.json", json.dumps(entry))
 
     def give_up(self, step: int, attempt: str, reason: str) -> None:
-        """It could not be."""
+        """Tell that this rank's file could not be written, and why."""
         with suppress(OSError):  # on a full disk the empty file says enough
             (self._partial(step, attempt) / f"{part(self.rank)}.failed").write_text(reason)
 
     def entry(self, step: int, attempt: str, rank: int) -> tuple[str, dict[str, Any]]:
-        """(name of a rank's file, its description), when it is there. Raises OSError."""
+        """Return the name of a rank's file and its description, when they are there. Raises `OSError`."""
         done = self._partial(step, attempt) / f"{part(rank)}.json"
         waited_for(lambda: done.exists(), lambda: _text(done.with_suffix(".failed")), rank, self.poll)
         return f"{part(rank)}.safetensors", json.loads(done.read_text())
 
     def complete(self, step: int, attempt: str, state: dict[str, Any]) -> None:
-        """All files are there: from now on it is a checkpoint. By rank 0."""
+        """Make it a checkpoint: all files are there. Called by rank 0."""
         partial, path = self._partial(step, attempt), self.opened(step)
         atomic.write(partial / STATE, json.dumps(state))
         if path.exists():  # done before by a run that was then set back
@@ -76,9 +76,11 @@ class Disk:
         partial.replace(path)
 
     def discard(self, step: int, attempt: str) -> None:
+        """Remove an attempt that failed."""
         shutil.rmtree(self._partial(step, attempt), ignore_errors=True)
 
     def retire(self, step: int) -> None:
+        """Remove a checkpoint that is no longer wanted."""
         shutil.rmtree(self.opened(step), ignore_errors=True)
 
     def _partial(self, step: int, attempt: str) -> Path:
@@ -86,7 +88,7 @@ class Disk:
 
 
 class Store:
-    """A store's folder of checkpoints; `folder` stands for it on this machine."""
+    """Checkpoints in a folder of an object store; `folder` stands for it on this machine. The methods are those of `Disk`."""
 
     poll = 0.5
 
@@ -95,32 +97,37 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
 
     def clear(self) -> None:
-        """Files of attempts that did not come to a checkpoint."""
+        """Remove files of attempts that did not come to a checkpoint. Called by rank 0."""
         whole = {named(step) for step in self.steps()}
         for name in {name.partition("/")[0] for name in mirror.names(self.folder)} - whole:
             if "." not in name:  # one that was put aside stays
                 mirror.drop(self.folder / name)
 
     def steps(self) -> list[int]:
+        """Return the steps of the checkpoints that are whole, oldest first."""
         whole = (name.partition("/") for name in mirror.names(self.folder))
         return sorted(int(folder[5:]) for folder, _, file in whole if file == STATE and "." not in folder)
 
     def opened(self, step: int) -> Path:
+        """Fetch a checkpoint; return the folder to read it from."""
         return mirror.fetch(self.folder / named(step))
 
     def aside(self, step: int, attempt: str) -> str:
-        """Its state.json is moved; the files stay, for who looks into it."""
+        """Put a damaged checkpoint where it is not found again: its state.json is moved, its files stay for who looks into them. Return
+        its new name."""
         name, state = f"{named(step)}-{attempt}{DAMAGED}", self._file(step, STATE)
         filesystem.write(filesystem.join(self.uri, f"{name}/{STATE}"), filesystem.read(state))
         filesystem.remove(state)
         return name
 
     def begin(self, step: int, attempt: str) -> Path:
+        """Return the path of this rank's file, to be written."""
         folder = self.folder / named(step)
         folder.mkdir(exist_ok=True)
         return folder / _of(self.rank, attempt, "safetensors")
 
     def hand_in(self, step: int, attempt: str, entry: dict[str, Any]) -> None:
+        """Send this rank's file; `entry` describes it. Raises `OSError`."""
         path = self.begin(step, attempt)
         try:
             mirror.keep(path)
@@ -131,10 +138,12 @@ class Store:
             path.unlink(missing_ok=True)  # two are held already: in the device's memory and in this machine's
 
     def give_up(self, step: int, attempt: str, reason: str) -> None:
+        """Tell that this rank's file could not be written, and why."""
         with suppress(VitokError):
             filesystem.write(self._file(step, _of(self.rank, attempt, "failed")), reason.encode())
 
     def entry(self, step: int, attempt: str, rank: int) -> tuple[str, dict[str, Any]]:
+        """Return the name of a rank's file and its description, when they are there. Raises `OSError`."""
         done, failed = (self._file(step, _of(rank, attempt, kind)) for kind in ("json", "failed"))
         try:
             waited_for(lambda: filesystem.exists(done) == "file", lambda: _remote_text(failed), rank, self.poll)
@@ -143,15 +152,17 @@ class Store:
             raise OSError(str(error)) from None
 
     def complete(self, step: int, attempt: str, state: dict[str, Any]) -> None:
+        """Make it a checkpoint: all files are there. Raises `OSError`."""
         try:
             filesystem.write(self._file(step, STATE), json.dumps(state).encode())
         except VitokError as error:
             raise OSError(str(error)) from None
 
     def discard(self, step: int, attempt: str) -> None:
-        """What is there of it is cleared by the next attempt."""
+        """Leave a failed attempt: the next one clears it."""
 
     def retire(self, step: int) -> None:
+        """Remove a checkpoint that is no longer wanted; where the store fails, with the next one."""
         with suppress(VitokError, OSError):  # it is then retired with the next
             state = self._file(step, STATE)
             if filesystem.exists(state):
@@ -163,14 +174,17 @@ class Store:
 
 
 def shelf(folder: Path, rank: int) -> Disk | Store:
+    """Open the store of a run's checkpoints: a disk, or an object store where the folder stands for one."""
     return Store(folder, rank) if mirror.there(folder) else Disk(folder, rank)
 
 
 def named(step: int) -> str:
+    """Return the name of a checkpoint's folder."""
     return f"step_{step:08d}"
 
 
 def part(rank: int) -> str:
+    """Return the name of a rank's file, without its ending."""
     return f"rank_{rank:05d}"
 
 
@@ -179,7 +193,7 @@ def _of(rank: int, attempt: str, kind: str) -> str:
 
 
 def waited_for(there: Callable[[], bool], failed: Callable[[], str | None], rank: int, poll: float) -> None:
-    """Raises OSError where a rank has failed, or is not heard of."""
+    """Wait for a rank's file. Raises `OSError` where the rank has failed, or is not heard of for ten minutes."""
     ends = time.monotonic() + PATIENCE
     while not there():
         reason = failed()

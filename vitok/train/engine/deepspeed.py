@@ -1,4 +1,4 @@
-"""DeepSpeed, and all of it that is used: one model, AdamW, ZeRO, clipping, bf16 autocast."""
+"""The engine: DeepSpeed, and all of it that is used. One model, AdamW, ZeRO, clipping, bf16 autocast."""
 
 import inspect
 import logging
@@ -53,10 +53,11 @@ class Engine:
         return self._engine.module
 
     def autocast(self) -> AbstractContextManager[Any]:
+        """Return the context of the engine's precision, for forwards outside of it."""
         return autocast(self.place.device, self.precision)
 
     def backward(self, loss: Tensor) -> None:
-        """Of one micro-batch; the mean over all of a step's is followed."""
+        """Run the backward pass of one micro-batch; gradients are those of the mean over all micro-batches of the step."""
         self._engine.backward(loss)
 
     def micro_step(self) -> None:
@@ -64,8 +65,8 @@ class Engine:
         self._engine.step()
 
     def step(self, lr: float) -> float:
-        """After the last micro-batch: clip and update at this learning rate. The gradient's norm before clipping; with one
-        that is not finite nothing is changed."""
+        """Clip and update at this learning rate, after the last micro-batch. Return the gradient's norm before clipping; with one that
+        is not finite nothing is changed."""
         for group in self._adam.param_groups:
             group["lr"] = lr
         if self.zero == 0:  # DeepSpeed alone would neither tell the norm nor keep a bad one from the weights
@@ -87,13 +88,14 @@ class Engine:
         return int(next(iter(self._adam.state.values()))["step"])
 
     def kept(self) -> dict[str, list[Tensor]]:
-        """What a checkpoint holds of this rank, by kind: one flat tensor for every part."""
+        """Return what a checkpoint holds of this rank, by kind: one flat tensor for every shard."""
         found = {"weight": [part.of(part.keeper) for part in self.parts]}
         found |= {name: [part.of(self._adam.state[part.keeper][name]) for part in self.parts] for name in MOMENTS}
         return found | ({"average": self.average} if self.average is not None else {})
 
     def resume(self, saved: Saved) -> None:
-        """Continue the optimizer of a checkpoint, whatever cut it was written in. Its weights are in the model already."""
+        """Continue the optimizer of a checkpoint, whatever number of ranks and stage of ZeRO wrote it. Its weights are in the model
+        already."""
         updated = parts(self._engine, 0, 1) if self.zero == 0 else self.parts  # without ZeRO every rank updates all elements
         for part in updated:
             for moment in MOMENTS:
@@ -105,7 +107,7 @@ class Engine:
             state["step"].fill_(saved.updates[self.name])
 
     def weights(self, averaged: bool = False) -> dict[str, Tensor]:
-        """All float32 weights, on every rank's CPU. A collective: every rank must call it."""
+        """Gather all float32 weights on every rank's CPU; `averaged`: the EMA's. A collective: every rank must call it."""
         kept = self.kept()["average" if averaged and self.average is not None else "weight"]
         shapes = {name: getattr(p, "ds_shape", p.shape) for name, p in self._engine.module.named_parameters() if p.requires_grad}
         found = {name: torch.zeros(math.prod(shape), device=self.place.device) for name, shape in shapes.items()}
@@ -120,11 +122,12 @@ class Engine:
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
+    """Return the autocast context of a precision: bf16, or none for fp32."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 def settings(recipe: Training, resources: Resources, optimizer: Optimizer, params: int) -> dict[str, Any]:
-    """The JSON that DeepSpeed gets for a model of so many trained parameters."""
+    """Return the JSON that DeepSpeed gets for a model of so many trained parameters."""
     size = bucket(params)
     # Buffers of 100 MB, not DeepSpeed's two of 2 GB; of ZeRO-3 at most a block or two are whole at a time.
     zero: dict[str, Any] = {"stage": resources.zero, "reduce_bucket_size": size, "allgather_bucket_size": size}
@@ -184,7 +187,7 @@ def _imported(place: Place) -> Any:
 
 
 def connect(place: Place) -> Any:
-    """DeepSpeed on the process group; a lone process gets a group of its own."""
+    """Connect DeepSpeed to the process group, and return it; a lone process gets a group of its own."""
     deepspeed = _imported(place)
     os.environ.setdefault("LOCAL_RANK", "0")
     if not dist.is_initialized():

@@ -1,7 +1,7 @@
-"""How ZeRO cuts a model: which elements of which parameter this rank keeps, and in which flat tensor.
+"""How ZeRO cuts a model into shards: which elements of which parameter this rank keeps, and in which flat tensor.
 
-The cut differs with the stage and the number of ranks; the names and the elements do not. So a checkpoint is written by
-element, and read by any other cut.
+The cut differs with the stage and the number of ranks; the names and the elements do not. So a checkpoint is written by element, and
+read by any other cut.
 """
 
 from dataclasses import dataclass
@@ -14,6 +14,8 @@ MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's
 
 @dataclass(frozen=True)
 class Part:
+    """Elements of one parameter that this rank keeps."""
+
     name: str  # of the parameter
     start: int  # first of its elements, in the order of memory
     size: int
@@ -21,12 +23,12 @@ class Part:
     place: int  # where in it these elements begin
 
     def of(self, keeper: Tensor) -> Tensor:
-        """These elements in the keeper, or in one of its moments. A view."""
+        """Return a view of these elements in the tensor that the optimizer updates, or in one of its moments."""
         return keeper.detach().view(-1)[self.place : self.place + self.size]
 
 
 def parts(engine: Any, rank: int, world: int) -> list[Part]:
-    """All that `rank` keeps of a DeepSpeed engine's trained parameters. Over the ranks every element is there once."""
+    """Return the shards that `rank` keeps of a DeepSpeed engine's trained parameters. Over the ranks every element is there once."""
     cut = {0: _whole, 1: _flat, 2: _flat, 3: _spread}[engine.zero_optimization_stage()]
     found: list[Part] = []
     for name, parameter in engine.module.named_parameters():

@@ -1,4 +1,4 @@
-"""Steps that went wrong: not finite, or far off. What is done about them is the same on every rank, since the norms are."""
+"""Bad steps: not finite, or far off. What is done about them is the same on every rank, since the norms are."""
 
 import math
 from dataclasses import dataclass
@@ -36,7 +36,8 @@ class Health:
     in_a_row: int = 0
 
     def judge(self, loss: float, norms: dict[str, float]) -> tuple[bool, str]:
-        """Whether a step was skipped, and what is wrong with it: nothing, "skipped: ..." or "spike: ..."."""
+        """Judge a step by its loss and the norms of its gradients. Return whether it was skipped, and what is wrong with it: nothing,
+        "skipped: ..." or "spike: ..."."""
         bad = [f"the gradient's norm of the {name} is {norm}" for name, norm in norms.items() if not math.isfinite(norm)]
         bad = ([] if math.isfinite(loss) else [f"the loss became {loss}"]) + bad
         if bad:
@@ -57,7 +58,7 @@ class Health:
 
 
 class Batch(Protocol):
-    """Samples of one step."""
+    """A batch, as far as it is kept after a failure."""
 
     @property
     def rejected(self) -> frozenset[Rejection]:
@@ -66,7 +67,9 @@ class Batch(Protocol):
 
     def __len__(self) -> int: ...
 
-    def arrays(self) -> dict[str, np.ndarray]: ...
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return its samples as arrays, by name."""
+        ...
 
 
 def keep_batch(folder: RunFolder, batch: Batch, step: int, position: int, rank: int) -> str:

@@ -1,4 +1,4 @@
-"""Notice that this machine will be taken away: a signal, or what the cloud or Ray says of a spot node."""
+"""Preemption: notice that this machine will be taken away, by a signal, by the cloud, or by Ray."""
 
 import os
 import signal
@@ -12,12 +12,12 @@ EVERY = 2.0  # seconds; AWS gives notice two minutes ahead, Google 30 s
 
 
 class Notice:
-    """What has been said so far. A signal asks this process to stop; of a node that will go, a checkpoint is taken, and training
-    goes on until it does: Ray Train then starts the group again elsewhere."""
+    """The notices that this process has had. A signal asks it to stop; of a node that will go, a checkpoint is taken, and training goes
+    on until it does: Ray Train then starts the group again elsewhere."""
 
     def __init__(self, spot: str, group: bool = False) -> None:
-        """`spot`, "aws" or "gcp": ask that cloud's metadata service. Ray is asked where this process is one of its own; `group`: as a
-        worker of Ray Train's."""
+        """Listen for SIGTERM and ask for notices. `spot`, "aws" or "gcp": ask that cloud's metadata service. Ray is asked where this
+        process is one of its own; `group`: as a worker of Ray Train's."""
         import ray
 
         self.stop = False
@@ -33,14 +33,15 @@ class Notice:
 
     @property
     def new(self) -> bool:
-        """Whether there is a notice that has not been taken."""
+        """Whether there is a notice that has not been acted on."""
         return bool(self.reason) and not self._taken
 
     def take(self) -> None:
-        """One of the ranks has had notice: what the others hear of it later is the same."""
+        """Mark the notice as acted on: one of the ranks had it, and what the others hear of it later is no news."""
         self._taken = True
 
     def close(self) -> None:
+        """Stop listening."""
         self._ended.set()
         if self._before is not None:
             signal.signal(signal.SIGTERM, self._before)

@@ -1,4 +1,4 @@
-"""Where the time of a step goes, and what it is worth: seconds by phase, images a second, the share of the device's peak."""
+"""Timing of a step: seconds by phase, images a second, the share of the device's peak."""
 
 import time
 from collections import defaultdict
@@ -16,7 +16,7 @@ PEAKS = {
 
 
 class Clock:
-    """`with clock("data"): ...` in a loop; `phase` and `since` are for who looks from outside whether it goes on."""
+    """The timer of a loop's phases: `with clock("data"): ...`. `phase` and `since` tell who looks from outside whether the loop goes on."""
 
     def __init__(self) -> None:
         self.spent: dict[str, float] = defaultdict(float)
@@ -33,7 +33,7 @@ class Clock:
             self._enter(outer)
 
     def split(self, steps: int) -> dict[str, float]:
-        """Seconds a step since the last call, by phase, and with what lies between the phases as "step"."""
+        """Return the seconds a step since the last call, by phase, and with what lies between the phases as "step"."""
         self._enter(self.phase)
         values = {f"time/{phase}": seconds / steps for phase, seconds in self.spent.items() if phase != "start"}
         values["time/step"] = sum(self.spent.values()) / steps
@@ -41,7 +41,7 @@ class Clock:
         return values
 
     def alive(self) -> None:
-        """Within a phase that may take long: it goes on."""
+        """Tell that a phase that may take long goes on."""
         self.since = time.time()
 
     def _enter(self, phase: str) -> None:
@@ -51,7 +51,7 @@ class Clock:
 
 
 def peak(device: torch.device, precision: str) -> float:
-    """FLOP/s of a device: NVIDIA's figure for a known GPU, else the best of a few matrix products now."""
+    """Return the FLOP/s of a device: NVIDIA's figure for a known GPU, else the best of a few matrix products now."""
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
         known = [key for key in PEAKS if key in name]

@@ -1,7 +1,7 @@
-"""A rank that hangs is found and named, and the worker group ends, to be started again from its last checkpoint.
+"""The watchdog: a rank that hangs is found and named, and the worker group ends, to be started again from its last checkpoint.
 
-A thread of each rank writes where the rank stands to a file in the run's folder. When its own rank has stood in one place
-for too long, it looks who is furthest behind: the others only wait for that one.
+A thread of each rank writes where the rank stands to a file in the run's folder. When its own rank has stood in one place for too long,
+it looks who is furthest behind: the others only wait for that one.
 """
 
 import faulthandler
@@ -46,6 +46,7 @@ class Watch:
         return text
 
     def close(self) -> None:
+        """Stop watching."""
         self._ended.set()
         self.thread.join()
 
@@ -77,7 +78,7 @@ def _put(folder: StoredFolder, name: str, text: str) -> None:
 
 
 def blame(beats: list[dict[str, Any]], limit: float, now: float) -> str:
-    """Who holds up the others: a process that gives no sign of life, else those furthest behind."""
+    """Name the ranks that hold up the others: those that give no sign of life, else those furthest behind."""
     dead = [beat for beat in beats if now - beat["at"] > limit / 2]
     behind = min((beat["step"], ORDER.index(beat["phase"])) for beat in beats)
     guilty = dead or [beat for beat in beats if (beat["step"], ORDER.index(beat["phase"])) == behind]

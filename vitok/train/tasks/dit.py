@@ -32,7 +32,7 @@ TOGETHER = 256  # samples that are drawn at once, at most
 
 
 class Inputs(NamedTuple):
-    """This rank's share of a batch, on the CPU. All that is random is a function of (seed, position), drawn for the whole batch and cut."""
+    """A batch of latents with all its randomness, one row a sample."""
 
     mean: Tensor  # (B, L, c) float16, of the posterior
     log_variance: Tensor
@@ -42,13 +42,13 @@ class Inputs(NamedTuple):
     uniform: Tensor  # (B,) in [0, 1), for the times
 
     def micro(self, number: int, of: int, device: torch.device) -> "Inputs":
-        """One of `of` micro-batches, on the device."""
+        """Return one of `of` micro-batches, on the device."""
         size = len(self.mean) // of
         return Inputs(*(part[number * size : (number + 1) * size].to(device, non_blocking=True) for part in self))
 
 
 class DiTTask:
-    """One engine. What is sampled from, and kept, are the averaged weights."""
+    """A DiT under one engine. Samples are drawn from the averaged weights, and these are kept."""
 
     file = RunFolder.DIT
 
@@ -77,6 +77,7 @@ class DiTTask:
             self.engine.resume(saved)
 
     def prepare(self, batch: LatentBatch, position: int) -> Inputs:
+        """Draw noise, times and hidden labels for this rank's share of a batch."""
         recipe, place, cfg = self.recipe, self.place, self.recipe.tokenizer.tokenizer
         local = recipe.batch_size // place.world
         share = slice(place.rank * local, (place.rank + 1) * local)
@@ -90,6 +91,7 @@ class DiTTask:
         return Inputs(*(part.pin_memory() for part in inputs)) if place.device.type == "cuda" else inputs
 
     def backward(self, inputs: Inputs, step: int) -> dict[str, Tensor]:
+        """Run forward and backward of the noise prediction, or of the flow. Return "loss"."""
         count, each = self.resources.accumulation, list[dict[str, Tensor]]()
         for number in range(count):
             part = inputs.micro(number, count, self.place.device)
@@ -104,19 +106,23 @@ class DiTTask:
         return mean_terms(each)
 
     def rates(self, step: int) -> list[float]:
+        """Return the learning rate: warmed up, then constant."""
         return [warmed(self.recipe.optimizer, self.recipe.batch_size, step, self.recipe.steps)]
 
     def watch(self) -> dict[str, float]:
+        """Return nothing more."""
         return {}
 
     def weights(self) -> dict[str, Tensor]:
+        """Gather the averaged weights."""
         return self.engine.weights(averaged=True) | {name: value.cpu() for name, value in self.normalised.items()}
 
     def remark(self, weights: dict[str, Tensor]) -> str:
+        """Return nothing to be said of the weights."""
         return ""
 
     def evaluate(self, weights: dict[str, Tensor], alive: Callable[[], None]) -> Evaluation:
-        """Of samples, in models of their own: no gather of ZeRO in it."""
+        """Draw samples and measure them, in models of their own: no gather of ZeRO in it."""
         recipe, device = self.recipe, self.place.device
         model, decoder = self._model(), Tokenizer(recipe.tokenizer.tokenizer)
         model.load_state_dict(weights)
@@ -134,5 +140,5 @@ class DiTTask:
         return model
 
     def beside(self) -> dict[str, Any]:
-        """What else sampling needs to know."""
+        """Return what else sampling needs to know: the corpus's classes and their shares."""
         return {RunFolder.GENERATOR: asdict(self.about)}

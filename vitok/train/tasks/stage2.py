@@ -26,6 +26,7 @@ class Stage2(TokenizerTask):
     """
 
     def build(self, start: dict[str, Tensor] | None, saved: Saved | None) -> list[Engine]:
+        """Build the tokenizer with its frozen encoder, and the discriminator; return their engines."""
         recipe, resources = self.recipe, self.resources
         assert recipe.gan is not None and start is not None
         self.gan, self.whole, self.frozen = recipe.gan, recipe.gan.tuned == "all", encoder_digest(start)
@@ -44,6 +45,7 @@ class Stage2(TokenizerTask):
         return [self.engine, *([self.judge] if self.judge else [])]
 
     def backward(self, inputs: Inputs, step: int) -> dict[str, Tensor]:
+        """Run the generator's and the discriminator's forward and backward. Return the terms of both."""
         count, each = self.resources.accumulation, list[dict[str, Tensor]]()
         for number in range(count):
             pixels, noise, kept = inputs.micro(number, count, self.place.device)
@@ -63,11 +65,13 @@ class Stage2(TokenizerTask):
         return mean_terms(each)
 
     def rates(self, step: int) -> list[float]:
+        """Return the learning rates of decoder and discriminator."""
         recipe = self.recipe
         rates = [learning_rate(recipe.optimizer, recipe.batch_size, step, recipe.steps)]
         return rates + ([self.gan.lr * schedule(recipe.optimizer.warmup, step, recipe.steps)] if self.judge else [])
 
     def weights(self) -> dict[str, Tensor]:
+        """Gather the tokenizer's weights: the encoder's as they were, the decoder's averaged."""
         tuned = self.engine.weights(averaged=True)
         if self.whole:
             return tuned
@@ -78,6 +82,7 @@ class Stage2(TokenizerTask):
         return weights
 
     def remark(self, weights: dict[str, Tensor]) -> str:
+        """Return a word on the encoder, if its weights have changed although it is frozen."""
         if self.whole:
             return f"the encoder was tuned too: SHA-256 {self.frozen} before, {encoder_digest(weights)} after"
         return f"the encoder is as it was: SHA-256 {self.frozen} before, {encoder_digest(weights)} after"
@@ -152,7 +157,7 @@ class Stage2(TokenizerTask):
         self.last_tokens = arguments[0]
 
     def _seen(self, pixels: Tensor) -> Tensor:
-        """What the discriminator sees of (B, 3, [T,] S, S)."""
+        """Return what the discriminator sees of pixels (B, 3, [T,] S, S): images (N, 3, S, S)."""
         return losses.flatten_frames(pixels) if self.gan.frames == "each" else pixels
 
 

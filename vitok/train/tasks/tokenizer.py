@@ -1,4 +1,5 @@
-"""What the two stages of a tokenizer's training have in common."""
+"""Training of a tokenizer: what both stages have in common, and stage 1 (section 2.3), the whole auto-encoder on L2 (or L1) + KL +
+LPIPS."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -30,7 +31,7 @@ pass
 
 
 class TokenizerTask(ABC):
-    """A stage says what its engines are, what a step is, and what weights come of it."""
+    """A stage of a tokenizer's training. A subclass says what its engines are, what a step is, and what weights come of it."""
 
     file = RunFolder.TOKENIZER  # that a finished run leaves
 
@@ -38,7 +39,7 @@ class TokenizerTask(ABC):
         self, recipe: Recipe, resources: Resources, place: Place, source: Source, perceptual: LPIPS | None, judge: Judge,
         start: dict[str, Tensor] | None, saved: Saved | None,
     ) -> None:  # fmt: skip
-        """`start` are weights to begin from instead of fresh ones, `saved` a checkpoint to continue."""
+        """Build the stage: from the weights `start`, from fresh ones, or from the checkpoint `saved`."""
         torch.manual_seed(recipe.seed)
         self.recipe, self.resources, self.place, self.source = recipe, resources, place, source
         self.perceptual, self.evaluation = perceptual, judge
@@ -51,29 +52,35 @@ class TokenizerTask(ABC):
                 engine.resume(saved)
 
     @abstractmethod
-    def build(self, start: dict[str, Tensor] | None, saved: Saved | None) -> list[Engine]: ...
+    def build(self, start: dict[str, Tensor] | None, saved: Saved | None) -> list[Engine]:
+        """Build the models; return their engines."""
+        ...
 
     @abstractmethod
-    def weights(self) -> dict[str, Tensor]: ...
+    def weights(self) -> dict[str, Tensor]:
+        """Gather the tokenizer's weights. A collective."""
+        ...
 
     def beside(self) -> dict[str, Any]:
-        """More files that a finished run leaves, by name, as JSON."""
+        """Return more files that a finished run leaves, by name, as JSON."""
         return {}
 
     def remark(self, weights: dict[str, Tensor]) -> str:
-        """What is to be said of the trained weights; empty: nothing."""
+        """Return what is to be said of the trained weights; empty: nothing."""
         return ""
 
     def prepare(self, batch: Batch, position: int) -> Inputs:
+        """Draw the inputs of this rank's share of a batch."""
         return draw(batch, position, self.recipe, self.place)
 
     def watch(self) -> dict[str, float]:
+        """Return statistics of the last micro-batch's latents. A collective."""
         assert self.posterior is not None
         return statistics(self.posterior, self.place)
 
     def evaluate(self, weights: dict[str, Tensor], alive: Callable[[], None]) -> Evaluation:
-        """From the posterior's mean, in a model of its own: no gather of ZeRO in it. Of a nested code at every length that training
-        draws."""
+        """Evaluate reconstructions from the posterior's mean, in a model of its own: no gather of ZeRO in it. A nested code is evaluated
+        at every length that training draws."""
         cfg = self.recipe.tokenizer
         model = Tokenizer(cfg)
         model.load_state_dict(weights)
@@ -91,7 +98,7 @@ class TokenizerTask(ABC):
 
 
 def load_weights(model: Any, saved: Saved, engine: str) -> None:
-    """The trained weights of a checkpoint, before an engine cuts them."""
+    """Load the trained weights of a checkpoint into a model, before an engine cuts them."""
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     with torch.no_grad():
         for name, value in saved.whole(engine, "weight", {name: p.shape for name, p in trained.items()}).items():
@@ -103,8 +110,8 @@ ACTIVE = 0.01  # variance of the posterior's mean over the data, above which a c
 
 @torch.no_grad()
 def statistics(posterior: Posterior, place: Place) -> dict[str, float]:
-    """Over all samples and tokens of a batch, of all ranks (a collective): mean and deviation of the sampled latents, the KL
-    divergence of each channel (nats), and the number of channels that carry something."""
+    """Return statistics of a batch's latents over all samples and tokens, of all ranks (a collective): mean and deviation of the sampled
+    latents, the KL divergence of each channel (nats), and the number of channels that carry something."""
     mean, variance = posterior.mean.flatten(0, 1), posterior.log_variance.flatten(0, 1).exp()
     sums: Tensor = torch.stack([mean.mean(0), mean.square().mean(0), variance.mean(0), posterior.kl().flatten(0, 1).mean(0)])
     if place.world > 1:
@@ -121,7 +128,10 @@ def statistics(posterior: Posterior, place: Place) -> dict[str, float]:
 
 
 class Stage1(TokenizerTask):
+    """Stage 1: the whole auto-encoder under one engine."""
+
     def build(self, start: dict[str, Tensor] | None, saved: Saved | None) -> list[Engine]:
+        """Build the tokenizer; return its engine."""
         model = Tokenizer(self.recipe.tokenizer)
         if start:
             model.load_state_dict(start)
@@ -132,6 +142,7 @@ class Stage1(TokenizerTask):
         return [self.engine]
 
     def backward(self, inputs: Inputs, step: int) -> dict[str, Tensor]:
+        """Run forward and backward of reconstruction, KL and LPIPS. Return the terms."""
         count, each = self.resources.accumulation, list[dict[str, Tensor]]()
         for number in range(count):
             pixels, noise, kept = inputs.micro(number, count, self.place.device)
@@ -145,7 +156,9 @@ class Stage1(TokenizerTask):
         return mean_terms(each)
 
     def rates(self, step: int) -> list[float]:
+        """Return the learning rate: warmup, then cosine."""
         return [learning_rate(self.recipe.optimizer, self.recipe.batch_size, step, self.recipe.steps)]
 
     def weights(self) -> dict[str, Tensor]:
+        """Gather the weights, averaged where the recipe has an EMA."""
         return self.engine.weights(averaged=True)
