@@ -1,4 +1,4 @@
-"""What a process sets for itself before it computes: the threads of torch, and what its allocator does with freed memory."""
+"""The runtime of a process that computes: torch's threads, and what its allocator does with freed memory."""
 
 import ctypes
 from functools import lru_cache
@@ -12,7 +12,7 @@ KEPT, LARGEST = 512 << 20, 256 << 20  # bytes: kept when freed; of one array tha
 
 
 def device(gpus: int, threads: int) -> "torch.device":
-    """The GPU of this process, or the CPU with so many threads."""
+    """Return the GPU of this process, or the CPU with so many threads."""
     import torch  # 2 s, which processes that only decode need not wait
 
     if gpus:
@@ -32,7 +32,7 @@ def compute_here(threads: int) -> None:
 
 @lru_cache(maxsize=1)
 def keep_freed_memory(kept: int, largest: int) -> None:
-    """Up to `kept` bytes of arrays of at most `largest`."""
+    """Let the allocator keep up to `kept` bytes of freed arrays of at most `largest` bytes each."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc alone has it
     if mallopt:
         if not mallopt(M_MMAP_THRESHOLD, largest):

@@ -40,6 +40,8 @@ PARTS = 10  # disjoint parts whose unions FD-infinity is extrapolated from
 
 @dataclass(frozen=True)
 class Value:
+    """The value of a metric, with what its protocol says of it."""
+
     value: float
     count: int  # samples that went in
     deviation: float | None = None  # over splits or subsets
@@ -49,8 +51,8 @@ class Value:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of an evaluation: the views that are added, their frames; views that are measured and that they are compared with. The
-    three are equal where reconstructions are compared with their originals."""
+    """The sizes of an evaluation: views that are added, their frames, views that are measured, and views that they are compared with.
+    The first, third and fourth are equal where reconstructions are compared with their originals."""
 
     views: int
     frames: int
@@ -59,8 +61,10 @@ class Sizes:
 
 
 class Tally:
+    """Everything that has been measured so far, in memory that does not grow with the samples."""
+
     def __init__(self, metrics: Sequence[Metric], sizes: Sizes) -> None:
-        """Raises `VitokError` for sizes that a metric cannot be had from."""
+        """Start empty. Raises `VitokError` for sizes that a metric cannot be had from."""
         self.metrics, self.sizes = metrics, sizes
         self.seen = np.zeros(sizes.views, bool)
         self.values = {name: np.full(sizes.views, np.nan) for name in (OUTSIDE, *(m.name for m in metrics if m.paired))}
@@ -121,6 +125,7 @@ class Tally:
         return np.unique(np.concatenate(chosen))
 
     def merge(self, other: "Tally") -> None:
+        """Add all that another accumulator has counted. Raises `VitokError` for a view that both have."""
         if (self.seen & other.seen).any():
             raise VitokError(f"view {int(np.flatnonzero(self.seen & other.seen)[0])} was counted twice")
         self.seen |= other.seen
@@ -138,7 +143,7 @@ class Tally:
                 self.rows[name] = rows
 
     def state(self) -> dict[str, np.ndarray]:
-        """All of it as plain arrays, to be kept and gone on from."""
+        """Return everything as plain arrays, to be kept and gone on from."""
         arrays = {"seen": self.seen} | {f"values:{name}": values for name, values in self.values.items()}
         for name, parts in self.parts.items():
             for number, part in enumerate(parts):
@@ -151,7 +156,7 @@ class Tally:
         return arrays
 
     def load(self, arrays: dict[str, np.ndarray]) -> None:
-        """What another of the same metrics and sizes had come to."""
+        """Restore what an accumulator of the same metrics and sizes had counted."""
         self.seen = arrays["seen"]
         for key, array in arrays.items():
             kind, *path = key.split(":")
@@ -179,7 +184,7 @@ class Tally:
         return FeatureTable(self._count(network, side), self._wanted(network, side, self._statistics(network)), width)
 
     def of_reference(self) -> dict[str, np.ndarray]:
-        """By network: the samples of the reference whose own features a metric needs."""
+        """Return, by network, the samples of the reference whose own features a metric needs."""
         names = required_networks(metric for metric in self.metrics if metric.statistic in ("kernel", "precision", "recall"))
         return {name: self._wanted(name, "original", self._statistics(name)) for name in names}
 
@@ -187,14 +192,14 @@ class Tally:
         return {metric.statistic for metric in self.metrics if metric.network == network}
 
     def gaussian(self, name: str) -> Gaussian:
-        """Mean and covariance of "<network>/output" or "<network>/original"."""
+        """Return mean and covariance of "<network>/output" or "<network>/original"."""
         union = Moments()
         for part in self.parts[name]:
             union.merge(part)
         return union.gaussian()
 
     def results(self, references: dict[str, Gaussian] | None = None) -> dict[str, Value]:
-        """The value of every metric. `references`: of each network, where the reference is not the originals that were added."""
+        """Return the value of every metric. `references`: the reference of each network, where it is not the originals that were added."""
         found: dict[str, Value] = {}
         for metric in self.metrics:
             if metric.paired:

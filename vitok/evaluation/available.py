@@ -1,4 +1,4 @@
-"""Which metrics can be had here, with the weights that they look through."""
+"""Which metrics can be measured here, with the weights of the networks that they look through."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ class Available:
 
     @property
     def names(self) -> tuple[str, ...]:
+        """The metrics' names."""
         return tuple(metric.name for metric in self.metrics)
 
     def narrow(self, resources: Resources) -> Resources:
@@ -31,10 +32,11 @@ class Available:
 
 
 def available(names: Sequence[str], asked: bool, letter: str = "r") -> Available:
-    """The metrics of these names (see `names.of_letter`), and the weights of their networks.
+    """Find metrics by their names (see `registry.find_metrics_of_kind`), and the weights of their networks.
 
     Where a default list (not `asked` for by the user) names metrics of the FID Inception and its file cannot be had, the Fréchet
-    distance on EfficientNet-Lite0 is taken in their place, under its own name. Raises `VitokError` for what cannot be had."""
+    distance on EfficientNet-Lite0 is taken in their place, under its own name. Raises `VitokError` for what cannot be had.
+    """
     metrics = find_metrics_of_kind(names, letter)
     lost = [metric for metric in metrics if metric.network == INCEPTION]
     if asked or not lost or _reachable():
@@ -50,7 +52,7 @@ def available(names: Sequence[str], asked: bool, letter: str = "r") -> Available
 
 
 def _reachable() -> bool:
-    """Whether there is a file of the Inception, or a source that gives one. A file that is there and wrong is an error, later."""
+    """Return whether there is a file of the Inception, or a source that gives one. A file that is there and wrong is an error, later."""
     if weights.local_file(NETWORKS[INCEPTION]):
         return True
     try:
@@ -61,11 +63,12 @@ def _reachable() -> bool:
 
 
 def payloads(metrics: Iterable[Metric]) -> dict[str, Payload]:
+    """Return the weights of the networks of these metrics. Raises `VitokError`."""
     return {name: weights.resolve_weights(name)[0] for name in required_networks(metrics)}
 
 
 def missing(metric: Metric) -> str:
-    """Why a metric cannot be had from the files of this machine, and the way out; empty if it can. Nothing is fetched."""
+    """Return why a metric cannot be measured with the files of this machine, and the way out; empty if it can. Nothing is fetched."""
     if not metric.network or weights.local_file(NETWORKS[metric.network]):
         return ""
     return NETWORKS[metric.network].how

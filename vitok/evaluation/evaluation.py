@@ -1,4 +1,4 @@
-"""An evaluation and what comes of it, whoever runs it: a rank of a training run here, a pool of actors in `metrics.pool`."""
+"""An evaluation and its results, whoever runs it: a rank of a training run here, a pool of actors in `evaluation.pool`."""
 
 import json
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -43,6 +43,8 @@ Known = dict[str, tuple[Gaussian, Reference]]  # statistics that are at hand, by
 
 @dataclass(frozen=True)
 class Evaluation:
+    """The results of an evaluation: values with their protocols, single images, pictures."""
+
     results: dict[str, Value]  # by metric; that of a shorter code by "rPSNR:32"
     protocols: dict[str, Protocol]
     per_image: dict[str, list[float]]  # of the paired metrics, in the order of the views
@@ -54,11 +56,12 @@ class Evaluation:
     images: int  # samples that were measured
 
     def pictured(self, pictures: Tensor) -> "Evaluation":
-        """With samples for people, (N, 3, [T,] H, W) uint8, which are reconstructions of nothing."""
+        """Return the evaluation with samples for people, (N, 3, [T,] H, W) uint8, which are reconstructions of nothing."""
         return replace(self, originals=pictures[:0], reconstructions=pictures)
 
     def beside(self, shorter: "Iterable[Evaluation]") -> "Evaluation":
-        """With the values of shorter codes (A.4), which bear names of their own; all else stays that of the whole code."""
+        """Return the evaluation with the values of shorter codes (A.4), which bear names of their own; all else stays that of the whole
+        code."""
         all_of = [self, *shorter]
         results, protocols, per_image = (
             {name: value for one in all_of for name, value in getattr(one, kind).items()} for kind in ("results", "protocols", "per_image")
@@ -66,11 +69,12 @@ class Evaluation:
         return replace(self, results=results, protocols=protocols, per_image=per_image)
 
     def each(self) -> bytes:
-        """JSON: the values of single views, by metric, and under `SAMPLE` which sample each shows."""
+        """Return the values of single views as JSON, by metric, and under `SAMPLE_COLUMN` which sample each shows."""
         return json.dumps({**self.per_image, SAMPLE_COLUMN: self.samples}).encode()
 
     @property
     def metrics(self) -> dict[str, float]:
+        """The value of every metric."""
         return {name: value.value for name, value in self.results.items()}
 
 
@@ -83,21 +87,23 @@ class Examples:
 
     @cached_property
     def wanted(self) -> set[int]:
+        """The numbers of the views that are shown."""
         return set(np.linspace(0, self.views - 1, min(SHOWN, self.views)).round().astype(int).tolist())
 
     def add(self, numbers: np.ndarray, originals: Tensor, outputs: Tensor) -> None:
+        """Keep those views of a batch that are shown."""
         for row, number in enumerate(numbers.tolist()):
             if number in self.wanted:
                 self.kept[number] = middle(originals[row]), middle(to_uint8(outputs[row]))
 
 
 def middle(sample: Tensor) -> Tensor:
-    """(3, H, W) of an image or a clip (3, T, H, W), on the CPU."""
+    """Return an image (3, H, W), or the middle frame of a clip (3, T, H, W), on the CPU."""
     return (sample[:, sample.shape[1] // 2] if sample.ndim == 4 else sample).cpu()
 
 
 class Judge:
-    """What a run is measured by, from one evaluation to the next: the networks stay loaded, the originals are looked at once."""
+    """The evaluation of a tokenizer's run, from one time to the next: networks stay loaded, originals are looked at once."""
 
     def __init__(
         self, metrics: Sequence[Metric], payloads: dict[str, Payload], source: Source, statistics: Statistics, device: torch.device,
@@ -115,8 +121,8 @@ class Judge:
         self.known: Known | None = None
 
     def __call__(self, reconstruct: Callable[[Tensor], Tensor], batch_size: int, prefix: Prefix | None = None) -> Evaluation:
-        """Every held-out view once. `reconstruct` maps pixels (B, 3, [T,] H, W) in [-1, 1] to the same, from this prefix of the code. With
-        several ranks every one of them must call this: each works on its own batches and gets the whole result."""
+        """Measure every held-out view once. `reconstruct` maps pixels (B, 3, [T,] H, W) in [-1, 1] to the same, from this prefix of the
+        code. With several ranks every one of them must call this: each works on its own batches and gets the whole result."""
         if self.known is None:
             self.known = self._everywhere(known_statistics(self.metrics, self.statistics, self.reference))[0]
         known: Known = self.known or {}
@@ -152,7 +158,7 @@ class Judge:
         return concluded(whole, pictures, frozenset(all_rejected), self.reference, self.known or {}, prefix=prefix, shown=shown)
 
     def _everywhere(self, value: object) -> list:  # pyright: ignore[reportMissingTypeArgument]
-        """The value of every rank."""
+        """Return the values of all ranks."""
         values = [value] * self.world
         if self.world > 1:
             dist.all_gather_object(values, value)
@@ -160,8 +166,8 @@ class Judge:
 
 
 def enough(metrics: Sequence[Metric], known: Known, rows: Collection[str] = ()) -> bool:
-    """Whether what is at hand is all that these metrics need of the reference: no sample of it has to be looked at again. `rows` are
-    the networks of which the features of single samples are at hand, for KID, precision and recall."""
+    """Return whether all that these metrics need of the reference is at hand: no sample of it has to be looked at again. `rows` are the
+    networks of which the features of single samples are at hand, for KID, precision and recall."""
     sets = [metric for metric in metrics if not metric.paired and metric.statistic != "score"]
     return all(
         (metric.statistic in ("frechet", "infinity") and metric.network in known)
@@ -171,23 +177,25 @@ def enough(metrics: Sequence[Metric], known: Known, rows: Collection[str] = ()) 
 
 
 def known_statistics(metrics: Sequence[Metric], statistics: Statistics, reference: Reference) -> Known:
+    """Find the statistics of a reference that are kept, by network."""
     found = {name: statistics.find(reference, name) for name in required_networks(metric for metric in metrics if not metric.paired)}
     return {name: (gaussian, reference) for name, gaussian in found.items() if gaussian}
 
 
 def known_rows(tally: Tally, statistics: Statistics, reference: Reference) -> dict[str, FeatureTable]:
-    """The features of single samples of the reference that are at hand, by network."""
+    """Find the features of single samples of the reference that are kept, by network."""
     found = {name: statistics.find_rows(reference, name, wanted) for name, wanted in tally.of_reference().items()}
     return {name: rows for name, rows in found.items() if rows is not None}
 
 
 def references(tally: Tally, reference: Reference) -> Known:
-    """The statistics of the originals that were looked at."""
+    """Return the statistics of the originals that were looked at."""
     names = [name.removesuffix("/original") for name in tally.parts if name.endswith("/original")]
     return {name: (tally.gaussian(f"{name}/original"), reference) for name in names}
 
 
 def keep_statistics(known: Known, statistics: Statistics) -> None:
+    """Keep statistics of references for later evaluations."""
     for network, (gaussian, reference) in known.items():
         statistics.keep(reference, network, gaussian)
 
@@ -196,9 +204,9 @@ def concluded(
     tally: Tally, examples: Examples, rejected: frozenset[Rejection], reference: Reference, known: Known, drawn: str = "",
     prefix: Prefix | None = None, shown: np.ndarray | None = None,
 ) -> Evaluation:  # fmt: skip
-    """The values of what was counted, each with its protocol; against `known` where that is at hand. `drawn` says how samples of a
-    generator came about, `prefix` from how much of their code reconstructions did, `shown` which sample each view shows. Raises
-    `VitokError` where nothing was counted."""
+    """Return the results of what was counted, each with its protocol; against `known` statistics where these are at hand. `drawn` says
+    how samples of a generator came about, `prefix` from how much of their code reconstructions did, `shown` which sample each view
+    shows. Raises `VitokError` where nothing was counted."""
     if not tally.seen.any():
         raise VitokError(f"no held-out sample could be decoded: {'; '.join(sorted(map(str, rejected))[:3])}")
     results = tally.results({name: gaussian for name, (gaussian, _) in known.items()})
@@ -216,6 +224,7 @@ def concluded(
 
 
 def protocol(metric: Metric, value: Value, reference: Reference, how: str) -> Protocol:
+    """Return the protocol of a value: all that must be equal before it may be compared."""
     network, settings = NETWORKS.get(metric.network), "; ".join(filter(None, (value.settings, how)))
     prepared = PREPARED[metric.statistic if metric.paired else metric.network]
     return Protocol(

@@ -1,7 +1,4 @@
-"""A generator's evaluation within its run: every rank draws its share of the samples and measures them as they come.
-
-What has been counted is kept now and then, by rank: a run that is killed while it draws goes on from there.
-"""
+"""The evaluation of a generator within its run: every rank draws its share of the samples and measures them as they come."""
 
 import hashlib
 import json
@@ -33,7 +30,7 @@ IMAGES_CFG, CLIPS_CFG = 4.0, 2.0  # guidance of pictures (figures 16, 17; 21)
 
 
 def described(recipe: Generation) -> str:
-    """How samples come about, for a protocol."""
+    """Return how samples come about, for a protocol."""
     sampling = recipe.sampling
     way = f"DDIM, {sampling.spacing} spacing" if recipe.diffusion.objective == "noise" else "Euler"
     labels = "classes in the corpus's shares" if recipe.conditional else "unconditional"
@@ -42,7 +39,7 @@ def described(recipe: Generation) -> str:
 
 
 class GeneratedJudge:
-    """What a generator's run is measured by. The statistics of the reference must be at hand: raises `VitokError` if not."""
+    """The evaluation of a generator's run. The statistics of the reference must be at hand: raises `VitokError` if not."""
 
     def __init__(
         self, metrics: Sequence[Metric], payloads: dict[str, Payload], recipe: Generation, reference: Reference, views: int,
@@ -60,8 +57,8 @@ class GeneratedJudge:
         self.measurer = Measurer(metrics, payloads, device, False, lambda number: f"sample {number}")
 
     def __call__(self, draw: Draw, about: About, identity: str, batch: int, alive: Callable[[], None]) -> Evaluation:
-        """Every sample of the recipe, of weights with this identity. With several ranks every one of them must call this, and gets the
-        whole result."""
+        """Measure every sample of the recipe, drawn with weights of this identity. With several ranks every one of them must call this,
+        and gets the whole result."""
         tally, count, problem = Tally(self.metrics, self.sizes), self.sizes.outputs, ""
         blocks = [range(first, min(first + batch, count)) for first in range(0, count, batch)][self.rank :: self.world]
         kept = self.folder / f"drawn-{self.rank}-of-{self.world}.npz"
@@ -96,13 +93,13 @@ class GeneratedJudge:
 
 
 def for_pictures(recipe: Generation) -> Sampling:
-    """How samples for people are drawn."""
+    """Return how samples for people are drawn."""
     cfg = 1.0 if not recipe.conditional else IMAGES_CFG if recipe.tokenizer.tokenizer.frames == 1 else CLIPS_CFG
     return recipe.sampling.model_copy(update={"cfg": cfg})
 
 
 def picture(draw: Draw, about: About) -> Tensor:
-    """Samples for people, (classes x EACH, 3, [T,] H, W) uint8, class by class; of an unconditional generator EACH x EACH."""
+    """Draw samples for people, (classes x EACH, 3, [T,] H, W) uint8, class by class; of an unconditional generator EACH x EACH."""
     classes = len(about.counts) or 1
     shown = np.unique(np.linspace(0, classes - 1, min(classes, CLASSES)).round().astype(int)) if about.counts else np.zeros(EACH, int)
     labels = np.repeat(shown, EACH)
@@ -110,7 +107,7 @@ def picture(draw: Draw, about: About) -> Tensor:
 
 
 def _load(path: Path, key: str, tally: Tally) -> int:
-    """Blocks that were counted before, for the same weights and settings; the tally has them then."""
+    """Return how many blocks were counted before, for the same weights and settings; the accumulator has them then."""
     kept = accumulator.read_counts(path)
     if not kept or kept[0]["key"] != key:
         return 0

@@ -31,7 +31,7 @@ Draw = Callable[[np.ndarray, np.ndarray], Tensor]
 
 @dataclass(frozen=True)
 class About:
-    """What a generator knows of the corpus that it was trained on, beside its weights."""
+    """The corpus that a generator was trained on, as it is kept beside the weights."""
 
     corpus: str
     fingerprint: str
@@ -39,7 +39,7 @@ class About:
     counts: tuple[int, ...]  # latents of each class
 
     def labels(self, numbers: np.ndarray) -> np.ndarray:
-        """The class of each sample of a measured set: any run of numbers has the classes in the corpus's own shares."""
+        """Return the class of each sample of a measured set: any run of numbers has the classes in the corpus's own shares."""
         if not self.counts:
             return np.zeros(len(numbers), np.int64)
         ends = np.cumsum(self.counts) / sum(self.counts)
@@ -48,6 +48,8 @@ class About:
 
 @dataclass(frozen=True)
 class Generator:
+    """A trained generator with its tokenizer."""
+
     name: str
     recipe: Generation
     about: About
@@ -69,10 +71,11 @@ class Generator:
         return cls(name, recipe, known, state, tokenizer)
 
     def with_recipe(self, recipe: Generation) -> "Generator":
-        """The same networks, sampled in another way."""
+        """Return the same networks, sampled in another way."""
         return replace(self, recipe=recipe)
 
     def open(self, device: torch.device) -> Draw:
+        """Open the networks on a device; return the function that draws samples."""
         cfg = self.recipe.tokenizer.tokenizer
         model = DiT(self.recipe.dit, cfg.channels, cfg.code, len(self.about.classes) if self.recipe.conditional else 0)
         model.load_state_dict(self.state)

@@ -1,4 +1,4 @@
-"""All that is measured of one batch: one decode and one reconstruction feed every metric, on one device."""
+"""The measurement of one batch: one decode and one reconstruction feed every metric, on one device."""
 
 from collections.abc import Callable, Sequence
 
@@ -96,6 +96,6 @@ class Measurer:
 
 
 def need_frames(metrics: Sequence[Metric], frames: int) -> None:
-    """Raises `VitokError` for metrics of clips on fewer frames than their network takes."""
+    """Raise `VitokError` for metrics of clips on fewer frames than their network takes."""
     if (clips := [metric.name for metric in metrics if metric.video]) and frames < FRAMES:
         raise VitokError(f"{', '.join(clips)}: I3D takes clips of {FRAMES} frames at least, not {frames}")

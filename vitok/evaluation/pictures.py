@@ -1,4 +1,4 @@
-"""Samples as people look at them: a grid of images, strips of clips, clips that play."""
+"""Pictures of samples: a grid of images, strips of clips, clips that play, originals beside their reconstructions."""
 
 import io
 from fractions import Fraction
@@ -21,7 +21,7 @@ STRIP = 8  # frames of a clip that a strip shows, at most
 
 
 def grid(images: Tensor, columns: int, enlarged: bool = True) -> np.ndarray:
-    """(N, 3, H, W) uint8 in rows of so many -> (H', W', 3), where they are small enlarged pixel by pixel."""
+    """Lay out images (N, 3, H, W) uint8 in rows of `columns` -> (H', W', 3); small ones are enlarged pixel by pixel."""
     count, _, height, width = images.shape
     rows = -(-count // columns)
     factor = max(1, WIDTH // (columns * (width + GAP))) if enlarged else 1
@@ -34,20 +34,20 @@ def grid(images: Tensor, columns: int, enlarged: bool = True) -> np.ndarray:
 
 
 def strips(clips: Tensor) -> np.ndarray:
-    """(N, 3, T, H, W) uint8: a row a clip, its frames from left to right, evenly chosen."""
+    """Lay out clips (N, 3, T, H, W) uint8: a row a clip, its frames from left to right, evenly chosen."""
     shown = np.unique(np.linspace(0, clips.shape[2] - 1, min(STRIP, clips.shape[2])).round().astype(int))
     return grid(clips[:, :, shown].transpose(1, 2).flatten(0, 1), len(shown))
 
 
 def still(samples: Tensor, columns: int) -> bytes:
-    """PNG of images (N, 3, H, W) as a grid, or of clips (N, 3, T, H, W) as strips."""
+    """Draw a PNG of images (N, 3, H, W) as a grid, or of clips (N, 3, T, H, W) as strips."""
     buffer = io.BytesIO()
     Image.fromarray(grid(samples, columns) if samples.ndim == 4 else strips(samples)).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
 
 def moving(clips: Tensor, columns: int, fps: float, ending: str, enlarged: bool = True) -> bytes:
-    """A grid of clips (N, 3, T, H, W) that play side by side: MP4, GIF or WebP."""
+    """Draw a grid of clips (N, 3, T, H, W) that play side by side: MP4, GIF or WebP."""
     frames = [grid(clips[:, :, t], columns, enlarged) for t in range(clips.shape[2])]
     if ending == ".mp4":
         return _mp4(frames, fps)
@@ -75,12 +75,12 @@ def _mp4(frames: list[np.ndarray], fps: float) -> bytes:
 
 
 def picture(samples: Tensor, columns: int, fps: float, ending: str) -> bytes:
-    """What a file with this ending holds."""
+    """Draw samples as the file with this ending holds them."""
     return still(samples, columns) if ending == ".png" else moving(samples, columns, fps, ending)
 
 
 def check_ending(path: Path, video: bool) -> None:
-    """Raises `UsageError` for a kind of file that samples cannot be shown as."""
+    """Raise `UsageError` for a kind of file that samples cannot be shown as."""
     fitting = ENDINGS["video" if video else "image"]
     if path.suffix.lower() not in fitting:
         raise UsageError(
@@ -89,7 +89,8 @@ def check_ending(path: Path, video: bool) -> None:
 
 
 def side_by_side(originals: "Tensor", reconstructions: "Tensor", side: int = 96) -> bytes:
-    """PNG of two rows, originals above; (N, 3, H, W) uint8 each. Small images are enlarged pixel by pixel to about `side`."""
+    """Draw a PNG of two rows, originals above reconstructions, (N, 3, H, W) uint8 each. Small images are enlarged pixel by pixel to
+    about `side`."""
     from PIL import Image
 
     rows = [np.concatenate(list(part.permute(0, 2, 3, 1).numpy()), axis=1) for part in (originals, reconstructions)]

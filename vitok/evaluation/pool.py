@@ -42,8 +42,8 @@ KEPT_EVERY, KEPT_SHARE = 30.0, 0.05  # seconds between two records of what was c
 
 @dataclass(frozen=True)
 class Pass:
-    """What is to be looked at, and through what. Without a subject the samples are measured as they are: as reconstructions of
-    nothing (`generated`), or as a reference."""
+    """One pass over views: what is measured, and through which networks. Without a subject the samples are measured as they are: as
+    reconstructions of nothing (`generated`), or as a reference."""
 
     reader: Reader
     numbers: np.ndarray  # of the reader's views
@@ -62,12 +62,15 @@ class Pass:
 
     @property
     def sizes(self) -> Sizes:
+        """The sizes of its accumulator."""
         views = len(self.numbers)
         return Sizes(views, self.reader.frames, self.outputs or views, self.references or views)
 
 
 @dataclass
 class Counted:
+    """What a pass has counted so far."""
+
     tally: Tally
     examples: Examples
     rejected: Rejected

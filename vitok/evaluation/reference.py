@@ -14,8 +14,9 @@ from vitok.storage import mirror
 def looked_at(
     wanted: pool.Pass, outputs: int, reference: Reference, store: Statistics, known: Known | None, say: Progress
 ) -> tuple[Known, dict[str, FeatureTable]]:
-    """Statistics, and the features of single samples, that `outputs` samples are compared with: as they are kept, or by a pass over
-    the reference, which `wanted` describes. `known`: statistics to be taken instead. Raises `VitokError` for too few samples."""
+    """Return the statistics, and the features of single samples, that `outputs` samples are compared with: as they are kept, or by a
+    pass over the reference, which `wanted` describes. `known`: statistics to be taken instead. Raises `VitokError` for too few
+    samples."""
     views = len(wanted.numbers)
     tally = Tally(wanted.metrics, Sizes(outputs, reference.frames, outputs, views))
     found = known_statistics(wanted.metrics, store, reference) if known is None else known

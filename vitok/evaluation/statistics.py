@@ -1,7 +1,7 @@
-"""Statistics of reference sets: had once, kept by what they are of, exchanged with other programs.
+"""Statistics of reference sets: computed once, kept by what they are of, exchanged with other programs.
 
-A file is an npz with `mu` and `sigma`, as ADM, clean-fid and pytorch-fid write and read them. Ours also say of how many samples
-and of what, so that they are never taken for another reference's; one from elsewhere is known by its SHA-256 alone.
+A file is an npz with `mu` and `sigma`, as ADM, clean-fid and pytorch-fid write and read them. Ours also say of how many samples and of
+what, so that they are never taken for another reference's; one from elsewhere is known by its SHA-256 alone.
 """
 
 import hashlib
@@ -33,9 +33,11 @@ class Reference:
 
     @classmethod
     def of_corpus(cls, uri: str, fingerprint: str, part: str, views: str, size: int, frames: int) -> "Reference":
+        """Return the reference of a split of a corpus."""
         return cls(f"{uri} {part}", f"{fingerprint}/{part}", views, size, frames)
 
     def key(self, network: str) -> str:
+        """Return the name under which its statistics on a network are kept."""
         text = json.dumps([asdict(self) | {"name": ""}, network, NETWORKS[network].sha256], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -47,10 +49,12 @@ class Statistics:
     folder: Path
 
     def find(self, reference: Reference, network: str) -> Gaussian | None:
+        """Return the statistics that are kept of a reference on a network; None where there are none."""
         path = mirror.fetch(self._path(reference, network))
         return load(path, network, reference)[0] if path.is_file() else None
 
     def keep(self, reference: Reference, network: str, gaussian: Gaussian) -> None:
+        """Keep the statistics of a reference on a network."""
         export(self._path(reference, network), reference, network, gaussian)
 
     def find_rows(self, reference: Reference, network: str, wanted: np.ndarray) -> FeatureTable | None:
@@ -64,6 +68,7 @@ class Statistics:
         return rows if (rows.slot[wanted] >= 0).all() else None
 
     def keep_rows(self, reference: Reference, network: str, rows: FeatureTable) -> None:
+        """Keep the features of single samples of a reference."""
         buffer = io.BytesIO()
         np.savez(buffer, slot=rows.slot, rows=rows.rows, filled=rows.filled)
         mirror.keep(atomic.write(self._path(reference, network).with_suffix(".rows.npz"), buffer.getvalue()))
@@ -81,8 +86,7 @@ def export(path: Path, reference: Reference, network: str, gaussian: Gaussian) -
 
 
 def load(path: Path, network: str, wanted: Reference) -> tuple[Gaussian, Reference]:
-    """What a file holds, as a reference of the size and frames of `wanted`. Raises `UsageError` for a file of another kind,
-    network, size or crop. A file that says nothing of itself is taken at the user's word."""
+    """Read statistics from a file, as a reference of the size and frames of `wanted`. Raises `UsageError` for a file of another kind."""
     try:
         data = path.read_bytes()
         if not zipfile.is_zipfile(io.BytesIO(data)):

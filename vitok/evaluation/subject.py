@@ -1,4 +1,4 @@
-"""What an evaluation reconstructs with: a name, and a coder that is opened where it runs."""
+"""The subject of an evaluation: a name, and a coder that is opened where it runs."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -12,16 +12,20 @@ Coder = Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]]
 
 
 class Subject(Protocol):
-    """Small enough to be pickled to a worker: what is heavy is read by `open`."""
+    """Something that reconstructs. Small enough to be pickled to a worker: what is heavy is read by `open`."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The name in tables."""
+        ...
 
-    def open(self, device: torch.device) -> Coder: ...
+    def open(self, device: torch.device) -> Coder:
+        """Open the coder on a device."""
+        ...
 
 
 def by_frames(coder: Coder) -> Coder:
-    """A coder of images as one of images and clips: every frame is an image; a clip's values are the means over its frames."""
+    """Make a coder of images one of images and clips: every frame is an image; a clip's values are the means over its frames."""
 
     def code(pixels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         if pixels.ndim == 4:

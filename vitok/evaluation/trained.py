@@ -18,7 +18,8 @@ from vitok.models.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class Trained:
-    """Reconstructs from the mean of the posterior, in the precision of its training, as the evaluations within a run do."""
+    """A trained tokenizer. It reconstructs from the mean of the posterior, in the precision of its training, as the evaluations within a
+    run do."""
 
     name: str
     recipe: Recipe
@@ -27,7 +28,7 @@ class Trained:
 
     @classmethod
     def read(cls, name: str, recipe: Recipe, path: Path) -> "Trained":
-        """Raises `UsageError` for a file that is damaged, or of another tokenizer than the recipe's."""
+        """Read the weights. Raises `UsageError` for a file that is damaged, or of another tokenizer than the recipe's."""
         try:
             state = load_file(path)
         except (OSError, SafetensorError) as error:
@@ -42,8 +43,8 @@ class Trained:
         return cls(name, recipe, state)
 
     def first(self, tokens: int, size: int, frames: int) -> "Trained":
-        """Of its nested code the first tokens alone (A.4), of samples of so many pixels and frames; all of them: as it is. Raises
-        `UsageError` for a tokenizer that is not nested, and for more tokens than there are."""
+        """Return the tokenizer that reconstructs from the first tokens of its nested code alone (A.4), for samples of so many pixels and
+        frames; for all tokens as it is. Raises `UsageError` for a tokenizer that is not nested, and for more tokens than there are."""
         cfg = self.recipe.tokenizer
         whole = math.prod(cfg.code_of((frames // cfg.stride, size // cfg.patch, size // cfg.patch)))
         if not cfg.shortest:
@@ -56,6 +57,7 @@ class Trained:
         return replace(self, name=f"{self.name}, {prefix}", prefix=prefix)
 
     def open(self, device: torch.device) -> Coder:
+        """Open the tokenizer on a device."""
         model = Tokenizer(self.recipe.tokenizer)
         model.load_state_dict(self.state)
         model.to(device).eval()

@@ -1,4 +1,4 @@
-"""What the paper reports, from one file: reference marks beside what is measured here."""
+"""What the paper reports, from paper.toml: reference marks beside what is measured here."""
 
 import re
 import tomllib
@@ -20,6 +20,8 @@ MARK = "#7a3e9d"
 
 
 class Reported(BaseModel):
+    """A value, or several, that the paper prints of one setting."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     where: str  # in the paper
@@ -31,7 +33,7 @@ class Reported(BaseModel):
 
     @property
     def size(self) -> int | None:
-        """Of its images, pixels."""
+        """The side of its images, pixels; None where that is not said."""
         found = re.search(r"(\d+) pixels", self.data)
         return int(found[1]) if found else None
 
@@ -43,28 +45,30 @@ class Reported(BaseModel):
 
     @property
     def what(self) -> str:
+        """The setting in words."""
         return ", ".join(filter(None, (self.of, self.data)))
 
 
 @lru_cache(maxsize=1)
 def everything() -> tuple[Reported, ...]:
+    """Return all that paper.toml holds."""
     tree = tomllib.loads(files("vitok.report").joinpath("paper.toml").read_text())
     return tuple(Reported.model_validate(entry) for entry in tree["reported"])
 
 
 def reported(study: str) -> tuple[Reported, ...]:
-    """What stands in this study's report."""
+    """Return what the report of a study shows of the paper."""
     return tuple(one for one in everything() if study in one.studies)
 
 
 def table(values: tuple[Reported, ...]) -> list[Row]:
-    """For people: a row each."""
+    """Return these values as rows of a table."""
     return [{"where": one.where, "of": one.what, **({"E": one.E} if one.E else {}), **one.values} for one in values]
 
 
 def beside(rows: list[Row], study: str) -> list[Row]:
-    """Rows with what is printed of the same, "paper COLUMN": by their label, "OF" or "OF, DATA". Raises `VitokError` where nothing
-    is."""
+    """Return rows with what the paper prints of the same, as "paper COLUMN": by their label, "OF" or "OF, DATA". Raises `VitokError`
+    where nothing is printed."""
     return [row | _printed(row["label"], study) for row in rows]
 
 
@@ -77,8 +81,8 @@ def _printed(label: str, study: str) -> Row:
 
 
 def mark(figure: "Figure", values: tuple[Reported, ...], sizes: Collection[int | None]) -> None:
-    """Reference marks on a study's figure. Its axes say by their gid what they show: "rPSNR" over anything, "E:rPSNR" over E
-    ("compression" likewise), "rFID:rPSNR" one over the other. A point of images of one of these `sizes`, within the range of the axis,
+    """Draw reference marks on a study's figure. Its axes say by their gid what they show: "rPSNR" over anything, "E:rPSNR" over E
+    ("compression" alike), "rFID:rPSNR" one over the other. A point of images of one of these `sizes`, within the range of the axis,
     is a star there; of another setting it is a line at its value, with the setting behind it."""
     for axis in figure.axes:
         across, _, metric = (axis.get_gid() or "").rpartition(":")
@@ -109,7 +113,7 @@ def _stars(axis: "Axes", points: list[Any]) -> None:
 
 
 def _lines(axis: "Axes", points: list[Any]) -> None:
-    """At most three, nearest to what is measured; the axis keeps its range unless the line lies close by. Their words lie on
+    """Draw at most three lines, nearest to what is measured; the axis keeps its range unless the line lies close by. Their words lie on
     white, under the cells."""
     from matplotlib.patheffects import withStroke
 

@@ -87,7 +87,7 @@ def write_computed(study: Study[Any], folder: StoredFolder) -> dict[str, Any]:
 
 
 def _fitted(study: Study[Any], rows: list[Row], metrics: tuple[str, ...]) -> tuple[dict[str, Any], list[str], list[str]]:
-    """(fits, which kind of fit predicts best, what could not be fitted)"""
+    """Return the fits, which kind of fit predicts best, and what could not be fitted."""
     fits: dict[str, Any] = {}
     comparisons, problems = list[str](), list[str]()
     for metric in metrics if study.fit else ():
@@ -101,7 +101,7 @@ def _fitted(study: Study[Any], rows: list[Row], metrics: tuple[str, ...]) -> tup
 
 
 def _fronts(study: Study[Any], rows: list[Row]) -> tuple[tuple[tuple[str, str], ...], list[str], list[str]]:
-    """(the pairs that there is something to say of, what it is, what there is not)"""
+    """Return the pairs that there is something to say of, what it is, and what there is not."""
     pairs, advice, problems = list[tuple[str, str]](), list[str](), list[str]()
     for pair in study.fronts:
         if set(pair) & (METRICS.keys() - set(measured(rows))):
@@ -164,6 +164,7 @@ def write_collection(collection: Collection, answers: list[dict[str, Any]], fold
 
 
 def written(study: Study[Any], found: Gathered, metrics: tuple[str, ...], summary: dict[str, Any], pictures: dict[str, bytes]) -> str:
+    """Render the page of a report, which needs nothing beside it."""
     shown = [(row, base64.b64encode(row["picture"]).decode()) for row in found.rows if row.get("picture")]
     commits = Counter(row["commit"] for row in found.rows if row.get("commit"))
     svgs = [base64.b64encode(content).decode() for name, content in pictures.items() if name.endswith(".svg")]
@@ -175,6 +176,7 @@ def written(study: Study[Any], found: Gathered, metrics: tuple[str, ...], summar
 
 
 def environment() -> Any:
+    """Return the environment of the report's templates: everything in them is escaped."""
     from jinja2 import Environment, PackageLoader
 
     return Environment(loader=PackageLoader("vitok.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True)

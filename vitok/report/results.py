@@ -1,4 +1,7 @@
-"""What a report is written from: a sweep's finished cells, from MLflow alone."""
+"""The results that a report is written from: a sweep's finished cells, from MLflow alone, and which of their values may be compared.
+
+Values go on one axis only if they were measured alike: but for what a cell itself is, which its row tells.
+"""
 
 import json
 import re
@@ -26,6 +29,8 @@ PICTURES = ("reconstructions.png", "samples.png")
 
 @dataclass(frozen=True)
 class Gathered:
+    """The finished cells of a sweep."""
+
     tags: dict[str, str]  # of the sweep
     rows: list[Row]  # of cells that may be compared, in the order of E
     others: list[Row]  # of cells that another version of the code finished: shown, not mixed with those
@@ -35,7 +40,7 @@ class Gathered:
 
 
 def gather(study: str, tracker: "Tracker", sweep: str, any_version: bool) -> Gathered:
-    """Raises `VitokError` if nothing is finished."""
+    """Collect the finished cells of a sweep. Raises `VitokError` if nothing is finished."""
     parent = tracker.find_sweep(sweep)
     wanted = parent.data.tags[CELLS].split() if parent else []
     every = tracker.rows(tracker.finished(wanted, any_version=True).values())
@@ -53,7 +58,7 @@ def gather(study: str, tracker: "Tracker", sweep: str, any_version: bool) -> Gat
 
 
 def _of_one_version(rows: list[Row]) -> tuple[list[Row], list[Row], list[str]]:
-    """(rows of this version of the code, or else of the one that has most; the others; what there is to say)"""
+    """Return the rows of this version of vitok, or else of the one that has most; the other rows; what there is to say."""
     count = Counter(row["version"] for row in rows)
     if len(count) == 1:
         return rows, [], []
@@ -65,7 +70,8 @@ def _of_one_version(rows: list[Row]) -> tuple[list[Row], list[Row], list[str]]:
 
 
 def _add_artifacts(row: Row, tracker: "Tracker", pictured: bool) -> None:
-    """Values of single images, where there are some (to ask MLflow for an artifact that is not there takes its retries), and a picture."""
+    """Add the values of single images, where there are some (to ask MLflow for an artifact that is not there takes its retries), and a
+    picture."""
     content = None if generated(row) else tracker.artifact(row["run_id"], "per_image.json")
     suffix = f"{PREFIX_SEPARATOR}{row['length']}" if "length" in row else ""
     values: dict[str, Any] = json.loads(content) if content else {}
@@ -79,12 +85,12 @@ def _add_artifacts(row: Row, tracker: "Tracker", pictured: bool) -> None:
 
 
 def generated(row: Row) -> bool:
-    """Whether it is a generator's cell."""
+    """Return whether a row is a generator's."""
     return "dit" in row
 
 
 def columns(rows: list[Row]) -> tuple[str, ...]:
-    """Those that any of the rows has; of some, only where they are not all the same."""
+    """Return the columns that any of the rows has; some of them only where they are not all the same."""
     known = [name for name in COLUMNS if any(name in row for row in rows)]
     return tuple(name for name in known if name not in ONLY_VARIED or len({row.get(name) for row in rows}) > 1)
 
@@ -94,12 +100,12 @@ KEPT = re.compile(r"(; )?the first \d+ of \d+ tokens")  # in its settings
 
 
 def measured(rows: list[Row]) -> tuple[str, ...]:
-    """The metrics that any of these cells has, in the catalogue's order."""
+    """Return the metrics that any of these cells has, in the catalogue's order."""
     return tuple(name for name in METRICS if any(name in row for row in rows))
 
 
 def comparable(rows: list[Row]) -> tuple[list[Row], list[str]]:
-    """The rows without the metrics whose values may not be compared, and what there is to say of them."""
+    """Return the rows without the metrics whose values may not be compared, and what there is to say of them."""
     problems: list[str] = []
     for metric in measured(rows):
         having = [row for row in rows if metric in row]
@@ -123,7 +129,7 @@ def comparable(rows: list[Row]) -> tuple[list[Row], list[str]]:
 
 
 def _kinds(metric: str, rows: Iterable[Row]) -> dict[str, tuple[Protocol | None, list[Row]]]:
-    """The rows by what is left of their protocols without what the cells themselves are."""
+    """Return the rows by what is left of their protocols without what the cells themselves are."""
     kinds: dict[str, tuple[Protocol | None, list[Row]]] = {}
     for row in rows:
         text = row["protocols"].get(metric)
@@ -133,7 +139,7 @@ def _kinds(metric: str, rows: Iterable[Row]) -> dict[str, tuple[Protocol | None,
 
 
 def _of_clips(metric: str, rows: list[Row]) -> list[Row]:
-    """Those of clips, where beside them are single images, and a distance between sets parts the two and nothing else does."""
+    """Return the rows of clips, where beside them are single images, and a distance between sets parts the two and nothing else does."""
     clips = [row for row in rows if (row.get("frames") or 1) > 1]
     images = [row for row in rows if row not in clips]
     alike = clips and images and len(_kinds(metric, clips)) == len(_kinds(metric, images)) == 1
@@ -145,8 +151,8 @@ def _less(row: Row, metric: str) -> Row:
 
 
 def _without(protocol: Protocol, row: Row) -> Protocol:
-    """Without the size, the frames, the guidance and the length of the code of the cell itself: a study may well vary those. Of a clip a
-    metric of pairs is the mean over its frames."""
+    """Return a protocol without the size, the frames, the guidance and the length of the code of the cell itself: a study may well vary
+    those. Of a clip a metric of pairs is the mean over its frames."""
     own: dict[str, Any] = {name: 0 for name in ("size", "frames") if getattr(protocol, name) == row.get(name)}
     settings = protocol.settings.replace(f"CFG {row['cfg']:g},", "CFG of the cell,") if "cfg" in row else protocol.settings
     settings = KEPT.sub("", settings) if "length" in row else settings
@@ -154,7 +160,7 @@ def _without(protocol: Protocol, row: Row) -> Protocol:
 
 
 def described(rows: list[Row]) -> list[Protocol]:
-    """Those of the metrics that are shown."""
+    """Return the protocols of the metrics that are shown."""
     texts = [row["protocols"][metric] for metric in measured(rows) for row in rows if metric in row["protocols"]]
     found = [Protocol.parse(text) for text in texts]
     return list({(one.metric, one.digest): one for one in found}.values())

@@ -22,6 +22,8 @@ AT_ONCE = 16  # images; the widest activations of one of 512 pixels are 134 MB e
 
 @dataclass(frozen=True)
 class Autoencoder:
+    """A published autoencoder: its class in diffusers, its repository, its architecture."""
+
     name: str
     network: str  # a class of diffusers
     repo: str  # of the Hugging Face hub
@@ -31,6 +33,7 @@ class Autoencoder:
 
     @property
     def factor(self) -> int:
+        """Pixels of a side for one of the latent."""
         return side_factor(self.config)
 
     @property
@@ -84,6 +87,7 @@ AUTOENCODERS: dict[str, Autoencoder] = {
 
 
 def autoencoder(key: str) -> Autoencoder:
+    """Return a published autoencoder by its key. Raises `UsageError`."""
     if key not in AUTOENCODERS:
         raise UsageError(f"unknown autoencoder {key!r}; known: {', '.join(AUTOENCODERS)}")
     return AUTOENCODERS[key]
@@ -91,11 +95,11 @@ def autoencoder(key: str) -> Autoencoder:
 
 @dataclass(frozen=True)
 class Baseline:
-    """One of `AUTOENCODERS` with its weights: a subject of an evaluation, without values of its own.
+    """A published autoencoder with its weights: a subject of an evaluation.
 
     `source` is a folder (of the network, or a copy of its repository) or a repository of the hub; the entry's own by default.
-    Reconstructions are float32 and the same in every run: latents are the posterior's mean, and the consistency decoder, which
-    samples, draws its noise from a generator seeded with the checksum of the image, whatever batch and device it is in.
+    Reconstructions are float32 and the same in every run: latents are the posterior's mean, and the consistency decoder, which samples,
+    draws its noise from a generator seeded with the checksum of the image, whatever batch and device it is in.
     """
 
     key: str
@@ -109,11 +113,12 @@ class Baseline:
 
     @property
     def name(self) -> str:
-        """With the source: three networks go by the name of SD-VAE alone."""
+        """The name with the source: three networks go by the name of SD-VAE alone."""
         return f"{autoencoder(self.key).name} ({self.source})"
 
     def open(self, device: torch.device) -> Coder:
-        """Raises `UsageError` (no such folder, no diffusers; later, sides that the network cannot halve) and `VitokError`."""
+        """Open the network on a device. Raises `UsageError` (no such folder, no diffusers; later, sides that the network cannot halve)
+        and `VitokError`."""
         network, vae = autoencoder(self.key).network, self._load().to(device)
         factor = side_factor(vae.config)
 
@@ -126,11 +131,11 @@ class Baseline:
         return by_frames(code)
 
     def digest(self) -> str:
-        """SHA-256 of the tensors as they are used, in float32: what tells two sources of one name apart."""
+        """Return the SHA-256 of the tensors as they are used, in float32: it tells two sources of one name apart."""
         return weights_digest(self._load().state_dict())
 
     def params(self) -> int:
-        """Of the network as it lies there."""
+        """Count the parameters of the network as it lies there."""
         return sum(parameter.numel() for parameter in self._load().parameters())
 
     def _load(self) -> Any:
@@ -156,7 +161,7 @@ class Baseline:
         return vae.eval().requires_grad_(False)
 
     def _folder(self) -> Path:
-        """Where the two files lie, after a download if `source` is a repository."""
+        """Return the folder of the two files, after a download if `source` is a repository."""
         subfolder = autoencoder(self.key).subfolder
         local = Path(self.source)
         if local.is_dir():
@@ -204,6 +209,7 @@ def side_factor(config: Mapping[str, Any]) -> int:
 
 
 def check_sides(name: str, factor: int, height: int, width: int) -> None:
+    """Raise `UsageError` for images whose sides the network cannot halve."""
     if height % factor or width % factor:
         raise UsageError(f"{name} takes images whose sides are multiples of {factor}, not {height} x {width}")
 

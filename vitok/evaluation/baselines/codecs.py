@@ -39,9 +39,11 @@ class Codec:
 
     @property
     def name(self) -> str:
+        """The codec and its budget."""
         return f"{FORMATS[self.format].label} at {self.bits} bits"
 
     def open(self, device: torch.device) -> Coder:
+        """Open the codec. Raises `UsageError` where Pillow was built without it."""
         label, feature = FORMATS[self.format][:2]
         if not features.check(feature):
             raise UsageError(f"this Pillow ({PIL.__version__}) was built without {label}: pip install --upgrade 'pillow>=11.3'")
@@ -59,8 +61,8 @@ class Codec:
         return by_frames(code)
 
     def _encode(self, image: Image.Image) -> bytes:
-        """By bisection, as if files always grew with the quality. Where one does not, the quality found can be a little below the
-        best; over the budget it is only if the lowest is."""
+        """Encode at the best quality within the budget, by bisection, as if files always grew with the quality. Where one does not, the
+        quality found can be a little below the best; over the budget it is only if the lowest is."""
         _, _, encode, low = FORMATS[self.format]
         best, high = encode(image, low), HIGHEST
         while 8 * len(best) <= self.bits and low < high:
@@ -74,21 +76,25 @@ class Codec:
 
 
 def jpeg(image: Image.Image, quality: int) -> bytes:
-    """The smaller of a sequential and a progressive file: they hold the same coefficients, so the same picture."""
+    """Encode as JPEG: the smaller of a sequential and a progressive file, which hold the same coefficients, so the same picture."""
     files = [_save(image, "JPEG", quality=quality, subsampling="4:2:0", optimize=True, progressive=p) for p in (False, True)]
     return min(files, key=len)
 
 
 def webp(image: Image.Image, quality: int) -> bytes:
+    """Encode as WebP."""
     return _save(image, "WEBP", quality=quality, method=6)
 
 
 def avif(image: Image.Image, quality: int) -> bytes:
-    """At speed 6, libavif's default: 4 takes six times as long for 1 % less. On one thread, so that no machine's file differs."""
+    """Encode as AVIF at speed 6, libavif's default: 4 takes six times as long for 1 % less. On one thread, so that no machine's file
+    differs."""
     return _save(image, "AVIF", quality=quality, subsampling="4:2:0", speed=6, max_threads=1)
 
 
 class Kind(NamedTuple):
+    """An image format: its label, its name in Pillow, its encoder and its lowest quality."""
+
     label: str
     feature: str  # as Pillow calls it
     encode: Callable[[Image.Image, int], bytes]
