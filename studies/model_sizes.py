@@ -29,7 +29,7 @@ def rows() -> list[Row]:
         price = flops.tokenizer_cost(variants.tokenizer(name, channels=16, size=size, frames=frames))
         shape = f"{frames} frames of {size} pixels" if frames > 1 else f"{size} pixels"
         found.append({"label": f"ViTok {name}, {shape}", "source": "Tables 2 to 4", **_millions(price.params, price.macs)})
-    return paper.beside(found, "model_sizes")
+    return paper.with_printed_values(found, "model_sizes")
 
 
 def _millions(params: int, macs: int) -> Row:

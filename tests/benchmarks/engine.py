@@ -29,9 +29,9 @@ from vitok.models.lpips import LPIPS
 from vitok.models.tokenizer import Tokenizer
 from vitok.networks import weights
 from vitok.study import presets
-from vitok.train.engine.deepspeed import autocast, connect
+from vitok.train.engine.deepspeed import autocast, init_deepspeed
 from vitok.train.ranks import Place
-from vitok.train.reliability.timer import peak
+from vitok.train.reliability.timer import peak_flops
 from vitok.train.tasks.tokenizer import Stage1
 
 
@@ -116,8 +116,8 @@ def main() -> None:
         cases = {"S-B/16 c=16": Recipe(tokenizer=tokenizer("S-B/16", channels=16, size=256), batch_size=options.batch, loss=Loss())}
         settings = {f"zero {stage}": Resources(zero=stage, tflops=1, utilisation=1) for stage in (0, 1)}
     place = Place(device=torch.device(options.device))
-    connect(place)
-    rate = peak(place.device, next(iter(cases.values())).precision)
+    init_deepspeed(place)
+    rate = peak_flops(place.device, next(iter(cases.values())).precision)
     print(f"{place.device}, {torch.get_num_threads()} thread(s), peak {rate / 1e9:.0f} GFLOP/s; {pairs} pairs of steps")
     print("cell         setting  ours s  plain s  ratio  floor s  of the floor  images/s")
     for name, recipe in cases.items():

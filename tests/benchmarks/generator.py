@@ -31,9 +31,9 @@ from vitok.models.bottleneck import Posterior
 from vitok.models.dit import DiT
 from vitok.runtime import compute_here
 from vitok.study import presets
-from vitok.train.engine.deepspeed import autocast, connect
+from vitok.train.engine.deepspeed import autocast, init_deepspeed
 from vitok.train.ranks import Place
-from vitok.train.reliability.timer import peak
+from vitok.train.reliability.timer import peak_flops
 from vitok.train.tasks.dit import DiTTask
 
 CLASSES = 12
@@ -120,7 +120,7 @@ def step_table(place: Place, pairs: int) -> None:
             f"{name}, 256 tokens": override(paper.model_copy(update={"dit": variants.dit(name)}), {"batch_size": 32})
             for name in ("DiT-L", "DiT-XL")
         }
-    rate = peak(place.device, next(iter(sizes.values())).precision)
+    rate = peak_flops(place.device, next(iter(sizes.values())).precision)
     print(f"{place.device}, {torch.get_num_threads()} thread(s), peak {rate / 1e9:.0f} GFLOP/s; {pairs} pairs of steps")
     print("generator          batch  zero  ours s  plain s  ratio  floor s  of the floor  samples/s")
     for name, recipe in sizes.items():
@@ -142,7 +142,7 @@ def sampling_table(place: Place, repeats: int = 5) -> None:
     assert isinstance(base, Generation)
     cfg = base.tokenizer.tokenizer
     model = DiT(base.dit, cfg.channels, cfg.code, CLASSES).to(place.device).eval()
-    rate, count = peak(place.device, base.precision), 10
+    rate, count = peak_flops(place.device, base.precision), 10
     each = 2 * 2 * accounting.generator_cost(base.dit, cfg.tokens, cfg.channels, CLASSES).macs
     path = diffusion.build_objective(base.diffusion).path(count, place.device)
     one = diffusion.with_guidance(model, CLASSES, 4.0)
@@ -208,7 +208,7 @@ def main() -> None:
         return
     compute_here(options.threads)  # ours and theirs share a process, and an allocator
     place = Place(device=torch.device(options.device))
-    connect(place)
+    init_deepspeed(place)
     if options.which == "step":
         step_table(place, options.pairs)
     else:

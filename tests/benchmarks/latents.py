@@ -66,14 +66,14 @@ def small() -> None:
     from vitok.config import Latents, Recipe, variants
     from vitok.data.corpora.corpus import open_corpora
     from vitok.data.latents.build import build
-    from vitok.data.latents.encode import Encoder
+    from vitok.data.latents.encode import LatentEncoder
     from vitok.data.latents.loader import LatentSource
     from vitok.data.loading import blocks
     from vitok.data.loading.loader import columns, reader
     from vitok.models.tokenizer import Tokenizer
 
     recipe = Recipe(tokenizer=variants.tokenizer("T-M/8", channels=CHANNELS, size=SIZE), precision="fp32")
-    encoder = Encoder.of(recipe, Tokenizer(recipe.tokenizer).state_dict())
+    encoder = LatentEncoder.of(recipe, Tokenizer(recipe.tokenizer).state_dict())
     with tempfile.TemporaryDirectory() as name:
         (Path(name) / "photos").mkdir()
         photographs(Path(name) / "photos")

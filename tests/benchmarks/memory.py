@@ -38,9 +38,9 @@ def measure(recipe: Training, resources: Resources, place: Any) -> int:
     from torch.profiler import ProfilerActivity, profile
 
     from vitok.models.blocks import configure_blocks
-    from vitok.train.engine.deepspeed import Engine, connect
+    from vitok.train.engine.deepspeed import Engine, init_deepspeed
 
-    connect(place)
+    init_deepspeed(place)
     make, loss = _generator(recipe, resources) if isinstance(recipe, Generation) else _tokenizer(recipe, resources)
     gc.collect()  # what an engine before this one leaves would count as released
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:

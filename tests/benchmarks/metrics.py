@@ -39,7 +39,7 @@ from vitok.data.decoding.image import center_crop, load
 from vitok.data.loading.loader import reader
 from vitok.evaluation import accumulator as tallies
 from vitok.evaluation import pool
-from vitok.evaluation.accumulator import Sizes, Tally
+from vitok.evaluation.accumulator import EvaluationSizes, MetricAccumulator
 from vitok.evaluation.measure import Measurer
 from vitok.evaluation.subject import Coder
 from vitok.evaluation.trained import Trained
@@ -86,7 +86,7 @@ def batches(count: int) -> list[range]:
     return [range(first, min(first + BATCH, count)) for first in range(0, count, BATCH)]
 
 
-def one_pass(asked: pool.Pass, known: dict[str, Gaussian]) -> tuple[float, float, dict[str, float], Tally]:
+def one_pass(asked: pool.EvaluationPass, known: dict[str, Gaussian]) -> tuple[float, float, dict[str, float], MetricAccumulator]:
     """(seconds until the first block, and from then on for as many as all; the values)"""
     began, stamps = time.perf_counter(), list[tuple[float, int]]()
     counted = pool.run(asked, None, lambda done, total, here: stamps.append((time.perf_counter(), done)))
@@ -160,7 +160,7 @@ def passes(count: int, size: int, rounds: int) -> None:
         payloads = {"fid-inception": inception_state(), "lpips-alexnet": weights.resolve_weights("lpips-alexnet")[0]}
         held = reader(open_corpora(str(root / "originals")), "all", Data(), size, 1)
         cores = int(ray.cluster_resources()["CPU"])
-        asked = pool.Pass(held, by_name(held), Blur(), metrics, payloads, True, False, 0, 0, BATCH // 4, cores, 0, 1)
+        asked = pool.EvaluationPass(held, by_name(held), Blur(), metrics, payloads, True, False, 0, 0, BATCH // 4, cores, 0, 1)
         few = replace(asked, metrics=find_metrics(("rPSNR", "rSSIM", "LPIPS", "rFID", "rIS")), both=False)
         perceptual = their_lpips(weights.load_lpips("alexnet"))
         print(f"{count} pairs of {size} pixels, {cores} cores; seconds. Ours without the start of the actors, which is the last column")
@@ -225,7 +225,7 @@ def overhead(count: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         files(Path(name), count, 256)
         for turn in range(3):
-            tally = Tally(metrics, Sizes(count, 1, count, count))
+            tally = MetricAccumulator(metrics, EvaluationSizes(count, 1, count, count))
             began = time.perf_counter()
             for first in range(0, count, 8):
                 numbers = np.arange(first, first + 8)

@@ -39,9 +39,9 @@ def own(config: dict[str, Any], **shared: Any) -> dict[str, float]:
     arrived = time.time()
     import psutil
 
-    from vitok.orchestration.trial import trial
+    from vitok.orchestration.trial import run_trial
 
-    values = trial(config, **shared)
+    values = run_trial(config, **shared)
     began = psutil.Process().create_time() if config["n"] == 0 else arrived
     return {"spent": time.time() - began - values["train_seconds"] - values["evaluate_seconds"]}
 

@@ -9,7 +9,7 @@ import torch
 
 from vitok.config import Latents, Recipe, variants
 from vitok.data.latents import build
-from vitok.data.latents.encode import Encoder
+from vitok.data.latents.encode import LatentEncoder
 from vitok.data.latents.loader import LatentBatch, LatentSource
 from vitok.models.tokenizer import Tokenizer
 
@@ -25,11 +25,11 @@ def cut() -> Iterator[None]:
         yield
 
 
-def encoder(seed: int = 0, variant: str = "N-N/8", channels: int = 4, precision: Any = "fp32", **options: int) -> Encoder:
+def encoder(seed: int = 0, variant: str = "N-N/8", channels: int = 4, precision: Any = "fp32", **options: int) -> LatentEncoder:
     tokenizer = variants.tokenizer(variant, channels=channels, size=SIZE, **options)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return Encoder.of(Recipe(tokenizer=tokenizer, precision=precision), Tokenizer(tokenizer).state_dict())
+        return LatentEncoder.of(Recipe(tokenizer=tokenizer, precision=precision), Tokenizer(tokenizer).state_dict())
 
 
 def whole(source: LatentSource, start: int, steps: int, **options: int) -> list[LatentBatch]:

@@ -14,7 +14,7 @@ from vitok.data.corpora.corpus import Corpora, open_corpora
 from vitok.data.latents import loader
 from vitok.data.latents.build import announce, build
 from vitok.data.latents.dataset import LatentSet, expect, open_set, require_labels
-from vitok.data.latents.encode import Encoder
+from vitok.data.latents.encode import LatentEncoder
 from vitok.data.latents.loader import LatentSource
 from vitok.errors import UsageError, VitokError
 
@@ -42,7 +42,7 @@ def test_latents_that_are_not_finite_are_named(corpora: Corpora, tmp_path: Path)
     wild = encoder()
     state = {name: value * 1e6 if "to_moments" in name else value for name, value in wild.state.items()}
     with pytest.raises(VitokError, match=r"^latents of .*photo-\d+\.jpg \(crop 0\) by the tokenizer [0-9a-f]{16} are not finite in fp16$"):
-        build(corpora, VIEWS, SIZE, 1, [Encoder.of(wild.recipe, state)], str(tmp_path))
+        build(corpora, VIEWS, SIZE, 1, [LatentEncoder.of(wild.recipe, state)], str(tmp_path))
 
 
 def test_latents_of_another_tokenizer_are_refused(pair: list[LatentSet]) -> None:

@@ -21,7 +21,7 @@ from vitok.data.corpora.corpus import Corpora, open_corpora
 from vitok.data.latents import loader
 from vitok.data.latents.build import announce, build, key
 from vitok.data.latents.dataset import LatentSet
-from vitok.data.latents.encode import Encoder
+from vitok.data.latents.encode import LatentEncoder
 from vitok.data.latents.loader import LatentBatch, LatentSource
 from vitok.data.loading.loader import reader
 from vitok.storage import filesystem
@@ -54,7 +54,7 @@ def stored(found: LatentSet) -> dict[str, np.ndarray]:
     return whole
 
 
-def on_the_fly(corpora: Corpora, views: Latents, frames: int, tokenizer: Encoder) -> dict[str, np.ndarray]:
+def on_the_fly(corpora: Corpora, views: Latents, frames: int, tokenizer: LatentEncoder) -> dict[str, np.ndarray]:
     decoder = reader(corpora, "train", views.data(), SIZE, frames)
     found: dict[str, list[Any]] = {"view": [], "mirrored": [], "label": [], "mean": [], "log_variance": []}
     encode = tokenizer.open(torch.device("cpu"))

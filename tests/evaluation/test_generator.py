@@ -14,7 +14,7 @@ from torch import Tensor
 from tests.models.test_dit import perturbed
 from vitok.config import Diffusion, Generation, Recipe, Sampling, variants
 from vitok.errors import UsageError
-from vitok.evaluation.generator import About, Draw, Generator, drawing, noise_of
+from vitok.evaluation.generator import Draw, Generator, TrainedCorpus, drawing, noise_of
 from vitok.models.checksum import weights_digest
 from vitok.models.dit import DiT
 from vitok.models.tokenizer import Tokenizer
@@ -46,7 +46,7 @@ def draws(made: Generation, cfg: float = 1.5, **sampling: object) -> Draw:
 def test_every_prefix_and_every_run_has_the_corpuss_shares() -> None:
     """Multiples of the golden ratio keep any interval's count within three of its share, so that of a run within six; here it is four."""
     for counts in ((500, 300, 150, 49, 1), (7,) * 10, (1300,) * 500, (1, 2)):
-        about = About("photos", "0", tuple(map(str, range(len(counts)))), counts)
+        about = TrainedCorpus("photos", "0", tuple(map(str, range(len(counts)))), counts)
         hits = about.labels(np.arange(60_000))[:, None] == np.arange(len(counts))[: 500 : max(len(counts) // 20, 1)]
         shares = np.array(counts)[: 500 : max(len(counts) // 20, 1)] / sum(counts)
         ahead = np.cumsum(hits, axis=0) - shares * np.arange(1, 60_001)[:, None]
@@ -56,12 +56,12 @@ def test_every_prefix_and_every_run_has_the_corpuss_shares() -> None:
 
 
 def test_labels_are_of_the_number_alone() -> None:
-    about = About("photos", "0", ("cat", "none", "dog"), (3, 0, 1))
+    about = TrainedCorpus("photos", "0", ("cat", "none", "dog"), (3, 0, 1))
     together = about.labels(np.arange(100))
     assert [about.labels(np.array([number]))[0] for number in range(100)] == together.tolist()
     cats, none, dogs = np.bincount(together)
     assert none == 0 and abs(cats - 75) <= 3 and abs(dogs - 25) <= 3
-    assert About("photos", "0", (), ()).labels(np.arange(5)).tolist() == [0] * 5
+    assert TrainedCorpus("photos", "0", (), ()).labels(np.arange(5)).tolist() == [0] * 5
 
 
 def test_noise_is_of_the_seed_and_the_number() -> None:
@@ -145,7 +145,7 @@ def finished(tmp_path: Path) -> tuple[Generation, Path]:
     made = recipe(start=weights_digest(tokenizer.state_dict()))
     save_file(dit.state_dict(), tmp_path / RunFolder.DIT)
     save_file(tokenizer.state_dict(), tmp_path / RunFolder.START)
-    about = About("photos", "0123456789abcdef", tuple("abcdefghij"), (3,) * 10)
+    about = TrainedCorpus("photos", "0123456789abcdef", tuple("abcdefghij"), (3,) * 10)
     (tmp_path / RunFolder.GENERATOR).write_text(json.dumps(asdict(about)))
     return made, tmp_path
 
@@ -153,7 +153,7 @@ def finished(tmp_path: Path) -> tuple[Generation, Path]:
 def test_a_generator_is_read_as_it_was_written(finished: tuple[Generation, Path]) -> None:
     made, folder = finished
     generator = Generator.read("the run", made, folder)
-    assert generator.about == About("photos", "0123456789abcdef", tuple("abcdefghij"), (3,) * 10)
+    assert generator.about == TrainedCorpus("photos", "0123456789abcdef", tuple("abcdefghij"), (3,) * 10)
     for sampling in (Sampling(steps=8), Sampling(steps=8, cfg=4.0)):
         pixels = generator.with_recipe(made.model_copy(update={"sampling": sampling})).open(CPU)(NUMBERS, LABELS)
         assert torch.equal(pixels, drawing(*networks(made), made, sampling, CPU)(NUMBERS, LABELS))

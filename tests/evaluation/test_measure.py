@@ -14,8 +14,8 @@ from vitok.data.corpora import sample_photos
 from vitok.data.decoding.image import load, random_crop
 from vitok.errors import VitokError
 from vitok.evaluation import accumulator as tallies
-from vitok.evaluation.accumulator import Sizes, Tally
-from vitok.evaluation.measure import Measurer, need_frames
+from vitok.evaluation.accumulator import EvaluationSizes, MetricAccumulator
+from vitok.evaluation.measure import Measurer, require_frames
 from vitok.losses import to_pixels
 from vitok.metrics import kid
 from vitok.metrics.registry import find_metrics, required_networks
@@ -38,12 +38,17 @@ def noisy(images: torch.Tensor, amount: float = 0.1) -> torch.Tensor:
     return pixels + amount * torch.randn(pixels.shape, generator=torch.Generator().manual_seed(1))
 
 
-def measured(names: Sequence[str], originals: torch.Tensor, outputs: torch.Tensor | None, batches: Sequence[Sequence[int]]) -> Tally:
+def measured(
+    names: Sequence[str], originals: torch.Tensor, outputs: torch.Tensor | None, batches: Sequence[Sequence[int]]
+) -> MetricAccumulator:
     metrics = find_metrics(names)
     payloads = {
         name: inception_state() if name == "fid-inception" else weights.resolve_weights(name)[0] for name in required_networks(metrics)
     }
-    measurer, tally = Measurer(metrics, payloads, CPU, True, str), Tally(metrics, Sizes(len(originals), 1, len(originals), len(originals)))
+    measurer, tally = (
+        Measurer(metrics, payloads, CPU, True, str),
+        MetricAccumulator(metrics, EvaluationSizes(len(originals), 1, len(originals), len(originals))),
+    )
     for batch in batches:
         rows = torch.tensor(batch)
         columns = measurer(np.array(batch), originals[rows], None if outputs is None else outputs[rows])
@@ -138,7 +143,7 @@ def test_values_outside_the_range_are_counted() -> None:
 )
 def test_too_few_samples(name: str, count: int, least: str) -> None:
     with pytest.raises(VitokError, match=rf"{count} sample\(s\).*{least}"):
-        Tally(find_metrics([name]), Sizes(count, 1, count, count))
+        MetricAccumulator(find_metrics([name]), EvaluationSizes(count, 1, count, count))
 
 
 def test_few_images_say_how_little_they_are() -> None:
@@ -160,7 +165,7 @@ def test_clips_are_measured_frame_by_frame() -> None:
     clips, outputs = images.view(6, 4, 3, 32, 32).transpose(1, 2), noisy(images)
     metrics = find_metrics(("rPSNR", "rFD-EffLite0"))
     payloads = {"efficientnet-lite0": weights.resolve_weights("efficientnet-lite0")[0]}
-    tally = Tally(metrics, Sizes(6, 4, 6, 6))
+    tally = MetricAccumulator(metrics, EvaluationSizes(6, 4, 6, 6))
     columns = Measurer(metrics, payloads, CPU, True, str)(np.arange(6), clips, outputs.view(6, 4, 3, 32, 32).transpose(1, 2))
     tally.add(np.arange(6), columns)
     single = measured(("rPSNR", "rFD-EffLite0"), images, outputs, [range(24)])
@@ -170,6 +175,6 @@ def test_clips_are_measured_frame_by_frame() -> None:
 
 
 def test_one_frame_is_no_clip() -> None:
-    need_frames(find_metrics(["rFID", "rPSNR"]), 1)
+    require_frames(find_metrics(["rFID", "rPSNR"]), 1)
     with pytest.raises(VitokError, match="rFVD: I3D takes clips of 10 frames at least, not 1"):
-        need_frames(find_metrics(["rFID", "rFVD"]), 1)
+        require_frames(find_metrics(["rFID", "rFVD"]), 1)

@@ -21,7 +21,7 @@ from vitok.data.loading.loader import reader
 from vitok.errors import VitokError
 from vitok.evaluation import pool
 from vitok.evaluation.available import payloads
-from vitok.evaluation.evaluation import concluded
+from vitok.evaluation.evaluation import build_evaluation
 from vitok.evaluation.statistics import Reference
 from vitok.evaluation.subject import Coder
 from vitok.metrics.registry import find_metrics
@@ -55,27 +55,27 @@ class Blur:
 
 
 @pytest.fixture(scope="module")
-def asked(photos: Path, cluster: str) -> pool.Pass:
+def asked(photos: Path, cluster: str) -> pool.EvaluationPass:
     data = tiny().data.model_copy(update={"validation_crops": 40, "pool": 0})
     held = reader(open_corpora(str(photos)), "validation", data, 32, 1)
     numbers = np.arange(held.counts[0] * 40)
-    return pool.Pass(
+    return pool.EvaluationPass(
         held, numbers, Blur(), METRICS, payloads(METRICS), both=True, generated=False, outputs=0, references=0, batch=5, actors=1, gpus=0,
         threads=1,
     )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def undisturbed(asked: pool.Pass) -> pool.Counted:
+def undisturbed(asked: pool.EvaluationPass) -> pool.PassResult:
     return pool.run(asked, None, lambda *_: None)
 
 
-def values(counted: pool.Counted) -> dict[str, float]:
-    evaluation = concluded(counted.tally, counted.examples, frozenset(counted.rejected.found.values()), REFERENCE, {})
+def values(counted: pool.PassResult) -> dict[str, float]:
+    evaluation = build_evaluation(counted.tally, counted.examples, frozenset(counted.rejected.found.values()), REFERENCE, {})
     return evaluation.metrics
 
 
-def test_the_number_of_actors_does_not_matter(asked: pool.Pass, undisturbed: pool.Counted) -> None:
+def test_the_number_of_actors_does_not_matter(asked: pool.EvaluationPass, undisturbed: pool.PassResult) -> None:
     """Every sample's values bit by bit, and sums of them to float64's rounding."""
     several = pool.run(replace(asked, actors=2), None, lambda *_: None)
     assert len(np.unique(several.tally.values["said pid"])) == 2
@@ -84,7 +84,7 @@ def test_the_number_of_actors_does_not_matter(asked: pool.Pass, undisturbed: poo
     assert len(undisturbed.examples.kept) == 16
 
 
-def test_an_actor_that_dies_is_replaced_and_nothing_counts_twice(asked: pool.Pass, undisturbed: pool.Counted) -> None:
+def test_an_actor_that_dies_is_replaced_and_nothing_counts_twice(asked: pool.EvaluationPass, undisturbed: pool.PassResult) -> None:
     killed: list[int] = []
 
     def progress(done: int, total: int, here: int) -> None:
@@ -110,7 +110,7 @@ def _workers() -> list[dict[str, int]]:
 
 
 def test_it_goes_on_where_it_was_stopped(
-    asked: pool.Pass, undisturbed: pool.Counted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    asked: pool.EvaluationPass, undisturbed: pool.PassResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pool, "KEPT_EVERY", 0.0)
     monkeypatch.setattr(pool, "KEPT_SHARE", 1e9)
@@ -133,17 +133,17 @@ def test_it_goes_on_where_it_was_stopped(
     assert counted.examples.kept.keys() == undisturbed.examples.kept.keys()
 
 
-def test_what_is_not_finite_is_named(asked: pool.Pass) -> None:
+def test_what_is_not_finite_is_named(asked: pool.EvaluationPass) -> None:
     with pytest.raises(VitokError, match=r"not finite: photo-\d+\.jpg \(crop 4\)$"):
         pool.run(replace(asked, subject=Blur(wrong=float("inf"))), None, lambda *_: None)
 
 
-def test_a_subject_that_cannot_be_opened_says_why(asked: pool.Pass) -> None:
+def test_a_subject_that_cannot_be_opened_says_why(asked: pool.EvaluationPass) -> None:
     with pytest.raises(VitokError, match=r"^no weights here$"):
         pool.run(replace(asked, subject=Blur(unopened="no weights here")), None, lambda *_: None)
 
 
-def test_samples_that_cannot_be_decoded_are_left_out_and_counted(asked: pool.Pass, broken_photos: Path) -> None:
+def test_samples_that_cannot_be_decoded_are_left_out_and_counted(asked: pool.EvaluationPass, broken_photos: Path) -> None:
     held = reader(open_corpora(str(broken_photos)), "all", tiny().data.model_copy(update={"validation_crops": 1, "pool": 0}), 32, 1)
     broken = replace(asked, reader=held, numbers=np.arange(sum(held.counts)), metrics=find_metrics(["rPSNR"]), batch=4)
     counted = pool.run(broken, None, lambda *_: None)
@@ -152,7 +152,7 @@ def test_samples_that_cannot_be_decoded_are_left_out_and_counted(asked: pool.Pas
     assert np.isfinite(values(counted)["rPSNR"])
 
 
-def test_what_decodes_does_not_load_torch(asked: pool.Pass) -> None:
+def test_what_decodes_does_not_load_torch(asked: pool.EvaluationPass) -> None:
     """Which takes seconds, in each of its processes."""
     held = replace(asked.reader, splits=())
     makes = [pool._decoded(held, asked.numbers, 0, 5), pool._drawn(0, 5, 40), encode._decode(held, range(0, 40, 5))]

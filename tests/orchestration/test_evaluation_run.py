@@ -31,7 +31,7 @@ from vitok.metrics.registry import find_metrics
 from vitok.models.checksum import weights_digest
 from vitok.orchestration.evaluation_run import EvaluationRequest, Target, Views, run
 from vitok.orchestration.session import Session
-from vitok.report.results import comparable, described
+from vitok.report.results import drop_incomparable, row_protocols
 from vitok.tracking.tags import CORPUS, FOLDER
 from vitok.train import launch
 
@@ -53,7 +53,7 @@ def corpora(photos: Path) -> Corpora:
 
 
 @pytest.fixture(scope="module")
-def trained(corpora: Corpora, cluster: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, launch.Outcome]:
+def trained(corpora: Corpora, cluster: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, launch.RunOutcome]:
     recipe, folder = tiny(data__validation_crops=12), tmp_path_factory.mktemp("trained")
     found = available(NAMES, asked=True)
     resources = override(RESOURCES, {"metrics": ",".join(NAMES)})
@@ -93,7 +93,9 @@ def values(result: dict[str, Any]) -> dict[str, float]:
     return {name: one["value"] for name, one in result["metrics"].items()}
 
 
-def test_a_checkpoint_is_worth_what_its_run_said(ask: Any, here: Session, trained: tuple[Path, launch.Outcome], corpora: Corpora) -> None:
+def test_a_checkpoint_is_worth_what_its_run_said(
+    ask: Any, here: Session, trained: tuple[Path, launch.RunOutcome], corpora: Corpora
+) -> None:
     """To float32's rounding in batches of another size, by the same protocol; and its run gets the metric that it lacked."""
     folder, outcome = trained
     recipe, state = tiny(data__validation_crops=12), load_file(folder / "tokenizer.safetensors")
@@ -116,7 +118,7 @@ def test_a_checkpoint_is_worth_what_its_run_said(ask: Any, here: Session, traine
     assert here.storage.evaluation(asked.digest).file("reconstructions.png").is_file()
 
 
-def test_weights_that_are_not_the_recipes(trained: tuple[Path, launch.Outcome], tmp_path: Path) -> None:
+def test_weights_that_are_not_the_recipes(trained: tuple[Path, launch.RunOutcome], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="of another tokenizer than the recipe beside it"):
         Trained.read("tiny", tiny(tokenizer__channels=8), trained[0] / "tokenizer.safetensors")
     (tmp_path / "tokenizer.safetensors").write_bytes(b"not weights")
@@ -201,23 +203,23 @@ def test_what_cannot_be_had_is_said_before_anything_runs(ask: Any, here: Session
             run(ask(**change), here)
 
 
-def test_two_protocols_never_share_an_axis(trained: tuple[Path, launch.Outcome]) -> None:
+def test_two_protocols_never_share_an_axis(trained: tuple[Path, launch.RunOutcome]) -> None:
     protocols = {name: one.json() for name, one in trained[1].evaluation.protocols.items()}
     one = {"cell": "a", "protocols": protocols, **trained[1].evaluation.metrics}
     fewer = replace(trained[1].evaluation.protocols["rFD-EffLite0"], count=5, code="a later version")
     later = replace(trained[1].evaluation.protocols["rPSNR"], code="a later version")
     other = one | {"cell": "b", "protocols": protocols | {"rFD-EffLite0": fewer.json(), "rPSNR": later.json()}}
-    rows, problems = comparable([one, other])
+    rows, problems = drop_incomparable([one, other])
     assert all("rFD-EffLite0" not in row and "rPSNR" in row for row in rows)
     assert len(problems) == 1 and "rFD-EffLite0 is left out: 1 and 1 of the cells" in problems[0]
     assert f"count {trained[1].evaluation.images} and 5" in problems[0]
-    assert {one.metric for one in described(rows)} == {"rPSNR", "LPIPS"}
+    assert {one.metric for one in row_protocols(rows)} == {"rPSNR", "LPIPS"}
     sizes = {size: {name: replace(each, size=size).json() for name, each in trained[1].evaluation.protocols.items()} for size in (32, 64)}
     each = [one | {"protocols": sizes[size], "size": size} for size in sizes]
-    assert comparable(each) == (each, []), "cells of two sizes, each measured at its own"
-    assert len(comparable([each[0], each[1] | {"size": 32}])[1]) == len(NAMES)
+    assert drop_incomparable(each) == (each, []), "cells of two sizes, each measured at its own"
+    assert len(drop_incomparable([each[0], each[1] | {"size": 32}])[1]) == len(NAMES)
     guided = [replace(trained[1].evaluation.protocols["rPSNR"], settings=f"25 steps, CFG {cfg:g}, classes").json() for cfg in (1, 1.5)]
     swept = [one | {"protocols": protocols | {"rPSNR": text}, "cfg": cfg} for text, cfg in zip(guided, (1.0, 1.5), strict=True)]
-    assert comparable(swept)[1] == [] and len(comparable([swept[0], swept[1] | {"cfg": 1.0}])[1]) == 1
+    assert drop_incomparable(swept)[1] == [] and len(drop_incomparable([swept[0], swept[1] | {"cfg": 1.0}])[1]) == 1
     lacking = {name: value for name, value in one.items() if name != "LPIPS"}
-    assert comparable([one, lacking])[1] == ["LPIPS was measured in 1 of 2 cells; the others get it with `vitok eval RUN`"]
+    assert drop_incomparable([one, lacking])[1] == ["LPIPS was measured in 1 of 2 cells; the others get it with `vitok eval RUN`"]

@@ -185,9 +185,9 @@ def test_what_cannot_be_is_one_line(
 
 
 def test_labels_are_shared_among_classes() -> None:
-    from vitok.evaluation.generator import About
+    from vitok.evaluation.generator import TrainedCorpus
 
-    about = About("", "", ("a", "b", "c"), (1, 1, 1))
+    about = TrainedCorpus("", "", ("a", "b", "c"), (1, 1, 1))
     assert sampling_run.classes((), about, 6).tolist() == [0, 0, 1, 1, 2, 2]
     assert sampling_run.classes(("c", "0"), about, 4).tolist() == [2, 2, 0, 0]
-    assert sampling_run.classes((), About("", "", (), ()), 2).tolist() == [0, 0]
+    assert sampling_run.classes((), TrainedCorpus("", "", (), ()), 2).tolist() == [0, 0]

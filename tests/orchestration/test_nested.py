@@ -23,7 +23,7 @@ from vitok.evaluation.trained import Trained
 from vitok.metrics.registry import in_catalogue_order
 from vitok.orchestration.capacity import Capacity
 from vitok.orchestration.evaluation_run import EvaluationRequest, Target, Views
-from vitok.report.results import comparable
+from vitok.report.results import drop_incomparable
 from vitok.study.grid import describe
 from vitok.tracking.client import Tracker
 from vitok.tracking.tags import CORPUS, FOLDER, PROTOCOL, STUDY
@@ -46,7 +46,7 @@ def corpora(photos: Path) -> Corpora:
 
 
 @pytest.fixture(scope="module")
-def trained(corpora: Corpora, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, launch.Outcome, Curve]:
+def trained(corpora: Corpora, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, launch.RunOutcome, Curve]:
     folder, curve, found = tmp_path_factory.mktemp("nested"), Curve(), available(NAMES, asked=True)
     resources = override(RESOURCES, {"metrics": ",".join(NAMES), "evaluate_every": 4})
     source = prepare(corpora, recipe().data, 32)
@@ -64,7 +64,7 @@ def tracker(storage: Path) -> Tracker:
     return Tracker(f"sqlite:///{storage}/mlflow.db", storage, "eval")
 
 
-def test_a_run_measures_every_length(trained: tuple[Path, launch.Outcome, Curve], tracker: Tracker) -> None:
+def test_a_run_measures_every_length(trained: tuple[Path, launch.RunOutcome, Curve], tracker: Tracker) -> None:
     _, outcome, curve = trained
     found = outcome.evaluation
     assert in_catalogue_order(found.metrics) == WANTED and set(found.protocols) == set(WANTED)
@@ -81,7 +81,7 @@ def test_a_run_measures_every_length(trained: tuple[Path, launch.Outcome, Curve]
     assert [(row["L"], row["rPSNR"]) for row in rows] == [
         (length, found.metrics[name]) for length, name in zip((2, 4, 6), OF_PSNR, strict=True)
     ]
-    assert all(set(row["protocols"]) == set(NAMES) for row in rows) and comparable(rows) == (rows, [])
+    assert all(set(row["protocols"]) == set(NAMES) for row in rows) and drop_incomparable(rows) == (rows, [])
 
 
 @pytest.mark.long

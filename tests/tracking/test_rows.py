@@ -12,7 +12,7 @@ from vitok.errors import VitokError
 from vitok.metrics.protocol import Protocol
 from vitok.metrics.registry import METRICS
 from vitok.report import paper, results
-from vitok.report.results import comparable
+from vitok.report.results import drop_incomparable
 from vitok.study.labels import distinguish_labels, with_labels
 from vitok.tracking.client import Tracker
 from vitok.tracking.rows import rows_by_length
@@ -54,7 +54,7 @@ def test_a_nested_code_is_a_row_a_length() -> None:
     ]  # fmt: skip
     assert [one["cell"] for one in rows] == ["a:4", "a:8", "a"] and rows[0]["label"].endswith("first 4")
     assert all("rPSNR:8" not in one and one["images"] == 64 for one in rows)
-    assert comparable(rows) == (rows, []), "at each its own length: comparable"
+    assert drop_incomparable(rows) == (rows, []), "at each its own length: comparable"
     assert rows_by_length(row(rPSNR=1.0)) == [row(rPSNR=1.0)]
 
 
@@ -66,7 +66,7 @@ def test_distances_between_sets_stay_with_clips() -> None:
     counts = {"rPSNR": 64, "rFD-EffLite0": 512}
     clips = {name: protocol(name, count=count, frames=8, views=views) for name, count in counts.items()}
     clip = row(cell="b", frames=8, rPSNR=3.0, protocols=clips) | {"rFD-EffLite0": 4.0}
-    rows, problems = comparable([image, clip])
+    rows, problems = drop_incomparable([image, clip])
     assert "rFD-EffLite0" not in rows[0] and "rFD-EffLite0" in rows[1] and all("rPSNR" in one for one in rows)
     assert len(problems) == 1 and "of single images is left out (1 cells)" in problems[0]
 
@@ -91,14 +91,14 @@ class Runs:
 def test_versions_of_the_code_are_shown_and_not_mixed() -> None:
     rows = [row(cell="a"), row(cell="b", c=8, version="0.0.1"), row(cell="c", c=4, version="0.0.1")]
     tracker = cast(Tracker, Runs(rows))
-    found = results.gather("study", tracker, "key", any_version=False)
+    found = results.collect_results("study", tracker, "key", any_version=False)
     assert [one["cell"] for one in found.rows] == ["a"] and [one["cell"] for one in found.others] == ["b", "c"]
     assert found.problems[0].startswith(f"2 cells of vitok 0.0.1 are shown apart from those of {vitok.__version__}")
-    assert len(results.gather("study", tracker, "key", any_version=True).rows) == 3
+    assert len(results.collect_results("study", tracker, "key", any_version=True).rows) == 3
     old = cast(Tracker, Runs(rows[1:]))
-    assert len(results.gather("study", old, "key", any_version=False).rows) == 2, "one version, whichever: nothing is mixed"
+    assert len(results.collect_results("study", old, "key", any_version=False).rows) == 2, "one version, whichever: nothing is mixed"
     with pytest.raises(VitokError, match="no finished cell"):
-        results.gather("study", cast(Tracker, Runs([])), "key", any_version=False)
+        results.collect_results("study", cast(Tracker, Runs([])), "key", any_version=False)
 
 
 def test_the_papers_numbers_are_for_studies_that_there_are() -> None:
@@ -106,10 +106,10 @@ def test_the_papers_numbers_are_for_studies_that_there_are() -> None:
 
     studies = {path.stem for path in (Path(__file__).parents[2] / "studies").glob("[a-z]*.py")}
     known = {*METRICS, "params_m", "gmacs", "best_E", "times_E", "at_least", "at_most", "gan_lr", "gan_weight"}
-    for one in paper.everything():
+    for one in paper.all_reported():
         assert set(one.studies) <= studies and set(one.values) <= known, one
     trained = studies - {"findings", "decoder_shape"}  # a question that the paper does not ask
-    assert trained == {name for one in paper.everything() for name in one.studies}, "every report has reference marks"
+    assert trained == {name for one in paper.all_reported() for name in one.studies}, "every report has reference marks"
 
 
 def test_reference_marks_are_stars_where_the_axis_is_the_papers() -> None:
@@ -122,11 +122,11 @@ def test_reference_marks_are_stars_where_the_axis_is_the_papers() -> None:
         axis.set_xlim(floats)
         axis.set_ylim(20, 30)
     there.set_gid("")
-    paper.mark(figure, paper.reported("e_sweep"), {256})
+    paper.mark_figure(figure, paper.reported_values("e_sweep"), {256})
     assert (len(here.collections), len(here.lines)) == (1, 0) and here.texts[0].get_text() == "paper"
     there.set_gid("E:rPSNR")
     here.set_gid("")
-    paper.mark(figure, paper.reported("e_sweep"), {32})
+    paper.mark_figure(figure, paper.reported_values("e_sweep"), {32})
     assert (len(there.collections), len(there.lines)) == (0, 1), "of another size an E is another thing"
     assert "24.36" in there.texts[0].get_text() and "256 pixels" in there.texts[0].get_text()
 
@@ -139,6 +139,6 @@ def test_clips_and_images_of_one_metric_stand_at_their_compressions() -> None:
     axis.set_gid("compression:rFID")
     axis.set_xlim(10, 400)
     axis.set_ylim(0, 10)
-    paper.mark(figure, paper.reported("video_e_sweep"), {256})
+    paper.mark_figure(figure, paper.reported_values("video_e_sweep"), {256})
     found = sorted(x for collection in axis.collections for x, _ in np.asarray(collection.get_offsets()))
     assert found == [48, 192], "Section 3.5: 4096 floats for an image, 16384 for a clip of 16 frames"

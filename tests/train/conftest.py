@@ -46,7 +46,7 @@ class Curve:
         return "\n".join(text for _, text in self.news)
 
 
-Run = Callable[..., launch.Outcome]
+Run = Callable[..., launch.RunOutcome]
 
 
 @pytest.fixture(scope="session")
@@ -64,7 +64,7 @@ def states() -> dict[str, Payload]:
 def run(source: Source, states: dict[str, Payload]) -> Run:
     """Run a recipe in a folder, in this process."""
 
-    def call(folder: Path, sink: Curve | None = None, recipe: Recipe | None = None, resources: Resources = RESOURCES) -> launch.Outcome:
+    def call(folder: Path, sink: Curve | None = None, recipe: Recipe | None = None, resources: Resources = RESOURCES) -> launch.RunOutcome:
         folder.mkdir(exist_ok=True)
         return launch.run(*make_job(recipe or tiny(), resources, source, states, folder, sink or Curve()))
 
@@ -78,14 +78,14 @@ class Rank:
         self.rank = rank
         dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
 
-    def work(self, job: Any) -> tuple[launch.Outcome, Any]:
+    def work(self, job: Any) -> tuple[launch.RunOutcome, Any]:
         from vitok.train.ranks import Place
 
         return launch.run(*job, Place(self.rank, 2)), job.sink
 
 
 @pytest.fixture(scope="session")
-def two_ranks(source: Source, states: dict[str, Payload]) -> Iterator[Callable[..., tuple[launch.Outcome, Curve]]]:
+def two_ranks(source: Source, states: dict[str, Payload]) -> Iterator[Callable[..., tuple[launch.RunOutcome, Curve]]]:
     """Run a recipe on two ranks: a process group over gloo, without the half minute that a Ray Train group takes to start."""
     import ray
 
@@ -96,7 +96,7 @@ def two_ranks(source: Source, states: dict[str, Payload]) -> Iterator[Callable[.
 
     def call(
         folder: Path, recipe: Recipe, resources: Resources, sink: Curve | None = None, job: Job | None = None
-    ) -> tuple[launch.Outcome, Curve]:
+    ) -> tuple[launch.RunOutcome, Curve]:
         folder.mkdir(exist_ok=True)
         two = resources.model_copy(update={"workers": 2})
         if job is None:

@@ -23,9 +23,9 @@ from vitok.errors import UsageError, VitokError
 from vitok.storage.layout import RunFolder
 from vitok.train import launch, worker_group
 from vitok.train.ranks import Place
-from vitok.train.reliability.bad_steps import SETTLED, Health
-from vitok.train.reliability.preemption import Notice
-from vitok.train.reliability.watchdog import blame
+from vitok.train.reliability.bad_steps import SETTLED, StepHealth
+from vitok.train.reliability.preemption import PreemptionNotice
+from vitok.train.reliability.watchdog import name_hung_ranks
 from vitok.train.tasks import inputs, tokenizer
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.usefixtures("cluster")
 def poison(monkeypatch: pytest.MonkeyPatch) -> set[int]:
     """Numbers of batches whose noise is infinite: their loss and gradients are not finite."""
     bad: set[int] = set()
-    drawn = inputs.draw
+    drawn = inputs.draw_inputs
 
     def draw(batch, position, recipe, place):
         found = drawn(batch, position, recipe, place)
@@ -126,14 +126,14 @@ def test_a_group_that_dies_again_and_again_without_getting_on_is_given_up(
 
 
 def test_spikes_are_told_from_noise() -> None:
-    rng, health = np.random.default_rng(0), Health()
+    rng, health = np.random.default_rng(0), StepHealth()
     calm = [health.judge(float(loss), {}) for loss in 1 + 0.1 * rng.standard_normal(2000)]
     assert not any(text for _, text in calm)
     usual = health.mean
     assert usual == pytest.approx(1, abs=0.05)
     assert health.judge(2.5, {}) == (False, f"spike: the loss is 2.5, about {usual:.4g} until now")
     assert health.spikes == 1 and health.seen == 2001
-    falling = Health()
+    falling = StepHealth()
     assert not any(falling.judge(float(loss), {})[1] for loss in np.geomspace(10, 0.1, 4 * SETTLED))
 
 
@@ -142,11 +142,14 @@ def test_the_rank_that_holds_up_the_others_is_named() -> None:
         return {"rank": rank, "host": f"node-{rank}", "pid": 70 + rank, "step": step, "phase": phase, "since": 900.0, "at": at}
 
     waiting = [beat(0, 7, "compute"), beat(2, 7, "compute")]
-    assert blame([*waiting, beat(1, 7, "data")], 60, 1000) == "hung: rank 1 on node-1 (process 71) has stood for 100 s in step 8, data"
-    assert "rank 1 on" in blame([*waiting, beat(1, 6, "checkpoint")], 60, 1000)
-    stopped = blame([*waiting, beat(1, 7, "compute", at=930.0)], 60, 1000)
+    assert (
+        name_hung_ranks([*waiting, beat(1, 7, "data")], 60, 1000)
+        == "hung: rank 1 on node-1 (process 71) has stood for 100 s in step 8, data"
+    )
+    assert "rank 1 on" in name_hung_ranks([*waiting, beat(1, 6, "checkpoint")], 60, 1000)
+    stopped = name_hung_ranks([*waiting, beat(1, 7, "compute", at=930.0)], 60, 1000)
     assert stopped == "hung: rank 1 on node-1 (process 71) has given no sign of life for 70 s in step 8, compute"
-    assert blame(waiting, 60, 1000).endswith("(all ranks alike)")
+    assert name_hung_ranks(waiting, 60, 1000).endswith("(all ranks alike)")
 
 
 def test_a_hung_process_ends_itself_and_says_where(tmp_path: Path) -> None:
@@ -167,10 +170,10 @@ with clock("data"):
     ended = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=60)
     assert ended.returncode == 75
     assert "hung: rank 0" in ended.stderr and "step 5, data" in ended.stderr and "File" in ended.stderr  # the stack
-    from vitok.train.reliability.timer import Clock
-    from vitok.train.reliability.watchdog import Watch
+    from vitok.train.reliability.timer import StepTimer
+    from vitok.train.reliability.watchdog import Watchdog
 
-    watch = Watch(RunFolder(tmp_path), Place(), Clock(), 10)
+    watch = Watchdog(RunFolder(tmp_path), Place(), StepTimer(), 10)
     assert "step 5, data" in (watch.earlier() or "") and watch.earlier() is None
     watch.close()
 
@@ -181,7 +184,7 @@ def test_the_clock_counts_each_moment_once(monkeypatch: pytest.MonkeyPatch) -> N
 
     now = [0.0]
     monkeypatch.setattr(module.time, "perf_counter", lambda: now[0])
-    clock = module.Clock()
+    clock = module.StepTimer()
     with clock("compute"):
         now[0] += 2
     with clock("logging"):
@@ -194,10 +197,10 @@ def test_the_clock_counts_each_moment_once(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_long_evaluation_is_no_hang(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of its batches is a sign of life."""
-    from vitok.train.reliability.timer import Clock
+    from vitok.train.reliability.timer import StepTimer
 
     signs: list[str] = []
-    monkeypatch.setattr(Clock, "alive", lambda self: signs.append(self.phase))
+    monkeypatch.setattr(StepTimer, "alive", lambda self: signs.append(self.phase))
     run(tmp_path / "run", recipe=tiny(batch_size=1), resources=override(RESOURCES, {"evaluate_every": 4}))
     assert signs == ["evaluation"] * 4  # two held-out views, one by one, twice
 
@@ -243,7 +246,7 @@ def test_the_clouds_notice_is_seen(
     monkeypatch.setattr("vitok.train.reliability.preemption.EVERY", 0.05)
     if no:
         answers[path] = no
-    notice = Notice(cloud)
+    notice = PreemptionNotice(cloud)
     time.sleep(0.3)
     assert not notice.new
     answers[path] = yes

@@ -15,7 +15,7 @@ from vitok import diffusion
 from vitok.config import Generation, Resources
 from vitok.config.overrides import override
 from vitok.data.corpora.corpus import open_corpora
-from vitok.data.latents.encode import Encoder
+from vitok.data.latents.encode import LatentEncoder
 from vitok.data.latents.loader import LatentSource
 from vitok.errors import VitokError
 from vitok.evaluation import generated
@@ -45,7 +45,7 @@ def prepared(labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     return storage, one.recipe, one.source, found
 
 
-Run = Callable[..., launch.Outcome]
+Run = Callable[..., launch.RunOutcome]
 
 
 @pytest.fixture
@@ -207,5 +207,5 @@ def test_statistics_that_are_not_there_are_told(job: Callable[..., Job], tmp_pat
 
 def test_encoders_are_known_by_their_weights(prepared: tuple[Path, Generation, LatentSource, Available]) -> None:
     storage, recipe, source, _ = prepared
-    encoder = Encoder.of(recipe.tokenizer, load_file(storage / "tokenizer.safetensors"))
+    encoder = LatentEncoder.of(recipe.tokenizer, load_file(storage / "tokenizer.safetensors"))
     assert encoder.weights == recipe.start == source.set.weights

@@ -8,14 +8,14 @@ from tests.recipes import tiny
 from vitok.config import Recipe
 from vitok.data.loading.loader import Batch
 from vitok.train.ranks import Place
-from vitok.train.tasks.inputs import Inputs, draw
+from vitok.train.tasks.inputs import TokenizerInputs, draw_inputs
 
 NESTED = {"tokenizer__latent_tokens": 12, "tokenizer__shortest": 2}  # lengths 2, 4, 8, 12
 
 
-def drawn(recipe: Recipe, position: int = 0, rank: int = 0, world: int = 1) -> Inputs:
+def drawn(recipe: Recipe, position: int = 0, rank: int = 0, world: int = 1) -> TokenizerInputs:
     images = np.zeros((recipe.batch_size // world, 32, 32, 3), np.uint8)
-    return draw(Batch(images, frozenset()), position, recipe, Place(rank, world))
+    return draw_inputs(Batch(images, frozenset()), position, recipe, Place(rank, world))
 
 
 def test_every_length_is_kept_equally_often() -> None:

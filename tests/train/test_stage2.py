@@ -39,7 +39,7 @@ def stage1(source: Any, states: Any, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture
-def tune(run: Run, stage1: Path, tmp_path: Path) -> Callable[..., tuple[launch.Outcome, Curve]]:
+def tune(run: Run, stage1: Path, tmp_path: Path) -> Callable[..., tuple[launch.RunOutcome, Curve]]:
     """Run stage 2 in a folder."""
 
     def call(name: str, gan: Gan = GAN, resources: Resources = RESOURCES, sink: Curve | None = None, **changes: Any) -> Any:
@@ -91,7 +91,7 @@ def test_the_adaptive_weight_is_the_ratio_at_the_last_layer(
     from vitok.models.discriminator import Discriminator
     from vitok.networks.weights import load_lpips
     from vitok.train.ranks import Place
-    from vitok.train.tasks.inputs import draw
+    from vitok.train.tasks.inputs import draw_inputs
 
     start, curve = stage1, Curve()
     if changes:
@@ -104,7 +104,7 @@ def test_the_adaptive_weight_is_the_ratio_at_the_last_layer(
     model.load_state_dict(load_file(start))
     judge = Discriminator(32, 64)
     batch = next(iter(source.batches(seed=recipe.seed, batch_size=8, start=0, steps=1)))
-    pixels, noise, kept = draw(batch, 0, recipe, Place()).micro(0, 1, torch.device("cpu"))
+    pixels, noise, kept = draw_inputs(batch, 0, recipe, Place()).micro(0, 1, torch.device("cpu"))
     output = model(pixels, noise, kept=kept)
     loss = losses.stage1_loss(output, pixels, recipe.loss, load_lpips("alexnet"))["loss"]
     adversarial = losses.hinge_generator(judge.logits(output.pixels))

@@ -16,14 +16,14 @@ from vitok.config import Recipe
 from vitok.config.overrides import override
 from vitok.data.loading.loader import Source
 from vitok.errors import UsageError
-from vitok.evaluation.evaluation import Judge
+from vitok.evaluation.evaluation import HeldOutEvaluation
 from vitok.evaluation.statistics import Statistics
 from vitok.metrics.registry import find_metrics
 from vitok.models.tokenizer import Tokenizer
 from vitok.networks.sources import Payload
 from vitok.tracking.client import Tracker
 from vitok.train import launch
-from vitok.train.schedule import learning_rate
+from vitok.train.schedule import cosine_rate
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -48,7 +48,7 @@ def test_what_is_exported_is_what_was_evaluated(run: Run, source: Source, states
     recipe = Recipe.model_validate_json((tmp_path / "run" / "recipe.json").read_text())
     model = Tokenizer(recipe.tokenizer)
     model.load_state_dict(load_file(tmp_path / "run" / "tokenizer.safetensors"))
-    judge = Judge(find_metrics(RESOURCES.metrics), states, source, Statistics(tmp_path / "statistics"), torch.device("cpu"))
+    judge = HeldOutEvaluation(find_metrics(RESOURCES.metrics), states, source, Statistics(tmp_path / "statistics"), torch.device("cpu"))
     again = judge(lambda x: model(x, sample=False).pixels, 8)
     assert again.metrics == pytest.approx(outcome.evaluation.metrics, rel=1e-5)
     assert len(again.per_image["rPSNR"]) == source.views == 2
@@ -168,9 +168,9 @@ def test_a_trial_loads_neither_mlflow_nor_the_compiler(source: Source, states: d
         def trial(self, recorder: list[Any]) -> list[str]:
             import sys
 
-            from vitok.orchestration.trial import trial
+            from vitok.orchestration.trial import run_trial
 
-            trial({"cell": "a"}, runs={"a": job.spec}, inputs=job.inputs, recorder=recorder[0])
+            run_trial({"cell": "a"}, runs={"a": job.spec}, inputs=job.inputs, recorder=recorder[0])
             return [name for name in ("torch", "mlflow", "torch._dynamo", "torch_fidelity") if name in sys.modules]
 
     uri = f"sqlite:///{tmp_path}/mlflow.db"
@@ -183,7 +183,7 @@ def test_a_trial_loads_neither_mlflow_nor_the_compiler(source: Source, states: d
 
 def test_the_learning_rate_follows_section_2_3() -> None:
     optimizer = tiny(optimizer__lr=1e-4, optimizer__warmup=0.03).optimizer
-    rates = [learning_rate(optimizer, 1024, step, 1000) for step in range(1000)]
+    rates = [cosine_rate(optimizer, 1024, step, 1000) for step in range(1000)]
     assert max(rates) == pytest.approx(4e-4)  # 1e-4 for 256 samples
     assert rates[:30] == pytest.approx([4e-4 * (i + 1) / 30 for i in range(30)])
     assert rates[515] == pytest.approx(4e-4 * 0.5 * (1 + math.cos(math.pi * 485 / 970)))

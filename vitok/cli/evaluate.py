@@ -219,7 +219,7 @@ def _evaluate_generator(run: str, options: GeneratorOptions, given: dict[str, An
     from vitok.config.overrides import override
     from vitok.data.corpora.corpus import open_corpora
     from vitok.evaluation.available import available
-    from vitok.evaluation.measure import need_frames
+    from vitok.evaluation.measure import require_frames
     from vitok.models.checksum import weights_digest
     from vitok.orchestration import evaluation_run, finished_runs
     from vitok.orchestration.evaluation_run import EvaluationRequest, Target, Views
@@ -231,7 +231,7 @@ def _evaluate_generator(run: str, options: GeneratorOptions, given: dict[str, An
     cfg = generator.recipe.tokenizer.tokenizer
     corpora = open_corpora(options.corpus or generator.about.corpus)
     found = available(options.metrics or usual("g", cfg.frames), bool(options.metrics), "g")
-    need_frames(found.metrics, cfg.frames)
+    require_frames(found.metrics, cfg.frames)
     for note in found.notes:
         session.say(f"warning: {note}")
     identity = weights_digest(generator.state)

@@ -46,7 +46,7 @@ def sample(
         raise UsageError(f"--cfg {cfg:g}: guidance must be 0 or more (1: none)")
     from vitok.config import Generation
     from vitok.config.overrides import override
-    from vitok.evaluation.generated import for_pictures
+    from vitok.evaluation.generated import picture_sampling
     from vitok.evaluation.pictures import check_ending
     from vitok.orchestration import finished_runs, sampling_run, single_run
     from vitok.orchestration.session import Session, results_apart
@@ -58,7 +58,7 @@ def sample(
     sampling_run.need_room(generator, count, out, session.storage.path)
     labels = sampling_run.classes(classes, generator.about, count)
     given = {"cfg": cfg, "steps": steps, "spacing": spacing}
-    changed = for_pictures(generator.recipe).model_dump() | {key: value for key, value in given.items() if value is not None}
+    changed = picture_sampling(generator.recipe).model_dump() | {key: value for key, value in given.items() if value is not None}
     recipe = override(generator.recipe, {"seed": seed, **{f"sampling.{key}": value for key, value in changed.items()}})
     assert isinstance(recipe, Generation)
     session.say(f"{generator.name}: {count} samples, {recipe.sampling.steps} steps, CFG {recipe.sampling.cfg:g}")

@@ -24,7 +24,7 @@ class Health(Part):
     start_period: str | None = None
 
 
-class Service(Part):
+class ComposeService(Part):
     image: str
     build: str | None = None
     restart: Literal["no", "always", "on-failure", "unless-stopped"] | None = None
@@ -45,15 +45,15 @@ class Secret(Part):
     environment: str | None = None
 
 
-class Volume(Part):
+class ComposeVolume(Part):
     driver: str | None = None
 
 
 class Compose(Part):
     name: str | None = None
-    services: Annotated[dict[str, Service], Field(min_length=1)]
+    services: Annotated[dict[str, ComposeService], Field(min_length=1)]
     secrets: dict[str, Secret] | None = None
-    volumes: dict[str, Volume] | None = None
+    volumes: dict[str, ComposeVolume] | None = None
 
 
 def problems(document: dict[str, Any]) -> list[Problem]:

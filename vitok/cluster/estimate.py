@@ -47,7 +47,7 @@ def estimate(path: Path, prices_file: Path) -> tuple[list[dict[str, Any]], dict[
     return rows, _totals(rows, pools, largest=file.documents[0].get("max_workers") if which is LAUNCHER else None)
 
 
-def _row(pool: Pool, known: dict[str, prices.Node], path: Path) -> dict[str, Any]:
+def _row(pool: Pool, known: dict[str, prices.PricedNode], path: Path) -> dict[str, Any]:
     if pool.instance is None:
         raise VitokError(f"{pool.where}: its type of node is not said: add the label node.kubernetes.io/instance-type to nodeSelector")
     price = prices.price(known, pool.instance, pool.spot, path)

@@ -52,7 +52,7 @@ class Profile(Aws):
     arn: str | None = None
 
 
-class Metadata(Aws):
+class AwsMetadata(Aws):
     http_endpoint: Literal["enabled"] = "enabled"
     http_tokens: Literal["required"]  # version 2 only: version 1 gives the role's keys to whoever makes a node fetch an address
     http_put_response_hop_limit: Annotated[int, Field(ge=1, le=64)] = 1
@@ -82,7 +82,7 @@ class AwsNode(Aws):
     security_group_ids: Annotated[list[str], Field(min_length=1)] | None = None
     network_interfaces: Annotated[list[Interface], Field(min_length=1)] | None = None
     iam_instance_profile: Profile
-    metadata_options: Metadata
+    metadata_options: AwsMetadata
     instance_market_options: Market | None = None
     placement: Placement | None = None
     block_device_mappings: list[Disk] | None = None

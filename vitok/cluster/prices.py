@@ -31,7 +31,7 @@ class Price(BaseModel):
         return text
 
 
-class Node(BaseModel):
+class PricedNode(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     region: str
@@ -47,11 +47,11 @@ def problems(document: dict[str, Any]) -> list[Problem]:
             found.append(Problem(provider, f"unknown provider; known are {', '.join(PROVIDERS)}"))
             continue
         for name, node in types.items():
-            found += checked(Node, node, joined(provider, name))[1]
+            found += checked(PricedNode, node, joined(provider, name))[1]
     return found
 
 
-def load(path: Path) -> dict[str, Node]:
+def load(path: Path) -> dict[str, PricedNode]:
     """By type: no two providers have one name for theirs. Raises `UsageError` for a file that is not right."""
     try:
         document = tomllib.loads(path.read_text())
@@ -59,11 +59,11 @@ def load(path: Path) -> dict[str, Node]:
         raise UsageError(f"prices {path}: {error.strerror if isinstance(error, OSError) else error}") from None
     if wrong := problems(document):
         raise UsageError(f"prices {path}: {wrong[0]}")
-    nodes = TypeAdapter(dict[str, dict[str, Node]]).validate_python(document)
+    nodes = TypeAdapter(dict[str, dict[str, PricedNode]]).validate_python(document)
     return {name: node for types in nodes.values() for name, node in types.items()}
 
 
-def price(prices: dict[str, Node], instance: str, spot: bool, path: Path) -> Price:
+def price(prices: dict[str, PricedNode], instance: str, spot: bool, path: Path) -> Price:
     """Raises `VitokError` for what the file does not have, with its name."""
     if instance not in prices:
         raise VitokError(f"{path} has no price of {instance}: add one")

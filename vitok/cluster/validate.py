@@ -10,21 +10,21 @@ from vitok.cluster.read import File, UnreadableError, read
 
 
 @dataclass(frozen=True)
-class Verdict:
+class FileVerdict:
     path: Path
     kind: str
     problems: tuple[Problem, ...]
     placeholders: tuple[str, ...] = ()  # what its user must still fill in: no problem
 
 
-def validate(path: Path) -> Verdict:
+def validate(path: Path) -> FileVerdict:
     """Raises `UsageError` where there is no file."""
     try:
         file = read(path)
     except UnreadableError as error:
-        return Verdict(path, "unreadable", (Problem("", str(error)),))
+        return FileVerdict(path, "unreadable", (Problem("", str(error)),))
     found = kinds.kind(file)
-    return Verdict(
+    return FileVerdict(
         path, found.name if found else "unknown", tuple(problems(file)), tuple(file.placeholders if found != kinds.README else ())
     )
 

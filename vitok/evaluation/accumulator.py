@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from vitok.errors import VitokError
-from vitok.evaluation.measure import OUTSIDE, SAID, Columns
+from vitok.evaluation.measure import CODER_VALUE, OUTSIDE, Columns
 from vitok.metrics import kid, precision_recall
 from vitok.metrics.feature_table import FeatureTable
 from vitok.metrics.frechet import extrapolate, frechet_distance
@@ -39,7 +39,7 @@ PARTS = 10  # disjoint parts whose unions FD-infinity is extrapolated from
 
 
 @dataclass(frozen=True)
-class Value:
+class MetricValue:
     """The value of a metric, with what its protocol says of it."""
 
     value: float
@@ -50,7 +50,7 @@ class Value:
 
 
 @dataclass(frozen=True)
-class Sizes:
+class EvaluationSizes:
     """The sizes of an evaluation: views that are added, their frames, views that are measured, and views that they are compared with.
     The first, third and fourth are equal where reconstructions are compared with their originals."""
 
@@ -60,10 +60,10 @@ class Sizes:
     references: int
 
 
-class Tally:
+class MetricAccumulator:
     """Everything that has been measured so far, in memory that does not grow with the samples."""
 
-    def __init__(self, metrics: Sequence[Metric], sizes: Sizes) -> None:
+    def __init__(self, metrics: Sequence[Metric], sizes: EvaluationSizes) -> None:
         """Start empty. Raises `VitokError` for sizes that a metric cannot be had from."""
         self.metrics, self.sizes = metrics, sizes
         self.seen = np.zeros(sizes.views, bool)
@@ -91,7 +91,7 @@ class Tally:
             raise VitokError(f"view {int(numbers[self.seen[numbers]][0]) if self.seen[numbers].any() else numbers[0]} came twice")
         self.seen[numbers] = True
         for name, column in columns.items():
-            if name in self.values or name.startswith(SAID):
+            if name in self.values or name.startswith(CODER_VALUE):
                 self.values.setdefault(name, np.full(self.sizes.views, np.nan))[numbers] = column
             elif "/" in name:
                 self._add(name, numbers, column)
@@ -124,7 +124,7 @@ class Tally:
         chosen += [subset[side == "original"] for subset in self.drawn.get(network, [])]
         return np.unique(np.concatenate(chosen))
 
-    def merge(self, other: "Tally") -> None:
+    def merge(self, other: "MetricAccumulator") -> None:
         """Add all that another accumulator has counted. Raises `VitokError` for a view that both have."""
         if (self.seen & other.seen).any():
             raise VitokError(f"view {int(np.flatnonzero(self.seen & other.seen)[0])} was counted twice")
@@ -198,33 +198,33 @@ class Tally:
             union.merge(part)
         return union.gaussian()
 
-    def results(self, references: dict[str, Gaussian] | None = None) -> dict[str, Value]:
+    def results(self, references: dict[str, Gaussian] | None = None) -> dict[str, MetricValue]:
         """Return the value of every metric. `references`: the reference of each network, where it is not the originals that were added."""
-        found: dict[str, Value] = {}
+        found: dict[str, MetricValue] = {}
         for metric in self.metrics:
             if metric.paired:
                 values = self.values[metric.name][self.seen]
-                found[metric.name] = Value(float(values.mean()), len(values))
+                found[metric.name] = MetricValue(float(values.mean()), len(values))
             else:
                 found[metric.name] = self._of_sets(metric, references or {})
         return found
 
-    def _of_sets(self, metric: Metric, references: dict[str, Gaussian]) -> Value:
+    def _of_sets(self, metric: Metric, references: dict[str, Gaussian]) -> MetricValue:
         network, output, original = metric.network, f"{metric.network}/output", f"{metric.network}/original"
         if metric.statistic == "score":
             score = self.scores[f"{network}/logits"]
-            return Value(score.score().mean, int(score.seen.sum()), score.score().deviation, f"{SPLITS} splits", SEED)
+            return MetricValue(score.score().mean, int(score.seen.sum()), score.score().deviation, f"{SPLITS} splits", SEED)
         if metric.statistic == "kernel":
             distance = kid.kernel_distance(self.rows[output], self.rows[original], self.drawn[network])
             count = int(self.rows[output].filled.sum())
-            return Value(distance.mean, count, distance.deviation, f"{kid.SUBSETS} subsets of {kid.SUBSET_SIZE}", kid.SEED)
+            return MetricValue(distance.mean, count, distance.deviation, f"{kid.SUBSETS} subsets of {kid.SUBSET_SIZE}", kid.SEED)
         if metric.statistic in ("precision", "recall"):
             sides = [
                 self.rows[name].of(precision_recall.choose_samples(self._count(network, name.partition("/")[2])))
                 for name in (output, original)
             ]
             value = getattr(precision_recall.precision_recall(*sides), metric.statistic)
-            return Value(
+            return MetricValue(
                 value, len(sides[0]), settings=f"k = {precision_recall.NEIGHBOUR}, {len(sides[1])} references", seed=precision_recall.SEED
             )
         reference = references.get(network) or self.gaussian(original)
@@ -234,11 +234,11 @@ class Tally:
         if metric.statistic == "infinity":
             found = extrapolate(self.parts[output], reference, population)
             line = f"line through {len(found.counts)} unions of {PARTS} parts, from {found.counts[0]} samples on"
-            return Value(found.value, found.counts[-1], settings=f"{line}; {settings}")
+            return MetricValue(found.value, found.counts[-1], settings=f"{line}; {settings}")
         gaussian = self.gaussian(output)
         if gaussian.count <= len(gaussian.mean):
             settings += f"; {RANK} {gaussian.count - 1} in {len(gaussian.mean)} dimensions"
-        return Value(frechet_distance(gaussian, reference, population), gaussian.count, settings=settings)
+        return MetricValue(frechet_distance(gaussian, reference, population), gaussian.count, settings=settings)
 
 
 STATE = "state"

@@ -13,8 +13,8 @@ from torch import Tensor
 from vitok.data.loading.loader import Source
 from vitok.data.sample import Rejection
 from vitok.errors import VitokError
-from vitok.evaluation.accumulator import Sizes, Tally, Value
-from vitok.evaluation.measure import OUTSIDE, Measurer, need_frames
+from vitok.evaluation.accumulator import EvaluationSizes, MetricAccumulator, MetricValue
+from vitok.evaluation.measure import OUTSIDE, Measurer, require_frames
 from vitok.evaluation.statistics import Reference, Statistics
 from vitok.losses import to_pixels
 from vitok.metrics.feature_table import FeatureTable
@@ -38,14 +38,14 @@ PREPARED = {
     "ssim": "uint8 RGB, 11 x 11 Gaussian window of deviation 1.5, the pixels whose whole window lies inside (Wang et al. 2004)",
     "lpips": "uint8, x / 127.5 - 1, LPIPS 0.1 (Zhang et al. 2018)",
 }  # fmt: skip
-Known = dict[str, tuple[Gaussian, Reference]]  # statistics that are at hand, by network
+KnownStatistics = dict[str, tuple[Gaussian, Reference]]  # statistics that are at hand, by network
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """The results of an evaluation: values with their protocols, single images, pictures."""
 
-    results: dict[str, Value]  # by metric; that of a shorter code by "rPSNR:32"
+    results: dict[str, MetricValue]  # by metric; that of a shorter code by "rPSNR:32"
     protocols: dict[str, Protocol]
     per_image: dict[str, list[float]]  # of the paired metrics, in the order of the views
     samples: tuple[int, ...]  # of the corpus, which each of those views shows; views of one sample are near copies
@@ -94,41 +94,41 @@ class Examples:
         """Keep those views of a batch that are shown."""
         for row, number in enumerate(numbers.tolist()):
             if number in self.wanted:
-                self.kept[number] = middle(originals[row]), middle(to_uint8(outputs[row]))
+                self.kept[number] = middle_frame(originals[row]), middle_frame(to_uint8(outputs[row]))
 
 
-def middle(sample: Tensor) -> Tensor:
+def middle_frame(sample: Tensor) -> Tensor:
     """Return an image (3, H, W), or the middle frame of a clip (3, T, H, W), on the CPU."""
     return (sample[:, sample.shape[1] // 2] if sample.ndim == 4 else sample).cpu()
 
 
-class Judge:
+class HeldOutEvaluation:
     """The evaluation of a tokenizer's run, from one time to the next: networks stay loaded, originals are looked at once."""
 
     def __init__(
         self, metrics: Sequence[Metric], payloads: dict[str, Payload], source: Source, statistics: Statistics, device: torch.device,
         rank: int = 0, world: int = 1,
     ) -> None:  # fmt: skip
-        need_frames(metrics, source.frames)
+        require_frames(metrics, source.frames)
         self.metrics, self.source, self.statistics = metrics, source, statistics
         self.device, self.rank, self.world = device, rank, world
-        self.sizes = Sizes(source.views, source.frames, source.views, source.views)
-        Tally(metrics, self.sizes)  # which refuses too few samples now, not when all are measured
+        self.sizes = EvaluationSizes(source.views, source.frames, source.views, source.views)
+        MetricAccumulator(metrics, self.sizes)  # which refuses too few samples now, not when all are measured
         self.measurer = Measurer(metrics, payloads, device, True, source.held_out.name)
         self.reference = Reference.of_corpus(
             source.uri, source.fingerprint, "validation", source.held_out.about(), source.size, source.frames
         )
-        self.known: Known | None = None
+        self.known: KnownStatistics | None = None
 
     def __call__(self, reconstruct: Callable[[Tensor], Tensor], batch_size: int, prefix: Prefix | None = None) -> Evaluation:
         """Measure every held-out view once. `reconstruct` maps pixels (B, 3, [T,] H, W) in [-1, 1] to the same, from this prefix of the
         code. With several ranks every one of them must call this: each works on its own batches and gets the whole result."""
         if self.known is None:
             self.known = self._everywhere(known_statistics(self.metrics, self.statistics, self.reference))[0]
-        known: Known = self.known or {}
-        self.measurer.both = not enough(self.metrics, known)
+        known: KnownStatistics = self.known or {}
+        self.measurer.both = not statistics_suffice(self.metrics, known)
         problem = ""
-        tally, examples, rejected = Tally(self.metrics, self.sizes), Examples(self.source.views), set[Rejection]()
+        tally, examples, rejected = MetricAccumulator(self.metrics, self.sizes), Examples(self.source.views), set[Rejection]()
         try:
             for batch in self.source.validation_batches(batch_size, self.rank, self.world):
                 rejected |= batch.rejected
@@ -151,11 +151,11 @@ class Judge:
             pictures.kept |= more.kept
             all_rejected |= found
         if self.measurer.both:
-            self.known = references(whole, self.reference)
+            self.known = reference_statistics(whole, self.reference)
             if self.rank == 0:
                 keep_statistics(self.known, self.statistics)
         shown = self.source.held_out.samples()
-        return concluded(whole, pictures, frozenset(all_rejected), self.reference, self.known or {}, prefix=prefix, shown=shown)
+        return build_evaluation(whole, pictures, frozenset(all_rejected), self.reference, self.known or {}, prefix=prefix, shown=shown)
 
     def _everywhere(self, value: object) -> list:  # pyright: ignore[reportMissingTypeArgument]
         """Return the values of all ranks."""
@@ -165,7 +165,7 @@ class Judge:
         return values
 
 
-def enough(metrics: Sequence[Metric], known: Known, rows: Collection[str] = ()) -> bool:
+def statistics_suffice(metrics: Sequence[Metric], known: KnownStatistics, rows: Collection[str] = ()) -> bool:
     """Return whether all that these metrics need of the reference is at hand: no sample of it has to be looked at again. `rows` are the
     networks of which the features of single samples are at hand, for KID, precision and recall."""
     sets = [metric for metric in metrics if not metric.paired and metric.statistic != "score"]
@@ -176,34 +176,40 @@ def enough(metrics: Sequence[Metric], known: Known, rows: Collection[str] = ()) 
     )
 
 
-def known_statistics(metrics: Sequence[Metric], statistics: Statistics, reference: Reference) -> Known:
+def known_statistics(metrics: Sequence[Metric], statistics: Statistics, reference: Reference) -> KnownStatistics:
     """Find the statistics of a reference that are kept, by network."""
     found = {name: statistics.find(reference, name) for name in required_networks(metric for metric in metrics if not metric.paired)}
     return {name: (gaussian, reference) for name, gaussian in found.items() if gaussian}
 
 
-def known_rows(tally: Tally, statistics: Statistics, reference: Reference) -> dict[str, FeatureTable]:
+def known_rows(tally: MetricAccumulator, statistics: Statistics, reference: Reference) -> dict[str, FeatureTable]:
     """Find the features of single samples of the reference that are kept, by network."""
     found = {name: statistics.find_rows(reference, name, wanted) for name, wanted in tally.of_reference().items()}
     return {name: rows for name, rows in found.items() if rows is not None}
 
 
-def references(tally: Tally, reference: Reference) -> Known:
+def reference_statistics(tally: MetricAccumulator, reference: Reference) -> KnownStatistics:
     """Return the statistics of the originals that were looked at."""
     names = [name.removesuffix("/original") for name in tally.parts if name.endswith("/original")]
     return {name: (tally.gaussian(f"{name}/original"), reference) for name in names}
 
 
-def keep_statistics(known: Known, statistics: Statistics) -> None:
+def keep_statistics(known: KnownStatistics, statistics: Statistics) -> None:
     """Keep statistics of references for later evaluations."""
     for network, (gaussian, reference) in known.items():
         statistics.keep(reference, network, gaussian)
 
 
-def concluded(
-    tally: Tally, examples: Examples, rejected: frozenset[Rejection], reference: Reference, known: Known, drawn: str = "",
-    prefix: Prefix | None = None, shown: np.ndarray | None = None,
-) -> Evaluation:  # fmt: skip
+def build_evaluation(
+    tally: MetricAccumulator,
+    examples: Examples,
+    rejected: frozenset[Rejection],
+    reference: Reference,
+    known: KnownStatistics,
+    drawn: str = "",
+    prefix: Prefix | None = None,
+    shown: np.ndarray | None = None,
+) -> Evaluation:
     """Return the results of what was counted, each with its protocol; against `known` statistics where these are at hand. `drawn` says
     how samples of a generator came about, `prefix` from how much of their code reconstructions did, `shown` which sample each view
     shows. Raises `VitokError` where nothing was counted."""
@@ -212,7 +218,7 @@ def concluded(
     results = tally.results({name: gaussian for name, (gaussian, _) in known.items()})
     of = {name: found for name, (_, found) in known.items()}
     how = drawn or str(prefix or "")
-    protocols = {m.name: protocol(m, results[m.name], of.get(m.network, reference), how) for m in tally.metrics}
+    protocols = {m.name: protocol_of_value(m, results[m.name], of.get(m.network, reference), how) for m in tally.metrics}
     pictures = [examples.kept[number] for number in sorted(examples.kept)]
     originals, outputs = (torch.stack(side) for side in zip(*pictures, strict=True)) if pictures else (torch.empty(0), torch.empty(0))
     per_image = {metric.name: tally.values[metric.name][tally.seen].tolist() for metric in tally.metrics if metric.paired}
@@ -223,7 +229,7 @@ def concluded(
     return Evaluation(results, protocols, per_image, samples, outside, originals, outputs, rejected, int(tally.seen.sum()))
 
 
-def protocol(metric: Metric, value: Value, reference: Reference, how: str) -> Protocol:
+def protocol_of_value(metric: Metric, value: MetricValue, reference: Reference, how: str) -> Protocol:
     """Return the protocol of a value: all that must be equal before it may be compared."""
     network, settings = NETWORKS.get(metric.network), "; ".join(filter(None, (value.settings, how)))
     prepared = PREPARED[metric.statistic if metric.paired else metric.network]

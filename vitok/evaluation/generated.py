@@ -15,10 +15,10 @@ from torch import Tensor
 from vitok.config import Generation, Sampling
 from vitok.errors import VitokError
 from vitok.evaluation import accumulator
-from vitok.evaluation.accumulator import Sizes, Tally
-from vitok.evaluation.evaluation import Evaluation, Examples, concluded, enough, known_rows, known_statistics
-from vitok.evaluation.generator import About, Draw
-from vitok.evaluation.measure import Measurer, need_frames
+from vitok.evaluation.accumulator import EvaluationSizes, MetricAccumulator
+from vitok.evaluation.evaluation import Evaluation, Examples, build_evaluation, known_rows, known_statistics, statistics_suffice
+from vitok.evaluation.generator import Draw, TrainedCorpus
+from vitok.evaluation.measure import Measurer, require_frames
 from vitok.evaluation.statistics import Reference, Statistics
 from vitok.metrics.psnr_ssim import to_uint8
 from vitok.metrics.registry import Metric
@@ -29,7 +29,7 @@ CLASSES, EACH = 8, 8  # of a picture: classes, evenly spread, and samples of eac
 IMAGES_CFG, CLIPS_CFG = 4.0, 2.0  # guidance of pictures (figures 16, 17; 21)
 
 
-def described(recipe: Generation) -> str:
+def describe_sampling(recipe: Generation) -> str:
     """Return how samples come about, for a protocol."""
     sampling = recipe.sampling
     way = f"DDIM, {sampling.spacing} spacing" if recipe.diffusion.objective == "noise" else "Euler"
@@ -38,7 +38,7 @@ def described(recipe: Generation) -> str:
     return f"{sampling.steps} steps ({way}), CFG {sampling.cfg:g}, {labels}, {weights}"
 
 
-class GeneratedJudge:
+class SampleEvaluation:
     """The evaluation of a generator's run. The statistics of the reference must be at hand: raises `VitokError` if not."""
 
     def __init__(
@@ -46,20 +46,20 @@ class GeneratedJudge:
         statistics: Statistics, device: torch.device, folder: Path, rank: int = 0, world: int = 1,
     ) -> None:  # fmt: skip
         """`views` are the reference's; `folder` is where counts are kept."""
-        need_frames(metrics, reference.frames)
+        require_frames(metrics, reference.frames)
         self.metrics, self.recipe, self.reference, self.folder = metrics, recipe, reference, folder
         self.rank, self.world = rank, world
-        self.sizes = Sizes(recipe.sampling.count, reference.frames, recipe.sampling.count, views)
+        self.sizes = EvaluationSizes(recipe.sampling.count, reference.frames, recipe.sampling.count, views)
         self.known = known_statistics(metrics, statistics, reference)
-        self.rows = known_rows(Tally(metrics, self.sizes), statistics, reference)
-        if not enough(metrics, self.known, self.rows):
+        self.rows = known_rows(MetricAccumulator(metrics, self.sizes), statistics, reference)
+        if not statistics_suffice(metrics, self.known, self.rows):
             raise VitokError(f"the statistics of {reference.name} are not at hand in {statistics.folder}")
         self.measurer = Measurer(metrics, payloads, device, False, lambda number: f"sample {number}")
 
-    def __call__(self, draw: Draw, about: About, identity: str, batch: int, alive: Callable[[], None]) -> Evaluation:
+    def __call__(self, draw: Draw, about: TrainedCorpus, identity: str, batch: int, alive: Callable[[], None]) -> Evaluation:
         """Measure every sample of the recipe, drawn with weights of this identity. With several ranks every one of them must call this,
         and gets the whole result."""
-        tally, count, problem = Tally(self.metrics, self.sizes), self.sizes.outputs, ""
+        tally, count, problem = MetricAccumulator(self.metrics, self.sizes), self.sizes.outputs, ""
         blocks = [range(first, min(first + batch, count)) for first in range(0, count, batch)][self.rank :: self.world]
         kept = self.folder / f"drawn-{self.rank}-of-{self.world}.npz"
         asked = [identity, self.recipe.sampling.model_dump(), batch, [metric.name for metric in self.metrics]]
@@ -83,7 +83,7 @@ class GeneratedJudge:
         for _, part in everything[1:]:
             whole.merge(part)
         whole.rows |= {f"{name}/original": rows for name, rows in self.rows.items()}
-        return concluded(whole, Examples(count), frozenset(), self.reference, self.known, described(self.recipe))
+        return build_evaluation(whole, Examples(count), frozenset(), self.reference, self.known, describe_sampling(self.recipe))
 
     def _everywhere(self, value: object) -> list[Any]:
         values: list[Any] = [value] * self.world
@@ -92,13 +92,13 @@ class GeneratedJudge:
         return values
 
 
-def for_pictures(recipe: Generation) -> Sampling:
+def picture_sampling(recipe: Generation) -> Sampling:
     """Return how samples for people are drawn."""
     cfg = 1.0 if not recipe.conditional else IMAGES_CFG if recipe.tokenizer.tokenizer.frames == 1 else CLIPS_CFG
     return recipe.sampling.model_copy(update={"cfg": cfg})
 
 
-def picture(draw: Draw, about: About) -> Tensor:
+def draw_for_people(draw: Draw, about: TrainedCorpus) -> Tensor:
     """Draw samples for people, (classes x EACH, 3, [T,] H, W) uint8, class by class; of an unconditional generator EACH x EACH."""
     classes = len(about.counts) or 1
     shown = np.unique(np.linspace(0, classes - 1, min(classes, CLASSES)).round().astype(int)) if about.counts else np.zeros(EACH, int)
@@ -106,7 +106,7 @@ def picture(draw: Draw, about: About) -> Tensor:
     return to_uint8(torch.cat([draw(np.arange(EACH) + n, labels[n : n + EACH]) for n in range(0, len(labels), EACH)])).cpu()
 
 
-def _load(path: Path, key: str, tally: Tally) -> int:
+def _load(path: Path, key: str, tally: MetricAccumulator) -> int:
     """Return how many blocks were counted before, for the same weights and settings; the accumulator has them then."""
     kept = accumulator.read_counts(path)
     if not kept or kept[0]["key"] != key:

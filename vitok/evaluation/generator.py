@@ -30,7 +30,7 @@ Draw = Callable[[np.ndarray, np.ndarray], Tensor]
 
 
 @dataclass(frozen=True)
-class About:
+class TrainedCorpus:
     """The corpus that a generator was trained on, as it is kept beside the weights."""
 
     corpus: str
@@ -52,7 +52,7 @@ class Generator:
 
     name: str
     recipe: Generation
-    about: About
+    about: TrainedCorpus
     state: dict[str, Tensor]  # of the DiT
     tokenizer: dict[str, Tensor]
 
@@ -63,7 +63,7 @@ class Generator:
         try:
             about = json.loads((folder / RunFolder.GENERATOR).read_text())
             state, tokenizer = load_file(folder / RunFolder.DIT), load_file(folder / RunFolder.START)
-            known = About(about["corpus"], about["fingerprint"], tuple(about["classes"]), tuple(about["counts"]))
+            known = TrainedCorpus(about["corpus"], about["fingerprint"], tuple(about["classes"]), tuple(about["counts"]))
         except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
             raise UsageError(f"{folder} is no finished generator: {error}") from None
         if (found := weights_digest(tokenizer)) != recipe.start:

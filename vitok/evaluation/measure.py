@@ -18,7 +18,7 @@ from vitok.networks.sources import Payload
 
 Columns = dict[str, np.ndarray]  # a row a sample
 TOGETHER = 64  # images that a network sees at once: the frames of a batch of clips are many
-SAID = "said "  # before the name of a value that the subject itself tells of a sample
+CODER_VALUE = "said "  # before the name of a value that the subject itself tells of a sample
 OUTSIDE = "outside"  # the share of a reconstruction's values that lie outside of [-1, 1], before they are cut off
 
 
@@ -95,7 +95,7 @@ class Measurer:
         return NetworkFeatures(torch.cat([part.pooled for part in parts]), logits)
 
 
-def need_frames(metrics: Sequence[Metric], frames: int) -> None:
+def require_frames(metrics: Sequence[Metric], frames: int) -> None:
     """Raise `VitokError` for metrics of clips on fewer frames than their network takes."""
     if (clips := [metric.name for metric in metrics if metric.video]) and frames < FRAMES:
         raise VitokError(f"{', '.join(clips)}: I3D takes clips of {FRAMES} frames at least, not {frames}")

@@ -25,10 +25,10 @@ from vitok.data.loading.reader import Reader
 from vitok.data.sample import Rejection
 from vitok.errors import VitokError
 from vitok.evaluation import accumulator
-from vitok.evaluation.accumulator import Sizes, Tally
+from vitok.evaluation.accumulator import EvaluationSizes, MetricAccumulator
 from vitok.evaluation.evaluation import Examples
 from vitok.evaluation.generator import Generator
-from vitok.evaluation.measure import SAID, Columns, Measurer, need_frames
+from vitok.evaluation.measure import CODER_VALUE, Columns, Measurer, require_frames
 from vitok.evaluation.subject import Subject
 from vitok.losses import to_pixels
 from vitok.metrics.psnr_ssim import to_uint8
@@ -41,7 +41,7 @@ KEPT_EVERY, KEPT_SHARE = 30.0, 0.05  # seconds between two records of what was c
 
 
 @dataclass(frozen=True)
-class Pass:
+class EvaluationPass:
     """One pass over views: what is measured, and through which networks. Without a subject the samples are measured as they are: as
     reconstructions of nothing (`generated`), or as a reference."""
 
@@ -61,17 +61,17 @@ class Pass:
     drawn: Generator | None = None  # draws the samples with these numbers; nothing is read then
 
     @property
-    def sizes(self) -> Sizes:
+    def sizes(self) -> EvaluationSizes:
         """The sizes of its accumulator."""
         views = len(self.numbers)
-        return Sizes(views, self.reader.frames, self.outputs or views, self.references or views)
+        return EvaluationSizes(views, self.reader.frames, self.outputs or views, self.references or views)
 
 
 @dataclass
-class Counted:
+class PassResult:
     """What a pass has counted so far."""
 
-    tally: Tally
+    tally: MetricAccumulator
     examples: Examples
     rejected: Rejected
     done: int = 0  # views, from the first on
@@ -82,7 +82,7 @@ class Evaluator:
     """The actor: the subject and all networks, on one device."""
 
     def __init__(self, reference: Any) -> None:
-        asked: Pass = ray.get(reference)
+        asked: EvaluationPass = ray.get(reference)
         self.asked, self.device = asked, runtime.device(asked.gpus, asked.threads)
         self.problem = ""
         try:
@@ -112,7 +112,9 @@ class Evaluator:
         if not len(numbers):
             return found
         originals, outputs, values = self._drawn(numbers) if self.draw else self._read(block["image"][ok])
-        measured = self.measurer(numbers, originals, outputs) | {f"{SAID}{name}": value.cpu().numpy() for name, value in values.items()}
+        measured = self.measurer(numbers, originals, outputs) | {
+            f"{CODER_VALUE}{name}": value.cpu().numpy() for name, value in values.items()
+        }
         found |= {name: _spread(column, ok) for name, column in measured.items()}
         if outputs is not None:
             examples = Examples(len(self.asked.numbers))
@@ -137,10 +139,10 @@ class Evaluator:
         return originals, outputs, values
 
 
-def run(asked: Pass, kept: Path | None, progress: Callable[[int, int, int], None]) -> Counted:
+def run(asked: EvaluationPass, kept: Path | None, progress: Callable[[int, int, int], None]) -> PassResult:
     """Everything once. `kept`: where what was counted is recorded, and gone on from; it stays, for who makes something of the result to
     remove. `progress` hears of (views done, of all, of them in this call). Needs a connected Ray. Raises `VitokError`."""
-    need_frames(asked.metrics, asked.reader.frames)
+    require_frames(asked.metrics, asked.reader.frames)
     counted = _begin(asked, kept)
     last, cost = time.monotonic(), 0.0
     for block in _blocks(asked, counted.done):
@@ -160,7 +162,7 @@ def run(asked: Pass, kept: Path | None, progress: Callable[[int, int, int], None
     return counted
 
 
-def _blocks(asked: Pass, first: int) -> Iterator[Columns]:
+def _blocks(asked: EvaluationPass, first: int) -> Iterator[Columns]:
     """Measured blocks of the views from `first` on, in order."""
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # who reads shows progress, and errors once
     total = len(asked.numbers)
@@ -200,7 +202,7 @@ def _drawn(first: int, each: int, total: int) -> tasks.Make:
     return make
 
 
-def _count(asked: Pass, counted: Counted, block: Columns) -> None:
+def _count(asked: EvaluationPass, counted: PassResult, block: Columns) -> None:
     numbers, ok = block["number"], block["ok"].astype(bool)
     if numbers[0] != counted.done or not np.array_equal(numbers, np.arange(counted.done, counted.done + len(numbers))):
         raise VitokError(f"views {numbers[0]} to {numbers[-1]} came where view {counted.done} was due")
@@ -214,8 +216,10 @@ def _count(asked: Pass, counted: Counted, block: Columns) -> None:
     counted.done += len(numbers)
 
 
-def _begin(asked: Pass, kept: Path | None) -> Counted:
-    counted = Counted(Tally(asked.metrics, asked.sizes), Examples(len(asked.numbers)), Rejected(asked.reader.data.max_rejected))
+def _begin(asked: EvaluationPass, kept: Path | None) -> PassResult:
+    counted = PassResult(
+        MetricAccumulator(asked.metrics, asked.sizes), Examples(len(asked.numbers)), Rejected(asked.reader.data.max_rejected)
+    )
     if kept and (found := accumulator.read_counts(kept)):
         state, arrays = found
         if asked.both and not state["both"]:  # the reference's statistics were at hand then, and are no more
@@ -228,7 +232,7 @@ def _begin(asked: Pass, kept: Path | None) -> Counted:
     return counted
 
 
-def _keep(asked: Pass, counted: Counted, kept: Path) -> None:
+def _keep(asked: EvaluationPass, counted: PassResult, kept: Path) -> None:
     arrays = counted.tally.state()
     rejected = [[one.name, one.reason, one.detail] for one in counted.rejected.found.values()]
     for number, pair in counted.examples.kept.items():

@@ -18,12 +18,20 @@ from vitok.errors import UsageError, VitokError
 from vitok.evaluation import pool, statistics
 from vitok.evaluation.accumulator import RANK
 from vitok.evaluation.available import Available
-from vitok.evaluation.evaluation import Evaluation, Known, concluded, enough, keep_statistics, known_statistics, references
-from vitok.evaluation.generated import described
+from vitok.evaluation.evaluation import (
+    Evaluation,
+    KnownStatistics,
+    build_evaluation,
+    keep_statistics,
+    known_statistics,
+    reference_statistics,
+    statistics_suffice,
+)
+from vitok.evaluation.generated import describe_sampling
 from vitok.evaluation.generator import Generator
-from vitok.evaluation.measure import SAID
+from vitok.evaluation.measure import CODER_VALUE
 from vitok.evaluation.pictures import side_by_side
-from vitok.evaluation.reference import looked_at
+from vitok.evaluation.reference import measure_reference
 from vitok.evaluation.statistics import Reference, Statistics
 from vitok.evaluation.subject import Subject
 from vitok.metrics.nested_prefix import Prefix
@@ -86,7 +94,9 @@ class EvaluationRequest:
         """The identity of the evaluation: with the same one it is not measured again."""
         target, views = self.target, self.views
         file = hashlib.sha256(self.reference_file.read_bytes()).hexdigest() if self.reference_file else ""
-        samples = target.generated.fingerprint if target.generated else described(target.generator.recipe) if target.generator else ""
+        samples = (
+            target.generated.fingerprint if target.generated else describe_sampling(target.generator.recipe) if target.generator else ""
+        )
         identity = f"{target.identity}, {target.prefix}" if target.prefix else target.identity
         text = [
             identity, samples, views.corpora.fingerprint, views.part, views.size, views.frames, views.data.model_dump(mode="json"),
@@ -127,8 +137,8 @@ def _measure(request: EvaluationRequest, folder: RunFolder, session: Session) ->
     store, metrics = Statistics(session.storage.statistics), request.metrics.metrics
     given = _statistics_from_file(request, reference) if request.reference_file else None
     known = given if given is not None else known_statistics(metrics, store, reference)
-    wanted = pool.Pass(
-        reader, np.arange(reader.total), target.subject, metrics, request.metrics.payloads, both=not enough(metrics, known),
+    wanted = pool.EvaluationPass(
+        reader, np.arange(reader.total), target.subject, metrics, request.metrics.payloads, both=not statistics_suffice(metrics, known),
         generated=False, outputs=0, references=0, batch=request.batch, actors=_actors(request, capacity),
         gpus=capacity.gpus_each, threads=1,
     )  # fmt: skip
@@ -136,18 +146,25 @@ def _measure(request: EvaluationRequest, folder: RunFolder, session: Session) ->
         return _measure_samples(request, folder, session, wanted, reference, given), {}
     counted = _pass(folder, session, wanted, MEASURED)
     if wanted.both:
-        known = references(counted.tally, reference)
+        known = reference_statistics(counted.tally, reference)
         keep_statistics(known, store)
     _export(request, known)
     session.warn_rejected(frozenset(map(str, counted.rejected.found.values())))
-    extras = {name.removeprefix(SAID): float(np.nanmean(v)) for name, v in counted.tally.values.items() if name.startswith(SAID)}
+    extras = {
+        name.removeprefix(CODER_VALUE): float(np.nanmean(v)) for name, v in counted.tally.values.items() if name.startswith(CODER_VALUE)
+    }
     rejected = frozenset(counted.rejected.found.values())
-    found = concluded(counted.tally, counted.examples, rejected, reference, known, prefix=target.prefix, shown=reader.samples())
+    found = build_evaluation(counted.tally, counted.examples, rejected, reference, known, prefix=target.prefix, shown=reader.samples())
     return found, extras
 
 
 def _measure_samples(
-    request: EvaluationRequest, folder: RunFolder, session: Session, wanted: pool.Pass, reference: Reference, known: Known | None
+    request: EvaluationRequest,
+    folder: RunFolder,
+    session: Session,
+    wanted: pool.EvaluationPass,
+    reference: Reference,
+    known: KnownStatistics | None,
 ) -> Evaluation:
     """Measure in two passes: over the reference, where what is needed of it is not at hand; and over the samples, read or drawn."""
     target = request.target
@@ -159,35 +176,35 @@ def _measure_samples(
         samples = replace(wanted, reader=read, numbers=by_name(read), generated=True)
     outputs, references = len(samples.numbers), len(wanted.numbers)
     store = Statistics(session.storage.statistics)
-    known, rows = looked_at(wanted, outputs, reference, store, known, session.console)
+    known, rows = measure_reference(wanted, outputs, reference, store, known, session.console)
     _export(request, known)
     counted = _pass(folder, session, replace(samples, subject=None, both=False, outputs=outputs, references=references), GENERATED)
     counted.tally.rows |= {f"{name}/original": each for name, each in rows.items()}
     session.warn_rejected(frozenset(map(str, counted.rejected.found.values())))
     rejected = frozenset(counted.rejected.found.values())
-    return concluded(
-        counted.tally, counted.examples, rejected, reference, known, described(target.generator.recipe) if target.generator else ""
+    return build_evaluation(
+        counted.tally, counted.examples, rejected, reference, known, describe_sampling(target.generator.recipe) if target.generator else ""
     )
 
 
-def _pass(folder: RunFolder, session: Session, wanted: pool.Pass, what: str) -> pool.Counted:
+def _pass(folder: RunFolder, session: Session, wanted: pool.EvaluationPass, what: str) -> pool.PassResult:
     with session.console.counting(f"{what} views") as progress:
         return pool.run(wanted, folder.partial_counts(what), progress)
 
 
-def _statistics_from_file(request: EvaluationRequest, reference: Reference) -> Known:
+def _statistics_from_file(request: EvaluationRequest, reference: Reference) -> KnownStatistics:
     assert request.reference_file
     names = required_networks(metric for metric in request.metrics.metrics if not metric.paired)
     if len(names) != 1:
         raise UsageError(f"--reference {request.reference_file} is of one network; the metrics look through {', '.join(names) or 'none'}")
-    known: Known = {names[0]: statistics.load(request.reference_file, names[0], reference)}
-    if not enough(request.metrics.metrics, known):
+    known: KnownStatistics = {names[0]: statistics.load(request.reference_file, names[0], reference)}
+    if not statistics_suffice(request.metrics.metrics, known):
         need = [metric.name for metric in request.metrics.metrics if metric.statistic in ("kernel", "precision", "recall")]
         raise UsageError(f"--reference has no samples, only their statistics: {', '.join(need)} cannot be had from it")
     return known
 
 
-def _export(request: EvaluationRequest, known: Known) -> None:
+def _export(request: EvaluationRequest, known: KnownStatistics) -> None:
     if request.export is None:
         return
     if len(known) != 1:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from vitok.config import Generation, Recipe, parse_recipe
 from vitok.config.overrides import describe_error, flatten
-from vitok.data.latents.encode import Encoder
+from vitok.data.latents.encode import LatentEncoder
 from vitok.errors import UsageError
 from vitok.evaluation.generator import Generator
 from vitok.evaluation.trained import Trained
@@ -67,10 +67,10 @@ def locate(name: str, tracker: Tracker, option: str) -> Path:
     return mirror.here(_folder(name, tracker, option)) if re.fullmatch(r"[0-9a-f]{32}", name) and not path.exists() else path
 
 
-def read_tokenizer(weights: Path, recipe: Recipe) -> Encoder:
+def read_tokenizer(weights: Path, recipe: Recipe) -> LatentEncoder:
     """Read the weights of a tokenizer, to encode with. Raises `UsageError` for a file that is damaged, or of another tokenizer."""
     subject = Trained.read(recipe_label(recipe), recipe, weights)
-    return Encoder(recipe, weights_digest(subject.state), subject.state)
+    return LatentEncoder(recipe, weights_digest(subject.state), subject.state)
 
 
 def _require(weights: Path, name: str, option: str) -> None:

@@ -9,13 +9,13 @@ import numpy as np
 from vitok.config import Generation, Latents, Recipe, Resources, Training
 from vitok.data.corpora.corpus import Corpora
 from vitok.data.latents import build, dataset
-from vitok.data.latents.encode import Encoder
+from vitok.data.latents.encode import LatentEncoder
 from vitok.data.latents.loader import LatentSource
 from vitok.data.loading.loader import reader
 from vitok.errors import UsageError
 from vitok.evaluation import pool
 from vitok.evaluation.available import Available, available
-from vitok.evaluation.reference import looked_at
+from vitok.evaluation.reference import measure_reference
 from vitok.evaluation.statistics import Statistics
 from vitok.networks.sources import Payload
 from vitok.networks.weights import resolve_weights
@@ -86,7 +86,7 @@ def prepare(
     return prepared
 
 
-def _given(folder: str, corpora: Corpora, views: Latents, encoder: Encoder) -> dataset.LatentSet:
+def _given(folder: str, corpora: Corpora, views: Latents, encoder: LatentEncoder) -> dataset.LatentSet:
     """Open a folder of latents. Raises `UsageError` for those of another tokenizer, corpus or views."""
     found = dataset.open_set(folder)
     dataset.expect(found, encoder.weights)
@@ -99,7 +99,7 @@ def _given(folder: str, corpora: Corpora, views: Latents, encoder: Encoder) -> d
 
 
 def build_latents(
-    session: Session, corpora: Corpora, views: Latents, size: int, frames: int, encoders: list[Encoder]
+    session: Session, corpora: Corpora, views: Latents, size: int, frames: int, encoders: list[LatentEncoder]
 ) -> list[dataset.LatentSet]:
     """Encode views of a corpus by several tokenizers in one pass, into the storage. The size is told before; sets that another process
     builds there are waited for. Raises `VitokError`."""
@@ -124,11 +124,11 @@ def build_latents(
 def keep_reference(session: Session, latents: dataset.LatentSet, corpora: Corpora, found: Available, count: int) -> None:
     """Compute the statistics that `count` samples are compared with, unless they are kept already: of the views that the latents are of."""
     reader_of_views = reader(corpora, "train", latents.latents.data(), latents.size, latents.frames)
-    wanted = pool.Pass(
+    wanted = pool.EvaluationPass(
         reader_of_views, np.arange(reader_of_views.total), None, found.metrics, found.payloads, both=True, generated=False, outputs=0,
         references=0, batch=BATCH, actors=session.capacity.processes, gpus=session.capacity.gpus_each, threads=1,
     )  # fmt: skip
-    looked_at(wanted, count, reference_of(latents), Statistics(session.storage.statistics), None, session.console)
+    measure_reference(wanted, count, reference_of(latents), Statistics(session.storage.statistics), None, session.console)
 
 
 def _views(recipe: Generation) -> tuple[Latents, int, int]:

@@ -18,7 +18,7 @@ PATIENCE = 60.0  # seconds for a node to answer: its first worker process starts
 
 
 @dataclass(frozen=True)
-class Node:
+class NodeReport:
     """What a node answers: its versions, its resources, and what is wrong with it."""
 
     name: str
@@ -65,7 +65,7 @@ def tracking_problem() -> str:
     )
 
 
-def survey(storage: Path) -> tuple[list[Node], list[str]]:
+def survey(storage: Path) -> tuple[list[NodeReport], list[str]]:
     """Ask every node of the connected cluster. Return the nodes that are alive, and a line for each thing that is wrong with one."""
     import ray
 
@@ -84,7 +84,7 @@ def survey(storage: Path) -> tuple[list[Node], list[str]]:
     return nodes, _wrong(nodes, uri)
 
 
-def _wrong(nodes: list[Node], storage: str) -> list[str]:
+def _wrong(nodes: list[NodeReport], storage: str) -> list[str]:
     ours = _here()
     found: list[str] = []
     for node in nodes:
@@ -135,19 +135,19 @@ def _ask(answers: Callable[[str], dict[str, str]], node: str) -> Any:
     return ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(answers).remote(node)
 
 
-def _heard(node: dict[str, Any], answer: Any) -> Node:
+def _heard(node: dict[str, Any], answer: Any) -> NodeReport:
     import ray
     from ray.exceptions import GetTimeoutError, RayError
 
     name, resources = f"{node['NodeManagerAddress']} ({node['NodeID'][:8]})", plain(node["Resources"])
     try:
         said: Any = ray.get(answer, timeout=0.1)
-        return Node(name, resources, **said)
+        return NodeReport(name, resources, **said)
     except GetTimeoutError:
-        return Node(name, resources, problem=f"gives no answer within {PATIENCE:.0f} s: see Ray's logs there, or remove it")
+        return NodeReport(name, resources, problem=f"gives no answer within {PATIENCE:.0f} s: see Ray's logs there, or remove it")
     except RayError as error:
         lines = str(error).strip().splitlines()
-        return Node(name, resources, problem=f"cannot run a task: {lines[-1] if lines else type(error).__name__}")
+        return NodeReport(name, resources, problem=f"cannot run a task: {lines[-1] if lines else type(error).__name__}")
 
 
 def reached(uri: str, probe: str, text: str, node: str) -> str:

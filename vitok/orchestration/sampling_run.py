@@ -22,7 +22,7 @@ from vitok import runtime
 from vitok.data.loading import blocks as tasks
 from vitok.errors import UsageError, VitokError
 from vitok.evaluation import pictures
-from vitok.evaluation.generator import About, Generator
+from vitok.evaluation.generator import Generator, TrainedCorpus
 from vitok.metrics.psnr_ssim import to_uint8
 from vitok.models.checksum import weights_digest
 from vitok.orchestration.capacity import Capacity
@@ -78,7 +78,7 @@ class SamplingRequest:
         return hashlib.sha256(json.dumps(self.about).encode()).hexdigest()[:16]
 
 
-def classes(names: tuple[str, ...], about: About, count: int) -> np.ndarray:
+def classes(names: tuple[str, ...], about: TrainedCorpus, count: int) -> np.ndarray:
     """Return the label of each of `count` samples (N,): of these classes (numbers or names) in turn, as many of each as there is room for;
     without names of up to eight classes, evenly spread. Raises `UsageError` for a class that there is not."""
     known = len(about.classes)
@@ -91,7 +91,7 @@ def classes(names: tuple[str, ...], about: About, count: int) -> np.ndarray:
     return np.array(chosen)[np.arange(count) * len(chosen) // count]
 
 
-def _class(name: str, about: About) -> int:
+def _class(name: str, about: TrainedCorpus) -> int:
     if name in about.classes:
         return about.classes.index(name)
     known = len(about.classes)

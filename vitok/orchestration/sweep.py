@@ -166,7 +166,7 @@ class Sweep:
         """Run these through Ray Tune, `at_once` at a time, and keep the result of each."""
         from ray import tune
 
-        from vitok.orchestration.trial import trial  # imports Ray, which a sweep with nothing to do should not wait for
+        from vitok.orchestration.trial import run_trial  # imports Ray, which a sweep with nothing to do should not wait for
 
         # Tune's own display off, also its banner; ours shows the steps inside a trial.
         os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
@@ -178,7 +178,7 @@ class Sweep:
         runs = {spec.digest: spec for spec in specs}
         tuner = tune.Tuner(
             tune.with_resources(
-                tune.with_parameters(trial, runs=runs, inputs=inputs, recorder=self.recorder),
+                tune.with_parameters(run_trial, runs=runs, inputs=inputs, recorder=self.recorder),
                 single if resources.workers == 1 else group,
             ),
             param_space={"cell": tune.grid_search(list(runs))},

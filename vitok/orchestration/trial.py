@@ -17,11 +17,11 @@ from vitok.tracking.recorder import RecorderSink
 from vitok.tracking.tags import PROTOCOL
 
 if TYPE_CHECKING:
-    from vitok.train.launch import Outcome
+    from vitok.train.launch import RunOutcome
     from vitok.train.run_spec import RunInputs, RunSpec
 
 
-def trial(config: dict[str, str], *, runs: "Mapping[str, RunSpec]", inputs: "RunInputs", recorder: Any) -> dict[str, Any]:
+def run_trial(config: dict[str, str], *, runs: "Mapping[str, RunSpec]", inputs: "RunInputs", recorder: Any) -> dict[str, Any]:
     """Run one cell in a process of Tune's. Return the trial's result: final values, or "error"."""
     spec = runs[config["cell"]]
     try:
@@ -50,7 +50,7 @@ def execute(spec: "RunSpec", inputs: "RunInputs", recorder: Any, elsewhere: bool
     return _record(spec, outcome, recorder, began), frozenset(map(str, outcome.rejected))
 
 
-def _record(spec: "RunSpec", outcome: "Outcome", recorder: Any, began: float) -> dict[str, float]:
+def _record(spec: "RunSpec", outcome: "RunOutcome", recorder: Any, began: float) -> dict[str, float]:
     """Hand all that a finished run leaves to the recorder. Return its final values."""
     evaluation, folder = outcome.evaluation, spec.folder
     values = {
@@ -71,7 +71,7 @@ def _record(spec: "RunSpec", outcome: "Outcome", recorder: Any, began: float) ->
     return values
 
 
-def _pictures(outcome: "Outcome", recipe: Training) -> dict[str, bytes]:
+def _pictures(outcome: "RunOutcome", recipe: Training) -> dict[str, bytes]:
     """Draw what people look at: reconstructions beside their originals, or samples."""
     from vitok.evaluation.pictures import moving, side_by_side, still
 

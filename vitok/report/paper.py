@@ -50,15 +50,15 @@ class Reported(BaseModel):
 
 
 @lru_cache(maxsize=1)
-def everything() -> tuple[Reported, ...]:
+def all_reported() -> tuple[Reported, ...]:
     """Return all that paper.toml holds."""
     tree = tomllib.loads(files("vitok.report").joinpath("paper.toml").read_text())
     return tuple(Reported.model_validate(entry) for entry in tree["reported"])
 
 
-def reported(study: str) -> tuple[Reported, ...]:
+def reported_values(study: str) -> tuple[Reported, ...]:
     """Return what the report of a study shows of the paper."""
-    return tuple(one for one in everything() if study in one.studies)
+    return tuple(one for one in all_reported() if study in one.studies)
 
 
 def table(values: tuple[Reported, ...]) -> list[Row]:
@@ -66,7 +66,7 @@ def table(values: tuple[Reported, ...]) -> list[Row]:
     return [{"where": one.where, "of": one.what, **({"E": one.E} if one.E else {}), **one.values} for one in values]
 
 
-def beside(rows: list[Row], study: str) -> list[Row]:
+def with_printed_values(rows: list[Row], study: str) -> list[Row]:
     """Return rows with what the paper prints of the same, as "paper COLUMN": by their label, "OF" or "OF, DATA". Raises `VitokError`
     where nothing is printed."""
     return [row | _printed(row["label"], study) for row in rows]
@@ -74,13 +74,13 @@ def beside(rows: list[Row], study: str) -> list[Row]:
 
 def _printed(label: str, study: str) -> Row:
     name, _, data = label.partition(", ")
-    for one in reported(study):
+    for one in reported_values(study):
         if one.of == label or (one.of == name and data in one.data):
             return {f"paper {column}": value for column, value in one.values.items() if column in ("params_m", "gmacs")}
     raise VitokError(f"the paper prints nothing of {label!r}")
 
 
-def mark(figure: "Figure", values: tuple[Reported, ...], sizes: Collection[int | None]) -> None:
+def mark_figure(figure: "Figure", values: tuple[Reported, ...], sizes: Collection[int | None]) -> None:
     """Draw reference marks on a study's figure. Its axes say by their gid what they show: "rPSNR" over anything, "E:rPSNR" over E
     ("compression" alike), "rFID:rPSNR" one over the other. A point of images of one of these `sizes`, within the range of the axis,
     is a star there; of another setting it is a line at its value, with the setting behind it."""

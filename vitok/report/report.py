@@ -15,7 +15,7 @@ from vitok.errors import VitokError
 from vitok.metrics.registry import METRICS
 from vitok.report import paper
 from vitok.report.figures.pareto import pareto_fronts
-from vitok.report.results import Gathered, columns, described, gather, generated, measured
+from vitok.report.results import StudyResults, collect_results, is_generator_row, measured_metrics, row_protocols, table_columns
 from vitok.storage import mirror
 from vitok.storage.layout import StoredFolder
 from vitok.study.collection import Collection, Finding
@@ -37,8 +37,8 @@ def write(
     `sweep` is the sweep's key; `partial`: of a part of the study's cells, on which claims about what others measure are not judged.
     Raises `VitokError` if none of its cells is finished.
     """
-    found = gather(study.name, tracker, sweep, any_version)
-    metrics = measured(found.rows)
+    found = collect_results(study.name, tracker, sweep, any_version)
+    metrics = measured_metrics(found.rows)
     if not metrics:
         raise VitokError(f"{study.name}: nothing is left to report: {'; '.join(found.problems) or 'no metric was measured'}")
     shown = tuple(name for name in metrics if name in study.measures) or metrics
@@ -46,11 +46,11 @@ def write(
     verdicts = [claim(found.rows) for claim in study.claims if not (partial and claim.lacking(metrics))]
     pairs, advice, more = _fronts(study, found.rows)
     figure = study.figure([*found.rows, *found.beside], shown, fits)
-    paper.mark(figure, paper.reported(study.name), {row.get("size") for row in found.rows})
+    paper.mark_figure(figure, paper.reported_values(study.name), {row.get("size") for row in found.rows})
     pictures = _pictures(study.name, figure)
     if pairs:
         pictures["fronts.svg"] = _saved(pareto_fronts(found.rows, pairs), "svg")
-    names = (*columns(found.rows), *metrics)
+    names = (*table_columns(found.rows), *metrics)
     files = {
         "results.csv": _csv([*found.rows, *found.beside], metrics).encode(),
         "fits.json": json.dumps({name: fit.json() for name, fit in fits.items()}, indent=2).encode(),
@@ -62,17 +62,17 @@ def write(
         "fits": {name: fit.json() for name, fit in fits.items()}, "comparisons": comparisons,
         "claims": [verdict.json() for verdict in verdicts], "advice": advice, "problems": [*found.problems, *problems, *more],
         "results": [_told(row, names) for row in found.rows], "others": [_told(row, names) for row in found.others],
-        "beside": [_told(row, names) for row in found.beside], "paper": paper.table(paper.reported(study.name)),
+        "beside": [_told(row, names) for row in found.beside], "paper": paper.table(paper.reported_values(study.name)),
         "report": f"{folder.address}/{PAGE}",
     }  # fmt: skip
-    _write_all(folder, files | {PAGE: written(study, found, metrics, summary, pictures).encode()})
+    _write_all(folder, files | {PAGE: render_page(study, found, metrics, summary, pictures).encode()})
     return summary
 
 
 def write_computed(study: Study[Any], folder: StoredFolder) -> dict[str, Any]:
     """Write the figure and index.html of a study that trains nothing. Return the summary that `--json` prints."""
     assert study.computed is not None
-    rows, reported = study.computed(), paper.reported(study.name)
+    rows, reported = study.computed(), paper.reported_values(study.name)
     verdicts = [claim(rows) for claim in study.claims]
     pictures = _pictures(study.name, study.figure(rows, (), {}))
     names = list(rows[0])
@@ -81,8 +81,8 @@ def write_computed(study: Study[Any], folder: StoredFolder) -> dict[str, Any]:
         "columns": names, "fits": {}, "comparisons": [], "claims": [verdict.json() for verdict in verdicts], "advice": [], "problems": [],
         "results": rows, "others": [], "beside": [], "paper": paper.table(reported), "report": f"{folder.address}/{PAGE}",
     }  # fmt: skip
-    gathered = Gathered({}, rows, [], [], len(rows), [])
-    _write_all(folder, pictures | {PAGE: written(study, gathered, (), summary, pictures).encode()})
+    gathered = StudyResults({}, rows, [], [], len(rows), [])
+    _write_all(folder, pictures | {PAGE: render_page(study, gathered, (), summary, pictures).encode()})
     return summary
 
 
@@ -104,7 +104,7 @@ def _fronts(study: Study[Any], rows: list[Row]) -> tuple[tuple[tuple[str, str], 
     """Return the pairs that there is something to say of, what it is, and what there is not."""
     pairs, advice, problems = list[tuple[str, str]](), list[str](), list[str]()
     for pair in study.fronts:
-        if set(pair) & (METRICS.keys() - set(measured(rows))):
+        if set(pair) & (METRICS.keys() - set(measured_metrics(rows))):
             continue  # another has what this scale measures in its place
         try:
             advice += pareto.advice(rows, *pair)
@@ -120,7 +120,7 @@ def _told(row: Row, names: tuple[str, ...]) -> Row:
 
 def _csv(rows: list[Row], metrics: tuple[str, ...]) -> str:
     out = io.StringIO()
-    names = ("label", *columns(rows), *metrics, "images", "rejected", "train_seconds", "version", "commit", "cell", "run_id")
+    names = ("label", *table_columns(rows), *metrics, "images", "rejected", "train_seconds", "version", "commit", "cell", "run_id")
     writer = csv.DictWriter(out, names, extrasaction="ignore")
     writer.writeheader()
     writer.writerows(rows)
@@ -163,16 +163,34 @@ def write_collection(collection: Collection, answers: list[dict[str, Any]], fold
     return summary | {"report": f"{folder.address}/{PAGE}"}
 
 
-def written(study: Study[Any], found: Gathered, metrics: tuple[str, ...], summary: dict[str, Any], pictures: dict[str, bytes]) -> str:
+def render_page(
+    study: Study[Any], found: StudyResults, metrics: tuple[str, ...], summary: dict[str, Any], pictures: dict[str, bytes]
+) -> str:
     """Render the page of a report, which needs nothing beside it."""
     shown = [(row, base64.b64encode(row["picture"]).decode()) for row in found.rows if row.get("picture")]
     commits = Counter(row["commit"] for row in found.rows if row.get("commit"))
     svgs = [base64.b64encode(content).decode() for name, content in pictures.items() if name.endswith(".svg")]
-    return environment().get_template("report.html").render(
-        study=study, tags=found.tags, rows=found.rows, others=found.others, beside=found.beside, metrics=metrics,
-        protocols=described(found.rows) if metrics else [], columns=columns(found.rows), summary=summary, svgs=svgs, pictures=shown,
-        rejected=max(row.get("rejected", 0) for row in found.rows), commits=commits.most_common(), generated=generated, whole=format_floats,
-    )  # fmt: skip
+    return (
+        environment()
+        .get_template("report.html")
+        .render(
+            study=study,
+            tags=found.tags,
+            rows=found.rows,
+            others=found.others,
+            beside=found.beside,
+            metrics=metrics,
+            protocols=row_protocols(found.rows) if metrics else [],
+            columns=table_columns(found.rows),
+            summary=summary,
+            svgs=svgs,
+            pictures=shown,
+            rejected=max(row.get("rejected", 0) for row in found.rows),
+            commits=commits.most_common(),
+            generated=is_generator_row,
+            whole=format_floats,
+        )
+    )
 
 
 def environment() -> Any:

@@ -28,7 +28,7 @@ PICTURES = ("reconstructions.png", "samples.png")
 
 
 @dataclass(frozen=True)
-class Gathered:
+class StudyResults:
     """The finished cells of a sweep."""
 
     tags: dict[str, str]  # of the sweep
@@ -39,7 +39,7 @@ class Gathered:
     problems: list[str]
 
 
-def gather(study: str, tracker: "Tracker", sweep: str, any_version: bool) -> Gathered:
+def collect_results(study: str, tracker: "Tracker", sweep: str, any_version: bool) -> StudyResults:
     """Collect the finished cells of a sweep. Raises `VitokError` if nothing is finished."""
     parent = tracker.find_sweep(sweep)
     wanted = parent.data.tags[CELLS].split() if parent else []
@@ -52,9 +52,9 @@ def gather(study: str, tracker: "Tracker", sweep: str, any_version: bool) -> Gat
     first = min(row["seed"] for row in rows)
     for row in rows:
         _add_artifacts(row, tracker, pictured=row["seed"] == first)
-    rows, more = comparable(rows)
+    rows, more = drop_incomparable(rows)
     problems += [*more, *parent.data.tags.get(UNAVAILABLE, "").splitlines()]
-    return Gathered(parent.data.tags, rows, others, beside, len(wanted), problems)
+    return StudyResults(parent.data.tags, rows, others, beside, len(wanted), problems)
 
 
 def _of_one_version(rows: list[Row]) -> tuple[list[Row], list[Row], list[str]]:
@@ -72,7 +72,7 @@ def _of_one_version(rows: list[Row]) -> tuple[list[Row], list[Row], list[str]]:
 def _add_artifacts(row: Row, tracker: "Tracker", pictured: bool) -> None:
     """Add the values of single images, where there are some (to ask MLflow for an artifact that is not there takes its retries), and a
     picture."""
-    content = None if generated(row) else tracker.artifact(row["run_id"], "per_image.json")
+    content = None if is_generator_row(row) else tracker.artifact(row["run_id"], "per_image.json")
     suffix = f"{PREFIX_SEPARATOR}{row['length']}" if "length" in row else ""
     values: dict[str, Any] = json.loads(content) if content else {}
     row["per_image"] = {
@@ -81,15 +81,15 @@ def _add_artifacts(row: Row, tracker: "Tracker", pictured: bool) -> None:
         if name.endswith(suffix) and (suffix or PREFIX_SEPARATOR not in name)
     } | ({SAMPLE_COLUMN: values[SAMPLE_COLUMN]} if SAMPLE_COLUMN in values else {})
     if pictured and not suffix:
-        row["picture"] = tracker.artifact(row["run_id"], PICTURES[generated(row)])
+        row["picture"] = tracker.artifact(row["run_id"], PICTURES[is_generator_row(row)])
 
 
-def generated(row: Row) -> bool:
+def is_generator_row(row: Row) -> bool:
     """Return whether a row is a generator's."""
     return "dit" in row
 
 
-def columns(rows: list[Row]) -> tuple[str, ...]:
+def table_columns(rows: list[Row]) -> tuple[str, ...]:
     """Return the columns that any of the rows has; some of them only where they are not all the same."""
     known = [name for name in COLUMNS if any(name in row for row in rows)]
     return tuple(name for name in known if name not in ONLY_VARIED or len({row.get(name) for row in rows}) > 1)
@@ -99,15 +99,15 @@ FRAMES = re.compile(r", \d+ frames at [\d.]+ a second")  # in a protocol's views
 KEPT = re.compile(r"(; )?the first \d+ of \d+ tokens")  # in its settings
 
 
-def measured(rows: list[Row]) -> tuple[str, ...]:
+def measured_metrics(rows: list[Row]) -> tuple[str, ...]:
     """Return the metrics that any of these cells has, in the catalogue's order."""
     return tuple(name for name in METRICS if any(name in row for row in rows))
 
 
-def comparable(rows: list[Row]) -> tuple[list[Row], list[str]]:
+def drop_incomparable(rows: list[Row]) -> tuple[list[Row], list[str]]:
     """Return the rows without the metrics whose values may not be compared, and what there is to say of them."""
     problems: list[str] = []
-    for metric in measured(rows):
+    for metric in measured_metrics(rows):
         having = [row for row in rows if metric in row]
         kinds = _kinds(metric, having)
         if len(kinds) > 1 and (longest := _of_clips(metric, having)):
@@ -159,8 +159,8 @@ def _without(protocol: Protocol, row: Row) -> Protocol:
     return replace(protocol, settings=settings, views=FRAMES.sub("", protocol.views), **own)
 
 
-def described(rows: list[Row]) -> list[Protocol]:
+def row_protocols(rows: list[Row]) -> list[Protocol]:
     """Return the protocols of the metrics that are shown."""
-    texts = [row["protocols"][metric] for metric in measured(rows) for row in rows if metric in row["protocols"]]
+    texts = [row["protocols"][metric] for metric in measured_metrics(rows) for row in rows if metric in row["protocols"]]
     found = [Protocol.parse(text) for text in texts]
     return list({(one.metric, one.digest): one for one in found}.values())

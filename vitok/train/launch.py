@@ -19,19 +19,19 @@ from vitok.runtime import compute_here
 from vitok.storage.layout import RunFolder
 from vitok.train.checkpoint.format import Saved
 from vitok.train.checkpoint.manager import Checkpoints
-from vitok.train.engine.deepspeed import connect
-from vitok.train.loop import Position, Sink, Trained, Worker, train
+from vitok.train.engine.deepspeed import init_deepspeed
+from vitok.train.loop import LoopResult, LoopState, Sink, Worker, train
 from vitok.train.ranks import Place
 from vitok.train.reliability.bad_steps import RETREATS, BackToCheckpointError
-from vitok.train.reliability.preemption import Notice
-from vitok.train.reliability.timer import Clock, peak
-from vitok.train.reliability.watchdog import Watch
+from vitok.train.reliability.preemption import PreemptionNotice
+from vitok.train.reliability.timer import StepTimer, peak_flops
+from vitok.train.reliability.watchdog import Watchdog
 from vitok.train.run_spec import RunInputs, RunSpec
 from vitok.train.tasks.build import AnyTask, task_builder
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunOutcome:
     """What a run has come to: its evaluation, and what it took."""
 
     evaluation: Evaluation
@@ -50,7 +50,7 @@ class _Silent:
     def flush(self) -> None: ...
 
 
-def run(spec: RunSpec, inputs: RunInputs, sink: Sink, place: Place | None = None, group: bool = False) -> Outcome:
+def run(spec: RunSpec, inputs: RunInputs, sink: Sink, place: Place | None = None, group: bool = False) -> RunOutcome:
     """Train and evaluate in this process; continue from the run's folder if it was begun before.
 
     `place` is this process among the workers (default: the only one), `group` whether Ray Train runs it. Raises `VitokError` for what
@@ -67,18 +67,18 @@ def run(spec: RunSpec, inputs: RunInputs, sink: Sink, place: Place | None = None
         spec.storage.expect(spec.storage_identity)
     if place.device.type == "cpu":
         compute_here(resources.cpus_per_worker)
-    connect(place)
-    folder, clock = spec.folder, Clock()
+    init_deepspeed(place)
+    folder, clock = spec.folder, StepTimer()
     sink = sink if place.rank == 0 else _Silent()
     checkpoints = Checkpoints(
         folder.file(folder.CHECKPOINTS), place, recipe, resources, sink.flush, lambda text: sink.say(clock.step, text)
     )
-    watch, notice = Watch(folder, place, clock, resources.hang_minutes), Notice(resources.spot, group)
+    watch, notice = Watchdog(folder, place, clock, resources.hang_minutes), PreemptionNotice(resources.spot, group)
     try:
         if news := watch.earlier():
             sink.say(0, f"the attempt before this one ended: {news}")
         build = task_builder(spec, inputs, place)
-        worker = Worker(place, inputs.source(spec), sink, folder, peak(place.device, recipe.precision), clock, notice)
+        worker = Worker(place, inputs.source(spec), sink, folder, peak_flops(place.device, recipe.precision), clock, notice)
         ready = time.perf_counter()
         task, trained = _trained(build, spec, worker, checkpoints)
         done = time.perf_counter()
@@ -95,16 +95,18 @@ def run(spec: RunSpec, inputs: RunInputs, sink: Sink, place: Place | None = None
         _export(folder, task, state, recipe)
     seconds = {"start": ready - began, "train": trained.seconds, "evaluate": time.perf_counter() - done}
     hours = trained.seconds * recipe.steps / trained.steps * place.world / 3600 if trained.steps else None
-    return Outcome(evaluation, trained.rejected | evaluation.rejected, trained.steps, hours, seconds)
+    return RunOutcome(evaluation, trained.rejected | evaluation.rejected, trained.steps, hours, seconds)
 
 
-def _trained(build: Callable[[Saved | None], AnyTask], spec: RunSpec, worker: Worker, checkpoints: Checkpoints) -> tuple[AnyTask, Trained]:
+def _trained(
+    build: Callable[[Saved | None], AnyTask], spec: RunSpec, worker: Worker, checkpoints: Checkpoints
+) -> tuple[AnyTask, LoopResult]:
     """Train to the last step: where the loss is lost, from the last checkpoint again, with other data."""
     lost: BackToCheckpointError | None = None
     retreats, last = 0, -1
     while True:
         saved = checkpoints.newest()
-        at = Position.of(saved.state) if saved else Position()
+        at = LoopState.of(saved.state) if saved else LoopState()
         if lost:
             retreats, last = retreats + 1 if at.step == last else 1, at.step
             if retreats > RETREATS:

@@ -18,9 +18,9 @@ from vitok.storage.layout import RunFolder
 from vitok.train.checkpoint.manager import Checkpoints
 from vitok.train.engine.deepspeed import Engine
 from vitok.train.ranks import Place
-from vitok.train.reliability.bad_steps import BackToCheckpointError, Batch, Health, keep_batch
-from vitok.train.reliability.preemption import Notice
-from vitok.train.reliability.timer import Clock, memory_peak
+from vitok.train.reliability.bad_steps import BackToCheckpointError, KeptBatch, StepHealth, keep_batch
+from vitok.train.reliability.preemption import PreemptionNotice
+from vitok.train.reliability.timer import StepTimer, memory_peak
 from vitok.train.run_spec import RunSpec
 
 
@@ -62,7 +62,7 @@ class Samples(Protocol):
         """The number of samples to train on."""
         ...
 
-    def batches(self, *, seed: int, batch_size: int, start: int, steps: int, rank: int, world: int) -> Iterator[Batch]:
+    def batches(self, *, seed: int, batch_size: int, start: int, steps: int, rank: int, world: int) -> Iterator[KeptBatch]:
         """Yield this rank's share of the batches of steps start .. steps - 1."""
         ...
 
@@ -100,20 +100,20 @@ class Task(Protocol):
 
 
 @dataclass
-class Position:
+class LoopState:
     """The state of the loop. A checkpoint holds it, so that what is logged after a resume is as it would have been."""
 
     step: int = 0  # the next one
     shift: int = 0  # what is added to it for the number of its batch
     best: tuple[int, float] | None = None  # step and value of the best evaluation
-    health: Health = field(default_factory=Health)
+    health: StepHealth = field(default_factory=StepHealth)
     window: list[dict[str, float]] = field(default_factory=list)  # steps since the last point of the curves
 
     @classmethod
-    def of(cls, state: dict[str, Any]) -> "Position":
+    def of(cls, state: dict[str, Any]) -> "LoopState":
         """Restore the state from a checkpoint's."""
         best = state["best"]
-        return cls(state["step"], state["shift"], best and (best[0], best[1]), Health(**state["health"]), state["window"])
+        return cls(state["step"], state["shift"], best and (best[0], best[1]), StepHealth(**state["health"]), state["window"])
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint keeps of it."""
@@ -129,12 +129,12 @@ class Worker:
     sink: Sink
     folder: RunFolder
     peak: float  # FLOP/s of its device
-    clock: Clock
-    notice: Notice
+    clock: StepTimer
+    notice: PreemptionNotice
 
 
 @dataclass(frozen=True)
-class Trained:
+class LoopResult:
     """What the loop did in this call."""
 
     steps: int  # done by this call; fewer than the recipe's after a resume
@@ -142,7 +142,7 @@ class Trained:
     rejected: frozenset[Rejection]  # samples that could not be decoded, with the reason
 
 
-def train(task: Task, spec: RunSpec, worker: Worker, checkpoints: Checkpoints, at: Position) -> Trained:
+def train(task: Task, spec: RunSpec, worker: Worker, checkpoints: Checkpoints, at: LoopState) -> LoopResult:
     """Train from `at` to the recipe's last step.
 
     Raises `BackToCheckpointError` after too many bad steps in a row, `VitokError` when told that the machine will go.
@@ -209,10 +209,10 @@ def train(task: Task, spec: RunSpec, worker: Worker, checkpoints: Checkpoints, a
         if stop and not last:
             raise VitokError(f"asked to stop ({worker.notice.reason}) at step {at.step}; the same command goes on from there")
     checkpoints.finish()
-    return Trained(recipe.steps - first, time.monotonic() - began, frozenset(rejected.found.values()))
+    return LoopResult(recipe.steps - first, time.monotonic() - began, frozenset(rejected.found.values()))
 
 
-def _ahead(task: Task, recipe: Training, worker: Worker, at: Position) -> Iterator[tuple[Batch, Any]]:
+def _ahead(task: Task, recipe: Training, worker: Worker, at: LoopState) -> Iterator[tuple[KeptBatch, Any]]:
     """Yield batches with the inputs that the task makes of them, prepared one ahead."""
     place = worker.place
     batches = worker.source.batches(
@@ -220,7 +220,7 @@ def _ahead(task: Task, recipe: Training, worker: Worker, at: Position) -> Iterat
         rank=place.rank, world=place.world,
     )  # fmt: skip
 
-    def made(position: int) -> tuple[Batch, Any]:
+    def made(position: int) -> tuple[KeptBatch, Any]:
         batch = next(batches)
         return batch, task.prepare(batch, position)
 
@@ -245,7 +245,7 @@ def _agreed(terms: dict[str, torch.Tensor], flags: tuple[bool, ...], place: Plac
 
 
 def _point(
-    recipe: Training, worker: Worker, at: Position, steps: int, watched: dict[str, float], rejected: Rejected, flops: float
+    recipe: Training, worker: Worker, at: LoopState, steps: int, watched: dict[str, float], rejected: Rejected, flops: float
 ) -> dict[str, float]:
     """Return one point of every curve: means over the steps since the last point, times of this process."""
     values = {f"train/{name}": sum(each[name] for each in at.window) / len(at.window) for name in at.window[0]}

@@ -16,7 +16,7 @@ class Place:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
 
-def gathered(value: Any, place: Place) -> list[Any]:
+def all_gather(value: Any, place: Place) -> list[Any]:
     """Return the values of all ranks, in their order. A collective."""
     values = [value] * place.world
     if place.world > 1:
@@ -24,6 +24,6 @@ def gathered(value: Any, place: Place) -> list[Any]:
     return values
 
 
-def shared(value: Any, place: Place) -> Any:
+def broadcast(value: Any, place: Place) -> Any:
     """Return rank 0's value. No rank goes on before rank 0 has come here."""
-    return gathered(value, place)[0]
+    return all_gather(value, place)[0]

@@ -11,8 +11,8 @@ from vitok.errors import VitokError
 from vitok.storage import filesystem, mirror
 from vitok.storage.layout import RunFolder
 from vitok.train import launch
-from vitok.train.checkpoint.store import shelf
-from vitok.train.launch import Outcome
+from vitok.train.checkpoint.store import open_store
+from vitok.train.launch import RunOutcome
 from vitok.train.loop import Sink
 from vitok.train.ranks import Place
 from vitok.train.run_spec import RunInputs, RunSpec
@@ -20,7 +20,7 @@ from vitok.train.run_spec import RunInputs, RunSpec
 STUCK = 10  # starts of a worker group at one checkpoint; spot nodes may well go several times in a row
 
 
-def run(spec: RunSpec, inputs: RunInputs, sink: Sink) -> Outcome:
+def run(spec: RunSpec, inputs: RunInputs, sink: Sink) -> RunOutcome:
     """Train and evaluate in a group of workers, or by one worker on whatever node has what it needs; continue from the run's folder if it
     was begun before. Raises `VitokError`."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig, get_context
@@ -31,7 +31,7 @@ def run(spec: RunSpec, inputs: RunInputs, sink: Sink) -> Outcome:
     for left in (folder.REFUSAL, folder.STARTS):
         folder.drop(left)
 
-    def worker() -> Outcome | VitokError:
+    def worker() -> RunOutcome | VitokError:
         context = get_context()
         device = get_device() if resources.gpus_per_worker else torch.device("cpu")
         return attempt(spec, inputs, sink, Place(context.get_world_rank(), context.get_world_size(), device))
@@ -61,7 +61,7 @@ def _records(folder: Path) -> dict[str, Any]:
     return {"storage_path": path, "storage_filesystem": system}
 
 
-def attempt(spec: RunSpec, inputs: RunInputs, sink: Sink, place: Place) -> Outcome | VitokError:
+def attempt(spec: RunSpec, inputs: RunInputs, sink: Sink, place: Place) -> RunOutcome | VitokError:
     """Do a worker's part once. Ray Train starts the group again whatever ended it: so what would end it again is raised once, kept in the
     run's folder, and from then on returned."""
     folder = spec.folder
@@ -78,7 +78,7 @@ def attempt(spec: RunSpec, inputs: RunInputs, sink: Sink, place: Place) -> Outco
 
 def _count_start(folder: RunFolder) -> None:
     """Count a start of the group. Raises `VitokError` when it has ended too often without a new checkpoint."""
-    steps = shelf(folder.file(folder.CHECKPOINTS), 0).steps()
+    steps = open_store(folder.file(folder.CHECKPOINTS), 0).steps()
     at = f"step {steps[-1]}" if steps else "the start"
     starts = json.loads(folder.read(folder.STARTS) or "{}")
     count = starts.get(at, 0) + 1

@@ -11,7 +11,7 @@ from scipy import linalg
 
 from tests.evaluation.test_measure import crops, noisy
 from tests.standins import detector_file
-from vitok.evaluation.accumulator import Sizes, Tally
+from vitok.evaluation.accumulator import EvaluationSizes, MetricAccumulator
 from vitok.evaluation.measure import Measurer
 from vitok.metrics.psnr_ssim import to_uint8
 from vitok.metrics.registry import find_metrics
@@ -53,7 +53,7 @@ def test_fvd_is_stylegans(program: bytes) -> None:
     originals = clips(crops(240, 32), 10)
     outputs = clips(noisy(crops(240, 32), 0.3), 10)
     metrics = find_metrics(["rFVD"])
-    tally = Tally(metrics, Sizes(24, 10, 24, 24))
+    tally = MetricAccumulator(metrics, EvaluationSizes(24, 10, 24, 24))
     measurer = Measurer(metrics, {"i3d": program}, torch.device("cpu"), True, str)
     for first in (8, 0, 16):
         rows = np.arange(first, first + 8)

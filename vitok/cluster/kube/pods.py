@@ -138,7 +138,7 @@ class SecretVolume(Kube):
     default_mode: int | None = None
 
 
-class Claim(Kube):
+class VolumeClaim(Kube):
     claim_name: str
     read_only: bool | None = None
 
@@ -147,7 +147,7 @@ class Volume(Kube):
     name: str
     empty_dir: EmptyDir | None = None
     secret: SecretVolume | None = None
-    persistent_volume_claim: Claim | None = None
+    persistent_volume_claim: VolumeClaim | None = None
 
 
 class Toleration(Kube):

@@ -56,14 +56,14 @@ class Deployment(Kube):
     spec: DeploymentSpec
 
 
-class Storage(Kube):
+class StorageRequest(Kube):
     requests: dict[str, Quantity]
 
 
 class ClaimSpec(Kube):
     access_modes: list[Literal["ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod"]]
     storage_class_name: str | None = None
-    resources: Storage
+    resources: StorageRequest
 
 
 class PersistentVolumeClaim(Kube):

@@ -22,7 +22,7 @@ from vitok import config
 from vitok.config import variants
 from vitok.data.corpora.corpus import Corpora
 from vitok.data.latents.dataset import MANIFEST, VERSION, Grid, LatentSet, open_set, row_bytes
-from vitok.data.latents.encode import Columns, Encoder, Wanted, encoded
+from vitok.data.latents.encode import Columns, LatentEncoder, Wanted, encoded
 from vitok.data.loading.loader import Rejected, reader, reasons
 from vitok.data.loading.reader import Reader
 from vitok.data.sample import Rejection
@@ -39,7 +39,7 @@ GROUP_ROWS = 64  # of a row group: what is read, and shuffled, as one
 class Planned:
     """A set of latents that is asked for, as far as it is known before anything is decoded."""
 
-    encoder: Encoder
+    encoder: LatentEncoder
     folder: str
     grid: Grid
     views: int
@@ -56,7 +56,7 @@ class Planned:
         return 0 if self.finished else self.bytes - min(self.written * self.each, self.views) * self.bytes // self.views
 
 
-def key(encoder: Encoder, fingerprint: str, latents: config.Latents, size: int, frames: int) -> str:
+def key(encoder: LatentEncoder, fingerprint: str, latents: config.Latents, size: int, frames: int) -> str:
     """Of a set, 16 hex digits: what decides the latents. Beside the weights that is what a state does not show of its tokenizer."""
     views = latents.model_dump(mode="json", exclude={"max_rejected"} | ({"smallest_crop"} if latents.crops == 1 else set()))
     unseen = [encoder.recipe.tokenizer.encoder.heads, encoder.recipe.precision]
@@ -64,7 +64,7 @@ def key(encoder: Encoder, fingerprint: str, latents: config.Latents, size: int, 
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def announce(corpora: Corpora, latents: config.Latents, size: int, frames: int, encoders: list[Encoder], root: str) -> list[Planned]:
+def announce(corpora: Corpora, latents: config.Latents, size: int, frames: int, encoders: list[LatentEncoder], root: str) -> list[Planned]:
     """What `build` would make, one set for each encoder. Raises `UsageError` for a mixture or pixels that do not divide, `VitokError`
     where a local disk has too little room."""
     if len(corpora.parts) > 1:
@@ -91,7 +91,7 @@ def build(
     latents: config.Latents,
     size: int,
     frames: int,
-    encoders: list[Encoder],
+    encoders: list[LatentEncoder],
     root: str,
     actors: int = 1,
     gpus: int = 0,

@@ -31,7 +31,7 @@ DECODING = 0.25  # CPUs of a decode task: its work is a fraction of an encoder's
 
 
 @dataclass(frozen=True)
-class Encoder:
+class LatentEncoder:
     """A tokenizer as an actor opens it."""
 
     recipe: Recipe
@@ -39,7 +39,7 @@ class Encoder:
     state: dict[str, Tensor] = field(repr=False)
 
     @classmethod
-    def of(cls, recipe: Recipe, state: dict[str, Tensor]) -> "Encoder":
+    def of(cls, recipe: Recipe, state: dict[str, Tensor]) -> "LatentEncoder":
         return cls(recipe, weights_digest(state), state)
 
     def open(self, device: torch.device) -> Callable[[Tensor], Posterior]:
@@ -67,7 +67,7 @@ class Encoder:
 class Wanted:
     """What an actor needs."""
 
-    encoders: list[Encoder]
+    encoders: list[LatentEncoder]
     firsts: list[int]  # the first view that each encoder's set lacks
     batch: int  # views that are encoded together
     flip: bool

@@ -86,7 +86,7 @@ AUTOENCODERS: dict[str, Autoencoder] = {
 }  # fmt: skip
 
 
-def autoencoder(key: str) -> Autoencoder:
+def find_autoencoder(key: str) -> Autoencoder:
     """Return a published autoencoder by its key. Raises `UsageError`."""
     if key not in AUTOENCODERS:
         raise UsageError(f"unknown autoencoder {key!r}; known: {', '.join(AUTOENCODERS)}")
@@ -106,7 +106,7 @@ class Baseline:
     source: str = ""
 
     def __post_init__(self) -> None:
-        entry = autoencoder(self.key)
+        entry = find_autoencoder(self.key)
         source = self.source or entry.repo
         # A worker has another working directory.
         object.__setattr__(self, "source", str(Path(source).resolve()) if Path(source).is_dir() else source)
@@ -114,12 +114,12 @@ class Baseline:
     @property
     def name(self) -> str:
         """The name with the source: three networks go by the name of SD-VAE alone."""
-        return f"{autoencoder(self.key).name} ({self.source})"
+        return f"{find_autoencoder(self.key).name} ({self.source})"
 
     def open(self, device: torch.device) -> Coder:
         """Open the network on a device. Raises `UsageError` (no such folder, no diffusers; later, sides that the network cannot halve)
         and `VitokError`."""
-        network, vae = autoencoder(self.key).network, self._load().to(device)
+        network, vae = find_autoencoder(self.key).network, self._load().to(device)
         factor = side_factor(vae.config)
 
         def code(images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -162,7 +162,7 @@ class Baseline:
 
     def _folder(self) -> Path:
         """Return the folder of the two files, after a download if `source` is a repository."""
-        subfolder = autoencoder(self.key).subfolder
+        subfolder = find_autoencoder(self.key).subfolder
         local = Path(self.source)
         if local.is_dir():
             return local / subfolder if (local / subfolder).is_dir() else local
@@ -185,7 +185,7 @@ class Baseline:
             raise self._unavailable(f"{folder} has no {' and no '.join(absent)}")
 
     def _unavailable(self, reason: str) -> VitokError:
-        entry = autoencoder(self.key)
+        entry = find_autoencoder(self.key)
         files = " ".join(f"{entry.subfolder}/{file}".lstrip("/") for file in (CONFIG, WEIGHTS))
         return VitokError(
             f"no weights for {self.key}: {reason}. `hf download {entry.repo} {files} --local-dir DIR` where the hub is reached, "
@@ -199,7 +199,7 @@ def network_class(key: str) -> Any:
         import diffusers
     except ImportError:
         raise UsageError(f"{key} needs diffusers: pip install 'vitok[baselines]'") from None
-    return getattr(diffusers, autoencoder(key).network)
+    return getattr(diffusers, find_autoencoder(key).network)
 
 
 def side_factor(config: Mapping[str, Any]) -> int:

@@ -92,7 +92,7 @@ def avif(image: Image.Image, quality: int) -> bytes:
     return _save(image, "AVIF", quality=quality, subsampling="4:2:0", speed=6, max_threads=1)
 
 
-class Kind(NamedTuple):
+class ImageFormat(NamedTuple):
     """An image format: its label, its name in Pillow, its encoder and its lowest quality."""
 
     label: str
@@ -101,10 +101,10 @@ class Kind(NamedTuple):
     lowest: int  # quality
 
 
-FORMATS: dict[Format, Kind] = {
-    "jpeg": Kind("JPEG", "jpg", jpeg, 1),
-    "webp": Kind("WebP", "webp", webp, 0),
-    "avif": Kind("AVIF", "avif", avif, 0),
+FORMATS: dict[Format, ImageFormat] = {
+    "jpeg": ImageFormat("JPEG", "jpg", jpeg, 1),
+    "webp": ImageFormat("WebP", "webp", webp, 0),
+    "avif": ImageFormat("AVIF", "avif", avif, 0),
 }
 
 

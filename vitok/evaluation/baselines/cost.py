@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from vitok.costs.flops import MACS_PER_NORM_ELEMENT, TokenizerCost
-from vitok.evaluation.baselines.autoencoders import autoencoder, check_sides, encode, network_class
+from vitok.evaluation.baselines.autoencoders import check_sides, encode, find_autoencoder, network_class
 
 CONSISTENCY_STEPS = 2  # of OpenAI's decoder, each a pass through its whole UNet
 
@@ -18,7 +18,7 @@ CONSISTENCY_STEPS = 2  # of OpenAI's decoder, each a pass through its whole UNet
 def cost(key: str, size: int) -> TokenizerCost:
     """Parameters, and multiply-adds of one image of size x size: a linear, a convolution, QK^T and AV at one each, and `NORM`
     an element of a normalisation. Raises `UsageError` for an unknown key, a side that the network cannot take, no diffusers."""
-    entry = autoencoder(key)
+    entry = find_autoencoder(key)
     check_sides(entry.name, entry.factor, size, size)
     network = network_class(key)
     with torch.device("meta"):

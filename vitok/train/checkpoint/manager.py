@@ -18,8 +18,8 @@ from vitok.config.overrides import flatten
 from vitok.errors import VitokError
 from vitok.storage import mirror
 from vitok.train.checkpoint.format import Saved, damage, load, write
-from vitok.train.checkpoint.store import shelf
-from vitok.train.ranks import Place, gathered, shared
+from vitok.train.checkpoint.store import open_store
+from vitok.train.ranks import Place, all_gather, broadcast
 
 CLOSING = 30.0  # seconds for what is being written when a run ends early; ranks may be gone then
 
@@ -57,10 +57,10 @@ class Checkpoints:
         self.writer: threading.Thread | None = None
         self.error: Exception | None = None  # of the writer, other than a disk's
         self.memory: dict[str, Tensor] = {}  # what is being written, reused from one checkpoint to the next
-        self.shelf = shelf(folder, place.rank)
+        self.shelf = open_store(folder, place.rank)
         if place.rank == 0:
             self.shelf.clear()
-        self.attempt = shared(uuid.uuid4().hex[:8], place)  # a process that was taken for dead writes elsewhere
+        self.attempt = broadcast(uuid.uuid4().hex[:8], place)  # a process that was taken for dead writes elsewhere
 
     def newest(self) -> Saved | None:
         """Return the newest whole checkpoint; None where there is none. A damaged one is put aside, loudly, and the one before is taken.
@@ -68,7 +68,7 @@ class Checkpoints:
         Raises `VitokError` if it was written with another recipe, or if all are damaged.
         """
         self.finish()
-        steps = shared(self.shelf.steps(), self.place)
+        steps = broadcast(self.shelf.steps(), self.place)
         for step in reversed(steps):
             path = self.shelf.opened(step)
             try:
@@ -77,7 +77,7 @@ class Checkpoints:
                 problem = damage(saved, names)
             except ValueError as error:
                 saved, problem = None, str(error)
-            problem = next((found for found in gathered(problem, self.place) if found), None)
+            problem = next((found for found in all_gather(problem, self.place) if found), None)
             if saved and not problem:
                 self._same_recipe(saved)
                 return saved

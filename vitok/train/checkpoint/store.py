@@ -19,7 +19,7 @@ PATIENCE = 600.0  # seconds that rank 0 waits for the files of the others
 PARTIAL, DAMAGED, STATE = ".partial", ".damaged", "state.json"
 
 
-class Disk:
+class DiskStore:
     """Checkpoints in a folder that all ranks see."""
 
     poll = 0.02  # seconds between two looks for the files of others
@@ -39,7 +39,7 @@ class Disk:
 
     def opened(self, step: int) -> Path:
         """Return the folder to read a checkpoint from."""
-        return self.folder / named(step)
+        return self.folder / checkpoint_name(step)
 
     def aside(self, step: int, attempt: str) -> str:
         """Put a damaged checkpoint where it is not found again; return its new name. Called by rank 0."""
@@ -50,22 +50,22 @@ class Disk:
         """Return the path of this rank's file, to be written."""
         partial = self._partial(step, attempt)
         partial.mkdir(exist_ok=True)
-        return partial / f"{part(self.rank)}.safetensors"
+        return partial / f"{rank_file(self.rank)}.safetensors"
 
     def hand_in(self, step: int, attempt: str, entry: dict[str, Any]) -> None:
         """Tell that this rank's file is written; `entry` describes it."""
-        atomic.write(self._partial(step, attempt) / f"{part(self.rank)}.json", json.dumps(entry))
+        atomic.write(self._partial(step, attempt) / f"{rank_file(self.rank)}.json", json.dumps(entry))
 
     def give_up(self, step: int, attempt: str, reason: str) -> None:
         """Tell that this rank's file could not be written, and why."""
         with suppress(OSError):  # on a full disk the empty file says enough
-            (self._partial(step, attempt) / f"{part(self.rank)}.failed").write_text(reason)
+            (self._partial(step, attempt) / f"{rank_file(self.rank)}.failed").write_text(reason)
 
     def entry(self, step: int, attempt: str, rank: int) -> tuple[str, dict[str, Any]]:
         """Return the name of a rank's file and its description, when they are there. Raises `OSError`."""
-        done = self._partial(step, attempt) / f"{part(rank)}.json"
-        waited_for(lambda: done.exists(), lambda: _text(done.with_suffix(".failed")), rank, self.poll)
-        return f"{part(rank)}.safetensors", json.loads(done.read_text())
+        done = self._partial(step, attempt) / f"{rank_file(rank)}.json"
+        wait_for_file(lambda: done.exists(), lambda: _text(done.with_suffix(".failed")), rank, self.poll)
+        return f"{rank_file(rank)}.safetensors", json.loads(done.read_text())
 
     def complete(self, step: int, attempt: str, state: dict[str, Any]) -> None:
         """Make it a checkpoint: all files are there. Called by rank 0."""
@@ -84,11 +84,11 @@ class Disk:
         shutil.rmtree(self.opened(step), ignore_errors=True)
 
     def _partial(self, step: int, attempt: str) -> Path:
-        return self.folder / f"{named(step)}-{attempt}{PARTIAL}"
+        return self.folder / f"{checkpoint_name(step)}-{attempt}{PARTIAL}"
 
 
-class Store:
-    """Checkpoints in a folder of an object store; `folder` stands for it on this machine. The methods are those of `Disk`."""
+class ObjectStore:
+    """Checkpoints in a folder of an object store; `folder` stands for it on this machine. The methods are those of `DiskStore`."""
 
     poll = 0.5
 
@@ -98,7 +98,7 @@ class Store:
 
     def clear(self) -> None:
         """Remove files of attempts that did not come to a checkpoint. Called by rank 0."""
-        whole = {named(step) for step in self.steps()}
+        whole = {checkpoint_name(step) for step in self.steps()}
         for name in {name.partition("/")[0] for name in mirror.names(self.folder)} - whole:
             if "." not in name:  # one that was put aside stays
                 mirror.drop(self.folder / name)
@@ -110,19 +110,19 @@ class Store:
 
     def opened(self, step: int) -> Path:
         """Fetch a checkpoint; return the folder to read it from."""
-        return mirror.fetch(self.folder / named(step))
+        return mirror.fetch(self.folder / checkpoint_name(step))
 
     def aside(self, step: int, attempt: str) -> str:
         """Put a damaged checkpoint where it is not found again: its state.json is moved, its files stay for who looks into them. Return
         its new name."""
-        name, state = f"{named(step)}-{attempt}{DAMAGED}", self._file(step, STATE)
+        name, state = f"{checkpoint_name(step)}-{attempt}{DAMAGED}", self._file(step, STATE)
         filesystem.write(filesystem.join(self.uri, f"{name}/{STATE}"), filesystem.read(state))
         filesystem.remove(state)
         return name
 
     def begin(self, step: int, attempt: str) -> Path:
         """Return the path of this rank's file, to be written."""
-        folder = self.folder / named(step)
+        folder = self.folder / checkpoint_name(step)
         folder.mkdir(exist_ok=True)
         return folder / _of(self.rank, attempt, "safetensors")
 
@@ -146,7 +146,7 @@ class Store:
         """Return the name of a rank's file and its description, when they are there. Raises `OSError`."""
         done, failed = (self._file(step, _of(rank, attempt, kind)) for kind in ("json", "failed"))
         try:
-            waited_for(lambda: filesystem.exists(done) == "file", lambda: _remote_text(failed), rank, self.poll)
+            wait_for_file(lambda: filesystem.exists(done) == "file", lambda: _remote_text(failed), rank, self.poll)
             return _of(rank, attempt, "safetensors"), json.loads(filesystem.read(done))
         except (VitokError, RejectedError) as error:
             raise OSError(str(error)) from None
@@ -167,32 +167,32 @@ class Store:
             state = self._file(step, STATE)
             if filesystem.exists(state):
                 filesystem.remove(state)  # first: what lacks files must not be taken for whole
-            mirror.drop(self.folder / named(step))
+            mirror.drop(self.folder / checkpoint_name(step))
 
     def _file(self, step: int, name: str) -> str:
-        return filesystem.join(self.uri, f"{named(step)}/{name}")
+        return filesystem.join(self.uri, f"{checkpoint_name(step)}/{name}")
 
 
-def shelf(folder: Path, rank: int) -> Disk | Store:
+def open_store(folder: Path, rank: int) -> DiskStore | ObjectStore:
     """Open the store of a run's checkpoints: a disk, or an object store where the folder stands for one."""
-    return Store(folder, rank) if mirror.there(folder) else Disk(folder, rank)
+    return ObjectStore(folder, rank) if mirror.there(folder) else DiskStore(folder, rank)
 
 
-def named(step: int) -> str:
+def checkpoint_name(step: int) -> str:
     """Return the name of a checkpoint's folder."""
     return f"step_{step:08d}"
 
 
-def part(rank: int) -> str:
+def rank_file(rank: int) -> str:
     """Return the name of a rank's file, without its ending."""
     return f"rank_{rank:05d}"
 
 
 def _of(rank: int, attempt: str, kind: str) -> str:
-    return f"{part(rank)}-{attempt}.{kind}"
+    return f"{rank_file(rank)}-{attempt}.{kind}"
 
 
-def waited_for(there: Callable[[], bool], failed: Callable[[], str | None], rank: int, poll: float) -> None:
+def wait_for_file(there: Callable[[], bool], failed: Callable[[], str | None], rank: int, poll: float) -> None:
     """Wait for a rank's file. Raises `OSError` where the rank has failed, or is not heard of for ten minutes."""
     ends = time.monotonic() + PATIENCE
     while not there():

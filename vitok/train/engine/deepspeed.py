@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from vitok.config import Optimizer, Resources, Training
 from vitok.costs.memory import bucket
 from vitok.train.checkpoint.format import Saved
-from vitok.train.engine.zero_shards import MOMENTS, parts
+from vitok.train.engine.zero_shards import MOMENTS, shards_of
 from vitok.train.ranks import Place
 
 
@@ -28,17 +28,17 @@ class Engine:
     ) -> None:
         self.name, self.place, self.clip, self.decay = name, place, optimizer.clip, ema
         self.precision, self.zero = recipe.precision, resources.zero
-        deepspeed = connect(place)
+        deepspeed = init_deepspeed(place)
         kind = _AdamW if place.device.type == "cpu" else torch.optim.AdamW
         self._adam = kind(
             [p for p in model.to(place.device).parameters() if p.requires_grad], lr=0.0, betas=(optimizer.beta1, optimizer.beta2),
             weight_decay=optimizer.weight_decay, fused=True,
         )  # fmt: skip
-        self.config = settings(recipe, resources, optimizer, sum(p.numel() for p in self._trained()))
+        self.config = deepspeed_config(recipe, resources, optimizer, sum(p.numel() for p in self._trained()))
         self._engine, *_ = deepspeed.initialize(model=model, optimizer=self._adam, config=self.config)
         if self.zero == 0 and place.world == 1:
             self._engine.enable_backward_allreduce = False  # which copies all gradients there and back also when they are alone
-        self.parts = parts(self._engine, place.rank, place.world)
+        self.parts = shards_of(self._engine, place.rank, place.world)
         for keeper in {id(part.keeper): part.keeper for part in self.parts}.values():
             device = keeper.device if keeper.device.type == "cuda" else "cpu"
             self._adam.state[keeper] = {"step": torch.zeros((), device=device)} | {name: torch.zeros_like(keeper) for name in MOMENTS}
@@ -96,7 +96,7 @@ class Engine:
     def resume(self, saved: Saved) -> None:
         """Continue the optimizer of a checkpoint, whatever number of ranks and stage of ZeRO wrote it. Its weights are in the model
         already."""
-        updated = parts(self._engine, 0, 1) if self.zero == 0 else self.parts  # without ZeRO every rank updates all elements
+        updated = shards_of(self._engine, 0, 1) if self.zero == 0 else self.parts  # without ZeRO every rank updates all elements
         for part in updated:
             for moment in MOMENTS:
                 part.of(self._adam.state[part.keeper][moment]).copy_(saved.read(self.name, moment, part.name, part.start, part.size))
@@ -126,7 +126,7 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
-def settings(recipe: Training, resources: Resources, optimizer: Optimizer, params: int) -> dict[str, Any]:
+def deepspeed_config(recipe: Training, resources: Resources, optimizer: Optimizer, params: int) -> dict[str, Any]:
     """Return the JSON that DeepSpeed gets for a model of so many trained parameters."""
     size = bucket(params)
     # Buffers of 100 MB, not DeepSpeed's two of 2 GB; of ZeRO-3 at most a block or two are whole at a time.
@@ -186,7 +186,7 @@ def _imported(place: Place) -> Any:
     return deepspeed
 
 
-def connect(place: Place) -> Any:
+def init_deepspeed(place: Place) -> Any:
     """Connect DeepSpeed to the process group, and return it; a lone process gets a group of its own."""
     deepspeed = _imported(place)
     os.environ.setdefault("LOCAL_RANK", "0")

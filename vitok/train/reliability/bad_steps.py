@@ -24,7 +24,7 @@ class BackToCheckpointError(Exception):
 
 
 @dataclass
-class Health:
+class StepHealth:
     """Counts of one run; they travel with its checkpoints."""
 
     skipped: int = 0  # steps that changed nothing, because a gradient was not finite
@@ -57,7 +57,7 @@ class Health:
         return False, f"spike: the loss is {loss:.4g}, about {before:.4g} until now"
 
 
-class Batch(Protocol):
+class KeptBatch(Protocol):
     """A batch, as far as it is kept after a failure."""
 
     @property
@@ -72,7 +72,7 @@ class Batch(Protocol):
         ...
 
 
-def keep_batch(folder: RunFolder, batch: Batch, step: int, position: int, rank: int) -> str:
+def keep_batch(folder: RunFolder, batch: KeptBatch, step: int, position: int, rank: int) -> str:
     """Keep the samples of a batch that made a step fail, in bad_batches/step_00000012-batch_00000012-rank_00000.npz of the run's folder.
     Return the address of the file."""
     kept = StoredFolder(folder.file(folder.BAD_BATCHES))

@@ -11,7 +11,7 @@ from urllib.error import URLError
 EVERY = 2.0  # seconds; AWS gives notice two minutes ahead, Google 30 s
 
 
-class Notice:
+class PreemptionNotice:
     """The notices that this process has had. A signal asks it to stop; of a node that will go, a checkpoint is taken, and training goes
     on until it does: Ray Train then starts the group again elsewhere."""
 

@@ -15,7 +15,7 @@ PEAKS = {
 }  # fmt: skip
 
 
-class Clock:
+class StepTimer:
     """The timer of a loop's phases: `with clock("data"): ...`. `phase` and `since` tell who looks from outside whether the loop goes on."""
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class Clock:
         self.phase, self.since, self._entered = phase, time.time(), now
 
 
-def peak(device: torch.device, precision: str) -> float:
+def peak_flops(device: torch.device, precision: str) -> float:
     """Return the FLOP/s of a device: NVIDIA's figure for a known GPU, else the best of a few matrix products now."""
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)

@@ -17,17 +17,17 @@ from typing import Any
 from vitok.errors import VitokError
 from vitok.storage.layout import RunFolder, StoredFolder
 from vitok.train.ranks import Place
-from vitok.train.reliability.timer import Clock
+from vitok.train.reliability.timer import StepTimer
 
 EXIT = 75  # of a process that ends itself because of a hang
 ORDER = ("start", "data", "compute", "evaluation", "logging", "checkpoint")  # of the phases within a step
 BEATS = 20  # signs of life within the time that is allowed
 
 
-class Watch:
+class Watchdog:
     """The watchdog of one rank. A step may take `minutes`, then the process ends itself with exit code 75."""
 
-    def __init__(self, folder: RunFolder, place: Place, clock: Clock, minutes: float) -> None:
+    def __init__(self, folder: RunFolder, place: Place, clock: StepTimer, minutes: float) -> None:
         self.run, self.ranks = folder, StoredFolder(folder.file(folder.RANKS))
         self.place, self.clock, self.limit = place, clock, 60 * minutes
         self._ended = threading.Event()
@@ -56,7 +56,7 @@ class Watch:
             if self.clock.phase != "start" and time.time() - self.clock.since > self.limit:
                 try:
                     beats = [json.loads(path.read_text()) for path in sorted(self.ranks.fetch().glob("*.json"))]
-                    text = blame(beats, self.limit, time.time())
+                    text = name_hung_ranks(beats, self.limit, time.time())
                     print(f"rank {self.place.rank}: {text}", file=sys.stderr, flush=True)
                     faulthandler.dump_traceback(all_threads=True)
                     _put(self.run, self.run.HANG, text)
@@ -77,7 +77,7 @@ def _put(folder: StoredFolder, name: str, text: str) -> None:
         folder.write(name, text)
 
 
-def blame(beats: list[dict[str, Any]], limit: float, now: float) -> str:
+def name_hung_ranks(beats: list[dict[str, Any]], limit: float, now: float) -> str:
     """Name the ranks that hold up the others: those that give no sign of life, else those furthest behind."""
     dead = [beat for beat in beats if now - beat["at"] > limit / 2]
     behind = min((beat["step"], ORDER.index(beat["phase"])) for beat in beats)

@@ -10,8 +10,8 @@ from vitok.data.latents.dataset import LatentSet
 from vitok.data.latents.loader import LatentSource
 from vitok.data.loading.loader import Source
 from vitok.errors import VitokError
-from vitok.evaluation.evaluation import Judge
-from vitok.evaluation.generated import GeneratedJudge
+from vitok.evaluation.evaluation import HeldOutEvaluation
+from vitok.evaluation.generated import SampleEvaluation
 from vitok.evaluation.statistics import Reference, Statistics
 from vitok.metrics.registry import find_metrics
 from vitok.models.checksum import weights_digest
@@ -36,13 +36,13 @@ def task_builder(spec: RunSpec, inputs: RunInputs, place: Place) -> Callable[[Sa
     start = start_weights(spec.folder, recipe.start) if recipe.start else None
     if isinstance(recipe, Generation):
         assert isinstance(source, LatentSource) and start is not None
-        generated = GeneratedJudge(
+        generated = SampleEvaluation(
             metrics, inputs.networks, recipe, reference_of(source.set), source.set.views, statistics, place.device, spec.folder.path,
             place.rank, place.world,
         )  # fmt: skip
         return lambda saved: DiTTask(recipe, spec.resources, place, source, generated, start, saved)
     assert isinstance(recipe, Recipe) and isinstance(source, Source)
-    judge = Judge(metrics, inputs.networks, source, statistics, place.device, place.rank, place.world)
+    judge = HeldOutEvaluation(metrics, inputs.networks, source, statistics, place.device, place.rank, place.world)
     perceptual = _perceptual(inputs, f"lpips-{recipe.loss.lpips_network}").to(place.device) if recipe.loss.lpips else None
     arguments = (recipe, spec.resources, place, source, perceptual, judge)
     if recipe.gan:

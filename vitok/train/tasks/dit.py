@@ -12,8 +12,8 @@ from vitok.config import Generation, Resources
 from vitok.costs import flops
 from vitok.data.latents.loader import LatentBatch, LatentSource
 from vitok.evaluation.evaluation import Evaluation
-from vitok.evaluation.generated import GeneratedJudge, for_pictures, picture
-from vitok.evaluation.generator import About, drawing
+from vitok.evaluation.generated import SampleEvaluation, draw_for_people, picture_sampling
+from vitok.evaluation.generator import TrainedCorpus, drawing
 from vitok.metrics.registry import find_metrics
 from vitok.models.blocks import configure_blocks
 from vitok.models.bottleneck import Posterior
@@ -24,14 +24,14 @@ from vitok.storage.layout import RunFolder
 from vitok.train.checkpoint.format import Saved
 from vitok.train.engine.deepspeed import Engine
 from vitok.train.ranks import Place
-from vitok.train.schedule import warmed
+from vitok.train.schedule import constant_rate
 from vitok.train.tasks.inputs import mean_terms
 from vitok.train.tasks.tokenizer import load_weights
 
 TOGETHER = 256  # samples that are drawn at once, at most
 
 
-class Inputs(NamedTuple):
+class DiTInputs(NamedTuple):
     """A batch of latents with all its randomness, one row a sample."""
 
     mean: Tensor  # (B, L, c) float16, of the posterior
@@ -41,10 +41,10 @@ class Inputs(NamedTuple):
     noise: Tensor  # (B, L, c) of the diffusion
     uniform: Tensor  # (B,) in [0, 1), for the times
 
-    def micro(self, number: int, of: int, device: torch.device) -> "Inputs":
+    def micro(self, number: int, of: int, device: torch.device) -> "DiTInputs":
         """Return one of `of` micro-batches, on the device."""
         size = len(self.mean) // of
-        return Inputs(*(part[number * size : (number + 1) * size].to(device, non_blocking=True) for part in self))
+        return DiTInputs(*(part[number * size : (number + 1) * size].to(device, non_blocking=True) for part in self))
 
 
 class DiTTask:
@@ -53,7 +53,7 @@ class DiTTask:
     file = RunFolder.DIT
 
     def __init__(
-        self, recipe: Generation, resources: Resources, place: Place, source: LatentSource, judge: GeneratedJudge,
+        self, recipe: Generation, resources: Resources, place: Place, source: LatentSource, judge: SampleEvaluation,
         tokenizer: dict[str, Tensor], saved: Saved | None,
     ) -> None:  # fmt: skip
         torch.manual_seed(recipe.seed)
@@ -61,7 +61,7 @@ class DiTTask:
         self.tokenizer, self.flops = tokenizer, flops.step_flops(recipe)
         first = find_metrics(resources.metrics)[0]
         self.goal = (first.name, first.higher)
-        self.about = About(
+        self.about = TrainedCorpus(
             source.uri, source.fingerprint, tuple(source.set.classes) if recipe.conditional else (),
             tuple(source.set.counts) if recipe.conditional else (),
         )  # fmt: skip
@@ -76,7 +76,7 @@ class DiTTask:
         if saved:
             self.engine.resume(saved)
 
-    def prepare(self, batch: LatentBatch, position: int) -> Inputs:
+    def prepare(self, batch: LatentBatch, position: int) -> DiTInputs:
         """Draw noise, times and hidden labels for this rank's share of a batch."""
         recipe, place, cfg = self.recipe, self.place, self.recipe.tokenizer.tokenizer
         local = recipe.batch_size // place.world
@@ -87,10 +87,10 @@ class DiTTask:
         uniform, hidden = (torch.rand(whole[0], generator=generator)[share] for _ in range(2))
         labels = torch.from_numpy(batch.labels.astype("int64"))
         labels = torch.where(hidden < recipe.diffusion.label_dropout, len(self.about.classes), labels)
-        inputs = Inputs(torch.from_numpy(batch.mean), torch.from_numpy(batch.log_variance), labels, code, noise, uniform)
-        return Inputs(*(part.pin_memory() for part in inputs)) if place.device.type == "cuda" else inputs
+        inputs = DiTInputs(torch.from_numpy(batch.mean), torch.from_numpy(batch.log_variance), labels, code, noise, uniform)
+        return DiTInputs(*(part.pin_memory() for part in inputs)) if place.device.type == "cuda" else inputs
 
-    def backward(self, inputs: Inputs, step: int) -> dict[str, Tensor]:
+    def backward(self, inputs: DiTInputs, step: int) -> dict[str, Tensor]:
         """Run forward and backward of the noise prediction, or of the flow. Return "loss"."""
         count, each = self.resources.accumulation, list[dict[str, Tensor]]()
         for number in range(count):
@@ -107,7 +107,7 @@ class DiTTask:
 
     def rates(self, step: int) -> list[float]:
         """Return the learning rate: warmed up, then constant."""
-        return [warmed(self.recipe.optimizer, self.recipe.batch_size, step, self.recipe.steps)]
+        return [constant_rate(self.recipe.optimizer, self.recipe.batch_size, step, self.recipe.steps)]
 
     def watch(self) -> dict[str, float]:
         """Return nothing more."""
@@ -130,7 +130,7 @@ class DiTTask:
         networks = (model.to(device).eval(), decoder.to(device).eval())
         batch = min(TOGETHER, recipe.batch_size)
         evaluation = self.evaluation(drawing(*networks, recipe, recipe.sampling, device), self.about, weights_digest(weights), batch, alive)
-        return evaluation.pictured(picture(drawing(*networks, recipe, for_pictures(recipe), device), self.about))
+        return evaluation.pictured(draw_for_people(drawing(*networks, recipe, picture_sampling(recipe), device), self.about))
 
     def _model(self) -> DiT:
         cfg = self.recipe.tokenizer.tokenizer

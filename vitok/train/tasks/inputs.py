@@ -15,7 +15,7 @@ from vitok.losses import to_pixels
 from vitok.train.ranks import Place
 
 
-class Inputs(NamedTuple):
+class TokenizerInputs(NamedTuple):
     """A decoded batch with all its randomness, one row a sample."""
 
     images: Tensor  # (B, [T,] H, W, 3) uint8
@@ -32,7 +32,7 @@ class Inputs(NamedTuple):
         return to_pixels(images), noise, kept if len(kept) else None
 
 
-def draw(batch: Batch, position: int, recipe: Recipe, place: Place) -> Inputs:
+def draw_inputs(batch: Batch, position: int, recipe: Recipe, place: Place) -> TokenizerInputs:
     """Draw the inputs of this rank's share of a batch, on the CPU; pinned for a GPU."""
     local = recipe.batch_size // place.world
     share = slice(place.rank * local, (place.rank + 1) * local)
@@ -42,8 +42,8 @@ def draw(batch: Batch, position: int, recipe: Recipe, place: Place) -> Inputs:
     noise = torch.randn(size, latent.tokens, latent.channels, generator=generator)[share]
     lengths = torch.tensor(latent.lengths, dtype=torch.int64)
     kept = lengths[torch.randint(len(lengths), (size,), generator=generator)][share] if latent.lengths else lengths
-    inputs = Inputs(batch.tensor(), mirrored, noise, kept)
-    return Inputs(*(part.pin_memory() for part in inputs)) if place.device.type == "cuda" else inputs
+    inputs = TokenizerInputs(batch.tensor(), mirrored, noise, kept)
+    return TokenizerInputs(*(part.pin_memory() for part in inputs)) if place.device.type == "cuda" else inputs
 
 
 def mean_terms(each: list[dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -11,8 +11,8 @@ from vitok.models.discriminator import Discriminator
 from vitok.models.tokenizer import Reconstruction, Tokenizer
 from vitok.train.checkpoint.format import Saved
 from vitok.train.engine.deepspeed import Engine
-from vitok.train.schedule import learning_rate, schedule
-from vitok.train.tasks.inputs import Inputs, mean_terms
+from vitok.train.schedule import cosine_rate, cosine_schedule
+from vitok.train.tasks.inputs import TokenizerInputs, mean_terms
 from vitok.train.tasks.tokenizer import TokenizerTask, load_weights
 
 LARGEST = 1e4  # of the adaptive weight (Esser et al. 2021)
@@ -44,7 +44,7 @@ class Stage2(TokenizerTask):
         self.judge = self._discriminator(saved) if self.gan.weight else None
         return [self.engine, *([self.judge] if self.judge else [])]
 
-    def backward(self, inputs: Inputs, step: int) -> dict[str, Tensor]:
+    def backward(self, inputs: TokenizerInputs, step: int) -> dict[str, Tensor]:
         """Run the generator's and the discriminator's forward and backward. Return the terms of both."""
         count, each = self.resources.accumulation, list[dict[str, Tensor]]()
         for number in range(count):
@@ -67,8 +67,8 @@ class Stage2(TokenizerTask):
     def rates(self, step: int) -> list[float]:
         """Return the learning rates of decoder and discriminator."""
         recipe = self.recipe
-        rates = [learning_rate(recipe.optimizer, recipe.batch_size, step, recipe.steps)]
-        return rates + ([self.gan.lr * schedule(recipe.optimizer.warmup, step, recipe.steps)] if self.judge else [])
+        rates = [cosine_rate(recipe.optimizer, recipe.batch_size, step, recipe.steps)]
+        return rates + ([self.gan.lr * cosine_schedule(recipe.optimizer.warmup, step, recipe.steps)] if self.judge else [])
 
     def weights(self) -> dict[str, Tensor]:
         """Gather the tokenizer's weights: the encoder's as they were, the decoder's averaged."""

@@ -14,7 +14,7 @@ from vitok import losses
 from vitok.config import Recipe, Resources
 from vitok.costs import flops
 from vitok.data.loading.loader import Batch, Source
-from vitok.evaluation.evaluation import Evaluation, Judge
+from vitok.evaluation.evaluation import Evaluation, HeldOutEvaluation
 from vitok.metrics.nested_prefix import Prefix
 from vitok.models.blocks import configure_blocks
 from vitok.models.bottleneck import Posterior
@@ -24,8 +24,8 @@ from vitok.storage.layout import RunFolder
 from vitok.train.checkpoint.format import Saved
 from vitok.train.engine.deepspeed import Engine, autocast
 from vitok.train.ranks import Place
-from vitok.train.schedule import learning_rate
-from vitok.train.tasks.inputs import Inputs, draw, mean_terms
+from vitok.train.schedule import cosine_rate
+from vitok.train.tasks.inputs import TokenizerInputs, draw_inputs, mean_terms
 
 pass
 
@@ -36,7 +36,7 @@ class TokenizerTask(ABC):
     file = RunFolder.TOKENIZER  # that a finished run leaves
 
     def __init__(
-        self, recipe: Recipe, resources: Resources, place: Place, source: Source, perceptual: LPIPS | None, judge: Judge,
+        self, recipe: Recipe, resources: Resources, place: Place, source: Source, perceptual: LPIPS | None, judge: HeldOutEvaluation,
         start: dict[str, Tensor] | None, saved: Saved | None,
     ) -> None:  # fmt: skip
         """Build the stage: from the weights `start`, from fresh ones, or from the checkpoint `saved`."""
@@ -69,14 +69,14 @@ class TokenizerTask(ABC):
         """Return what is to be said of the trained weights; empty: nothing."""
         return ""
 
-    def prepare(self, batch: Batch, position: int) -> Inputs:
+    def prepare(self, batch: Batch, position: int) -> TokenizerInputs:
         """Draw the inputs of this rank's share of a batch."""
-        return draw(batch, position, self.recipe, self.place)
+        return draw_inputs(batch, position, self.recipe, self.place)
 
     def watch(self) -> dict[str, float]:
         """Return statistics of the last micro-batch's latents. A collective."""
         assert self.posterior is not None
-        return statistics(self.posterior, self.place)
+        return latent_statistics(self.posterior, self.place)
 
     def evaluate(self, weights: dict[str, Tensor], alive: Callable[[], None]) -> Evaluation:
         """Evaluate reconstructions from the posterior's mean, in a model of its own: no gather of ZeRO in it. A nested code is evaluated
@@ -109,7 +109,7 @@ ACTIVE = 0.01  # variance of the posterior's mean over the data, above which a c
 
 
 @torch.no_grad()
-def statistics(posterior: Posterior, place: Place) -> dict[str, float]:
+def latent_statistics(posterior: Posterior, place: Place) -> dict[str, float]:
     """Return statistics of a batch's latents over all samples and tokens, of all ranks (a collective): mean and deviation of the sampled
     latents, the KL divergence of each channel (nats), and the number of channels that carry something."""
     mean, variance = posterior.mean.flatten(0, 1), posterior.log_variance.flatten(0, 1).exp()
@@ -141,7 +141,7 @@ class Stage1(TokenizerTask):
         self.engine = Engine("tokenizer", model, self.recipe.optimizer, self.recipe, self.resources, self.place, self.recipe.ema)
         return [self.engine]
 
-    def backward(self, inputs: Inputs, step: int) -> dict[str, Tensor]:
+    def backward(self, inputs: TokenizerInputs, step: int) -> dict[str, Tensor]:
         """Run forward and backward of reconstruction, KL and LPIPS. Return the terms."""
         count, each = self.resources.accumulation, list[dict[str, Tensor]]()
         for number in range(count):
@@ -157,7 +157,7 @@ class Stage1(TokenizerTask):
 
     def rates(self, step: int) -> list[float]:
         """Return the learning rate: warmup, then cosine."""
-        return [learning_rate(self.recipe.optimizer, self.recipe.batch_size, step, self.recipe.steps)]
+        return [cosine_rate(self.recipe.optimizer, self.recipe.batch_size, step, self.recipe.steps)]
 
     def weights(self) -> dict[str, Tensor]:
         """Gather the weights, averaged where the recipe has an EMA."""
