@@ -5,7 +5,6 @@ Requests to a store are repeated when they fail; a file that is gone, or a store
 
 import contextlib
 import os
-import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -14,7 +13,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 from urllib.parse import urlsplit
 
+from tenacity import Retrying, retry_if_exception_type, retry_if_not_exception_type, stop_after_attempt, wait_exponential
+
 from vitok.errors import RejectedError, UsageError, VitokError
+from vitok.storage import atomic
 
 SCHEMES = ("s3", "gs", "hf")
 ATTEMPTS, PAUSE = 5, 0.2  # tries of one request, seconds before the second; doubled each time
@@ -121,7 +123,7 @@ def write(uri: str, data: bytes | Callable[[BinaryIO], None]) -> None:
         raise UsageError(f"{uri}: the Hub is read here, not written; write to a folder and upload it with `hf upload`")
     fill: Callable[[BinaryIO], Any] = (lambda file: file.write(data)) if isinstance(data, bytes) else data
     try:
-        _patiently(uri, lambda: _upload(uri, fill)) if is_remote(uri) else _replace(Path(uri), fill)
+        _patiently(uri, lambda: _upload(uri, fill)) if is_remote(uri) else atomic.write(Path(uri), fill)
     except OSError as error:
         raise VitokError(f"{uri} cannot be written: {_short(error)}") from None
 
@@ -130,14 +132,6 @@ def _upload(uri: str, fill: Callable[[BinaryIO], Any]) -> None:
     system, path = filesystem(uri)
     with system.open_output_stream(path) as file:
         fill(file)
-
-
-def _replace(path: Path, fill: Callable[[BinaryIO], Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial-{os.getpid()}-{threading.get_ident()}")
-    with partial.open("wb") as file:
-        fill(file)
-    partial.replace(path)
 
 
 def remove(uri: str) -> None:
@@ -170,17 +164,16 @@ def retried(uri: str, attempt: Callable[[], Result]) -> Result:
 
 
 def _patiently(uri: str, attempt: Callable[[], Result]) -> Result:
-    """Several attempts where a store may answer the next. Raises OSError, the last one's."""
-    for number in range(ATTEMPTS):
-        try:
-            return attempt()
-        except FileNotFoundError:
-            raise
-        except _failures(uri) as error:
-            if not is_remote(uri) or number == ATTEMPTS - 1:
-                raise OSError(_short(error)) from None
-            time.sleep(PAUSE * 2**number)
-    raise AssertionError
+    """Try several times, with a pause that doubles, where a store may answer the next attempt. Raises `OSError`, the last one's."""
+    retried = retry_if_exception_type(_failures(uri)) & retry_if_not_exception_type(FileNotFoundError)
+    stop = stop_after_attempt(ATTEMPTS if is_remote(uri) else 1)
+    attempts = Retrying(retry=retried, stop=stop, wait=wait_exponential(PAUSE), reraise=True, sleep=time.sleep)
+    try:
+        return attempts(attempt)
+    except FileNotFoundError:
+        raise
+    except _failures(uri) as error:
+        raise OSError(_short(error)) from None
 
 
 def _failures(uri: str) -> tuple[type[Exception], ...]:

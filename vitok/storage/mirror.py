@@ -5,14 +5,13 @@ another node may have written, and `keep` after it has written what others, or a
 both do nothing.
 """
 
-import fcntl
 import os
 import shutil
 import socket
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+
+from filelock import FileLock
 
 from vitok.errors import RejectedError, UsageError, VitokError
 from vitok.storage import filesystem
@@ -138,7 +137,7 @@ def _send(path: Path, uri: str) -> None:
 
 def _fetch(uri: str, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(path):  # ranks of one node want the same
+    with FileLock(path.with_name(f".{path.name}.fetch")):  # ranks of one node want the same
         size = filesystem.size(uri)
         if size > SMALL and path.is_file() and path.stat().st_size == size and path.stat().st_mtime_ns >= filesystem.changed(uri):
             return
@@ -150,10 +149,3 @@ def _fetch(uri: str, path: Path) -> None:
             partial.unlink(missing_ok=True)
             raise VitokError(f"{uri} cannot be fetched: {error}") from None
         partial.replace(path)
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    with path.with_name(f".{path.name}.fetch").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
