@@ -124,7 +124,7 @@ def stored(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_
     for name, value in {**request.getfixturevalue(f"{scheme}_runs"), "XDG_CACHE_HOME": str(tmp_path / "cache")}.items():
         monkeypatch.setenv(name, value)
     filesystem._connected.cache_clear()
-    yield mirror.here(f"{scheme}://runs/{tmp_path.name}")
+    yield mirror.local_path(f"{scheme}://runs/{tmp_path.name}")
     filesystem._connected.cache_clear()
 
 

@@ -69,7 +69,7 @@ def small() -> None:
     from vitok.data.latents.encode import LatentEncoder
     from vitok.data.latents.loader import LatentSource
     from vitok.data.loading import blocks
-    from vitok.data.loading.loader import columns, reader
+    from vitok.data.loading.loader import columns, open_reader
     from vitok.models.tokenizer import Tokenizer
 
     recipe = Recipe(tokenizer=variants.tokenizer("T-M/8", channels=CHANNELS, size=SIZE), precision="fp32")
@@ -82,7 +82,7 @@ def small() -> None:
         began = time.perf_counter()
         (found,) = build(corpora, views, SIZE, 1, [encoder], str(Path(name) / "latents"), actors=max(1, CORES - 1))
         print(f"{found.rows} rows of {found.row_bytes} bytes built in {time.perf_counter() - began:.1f} s; {CORES} cores")
-        decoder, encode = reader(corpora, "train", views.data(), SIZE, 1), encoder.open(torch.device("cpu"))
+        decoder, encode = open_reader(corpora, "train", views.data(), SIZE, 1), encoder.open(torch.device("cpu"))
         count = sum(decoder.counts)
 
         def encoded(images: np.ndarray) -> np.ndarray:

@@ -36,7 +36,7 @@ from vitok.config import Data, Recipe
 from vitok.config.variants import tokenizer
 from vitok.data.corpora.corpus import open_corpora
 from vitok.data.decoding.image import center_crop, load
-from vitok.data.loading.loader import reader
+from vitok.data.loading.loader import open_reader
 from vitok.evaluation import accumulator as tallies
 from vitok.evaluation import pool
 from vitok.evaluation.accumulator import EvaluationSizes, MetricAccumulator
@@ -158,7 +158,7 @@ def passes(count: int, size: int, rounds: int) -> None:
         files(root, count, size)
         metrics = find_metrics(NAMES)
         payloads = {"fid-inception": inception_state(), "lpips-alexnet": weights.resolve_weights("lpips-alexnet")[0]}
-        held = reader(open_corpora(str(root / "originals")), "all", Data(), size, 1)
+        held = open_reader(open_corpora(str(root / "originals")), "all", Data(), size, 1)
         cores = int(ray.cluster_resources()["CPU"])
         asked = pool.EvaluationPass(held, by_name(held), Blur(), metrics, payloads, True, False, 0, 0, BATCH // 4, cores, 0, 1)
         few = replace(asked, metrics=find_metrics(("rPSNR", "rSSIM", "LPIPS", "rFID", "rIS")), both=False)

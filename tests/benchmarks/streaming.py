@@ -99,7 +99,7 @@ def images() -> None:
     from vitok.config import Data
     from vitok.data.corpora.corpus import open_corpora, open_corpus
     from vitok.data.ingest import ingest as ingestion
-    from vitok.data.loading.loader import prepare
+    from vitok.data.loading.loader import prepare_source
 
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
@@ -112,9 +112,9 @@ def images() -> None:
                     info.size = len(files[n])
                     tar.addfile(info, BytesIO(files[n]))
         ray.init(address="local", num_cpus=CORES, logging_level=logging.ERROR, log_to_driver=False)
-        options = ingestion.Options(shard_mb=32)
+        options = ingestion.IngestOptions(shard_mb=32)
         ingestion.ingest(open_corpus(str(root / "photos")), str(root / "ingested"), options, lambda *_: None)
-        source = prepare(open_corpora(str(root / "ingested")), Data(), SIZE)
+        source = prepare_source(open_corpora(str(root / "ingested")), Data(), SIZE)
         paths = [str(path) for path in sorted((root / "photos").iterdir())]
         print(f"{len(paths)} JPEGs of 400 x 533, {sum(map(len, files)) / len(files) / 1000:.0f} kB each; {CORES} cores; crops of {SIZE}")
         print("round  bare/s  webdataset/s  first s  vitok/s  first s  longest wait s  to webdataset  to bare")
@@ -193,12 +193,12 @@ def video() -> None:
 
     from vitok.config import Data
     from vitok.data.corpora.corpus import open_corpora
-    from vitok.data.loading.loader import prepare
+    from vitok.data.loading.loader import prepare_source
 
     with tempfile.TemporaryDirectory() as name:
         paths = videos(Path(name), 12)
         ray.init(address="local", num_cpus=CORES, logging_level=logging.ERROR, log_to_driver=False)
-        source = prepare(open_corpora(name), Data(smallest_crop=1.0), 128, frames=16)
+        source = prepare_source(open_corpora(name), Data(smallest_crop=1.0), 128, frames=16)
         print(f"clips of 16 at 8 fps, 128 pixels, of 20 s of 640 x 360 with a key frame every 2 s; {CORES} cores")
         print(f"first batch where nothing of Ray Data's runs yet: {rate(clips(source, 0, 10), 10)[0]:.2f} s")
         print("round  loader from zero/s  loader seeking/s  vitok/s  first s  to seeking  to from zero")
@@ -233,12 +233,12 @@ def memory() -> None:
 
     from vitok.config import Data
     from vitok.data.corpora.corpus import open_corpora
-    from vitok.data.loading.loader import prepare
+    from vitok.data.loading.loader import prepare_source
 
     with tempfile.TemporaryDirectory() as name:
         photographs(Path(name), 1000)
         ray.init(address="local", object_store_memory=200 << 20, logging_level=logging.ERROR, log_to_driver=False)
-        source = prepare(open_corpora(name), Data(), SIZE)
+        source = prepare_source(open_corpora(name), Data(), SIZE)
         print("decoded MB  resident MB of this process and Ray's workers  of these shared")
         seen = 0
         for number, batch in enumerate(source.batches(seed=0, batch_size=BATCH, start=0, steps=350)):

@@ -66,7 +66,7 @@ def main() -> None:
     from vitok.config import Recipe
     from vitok.config.overrides import override
     from vitok.data.corpora.corpus import open_corpora
-    from vitok.data.loading.loader import prepare
+    from vitok.data.loading.loader import prepare_source
     from vitok.evaluation.available import payloads
     from vitok.metrics.registry import find_metrics
     from vitok.study import presets
@@ -76,7 +76,7 @@ def main() -> None:
     assert isinstance(base, Recipe)
     recipe = override(base, {"steps": 10, "data.pool": 64, "data.validation_crops": 2})
     shared = {
-        "sources": {"all": prepare(open_corpora("sample-photos"), recipe.data, recipe.tokenizer.size)},
+        "sources": {"all": prepare_source(open_corpora("sample-photos"), recipe.data, recipe.tokenizer.size)},
         "weights": payloads(find_metrics(presets.laptop({}).resources.metrics)), "statistics": str(Path(tempfile.mkdtemp())),
         "recorder": ray.remote(num_cpus=0)(Quiet).remote(), "resources": presets.laptop({}).resources,
     }  # fmt: skip

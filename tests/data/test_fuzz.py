@@ -14,7 +14,7 @@ from vitok.config import Data
 from vitok.data.corpora import sample_motion, sample_photos
 from vitok.data.corpora.corpus import open_corpora
 from vitok.data.decoding.image import center_clip, center_crop, load
-from vitok.data.loading.loader import prepare
+from vitok.data.loading.loader import prepare_source
 from vitok.data.sample import Sample
 from vitok.errors import RejectedError
 
@@ -89,7 +89,7 @@ def test_every_damaged_file_of_a_stream_is_counted(cluster: str, tmp_path: Path)
     for n in range(60):
         kind = ("JPEG", "PNG", "WEBP")[n % 3]
         (tmp_path / f"{n:02d}.{kind.lower()}").write_bytes(damaged(files[kind], rng) if n % 2 else files[kind])
-    source = prepare(open_corpora(str(tmp_path)), Data(max_rejected=1.0), 16)
+    source = prepare_source(open_corpora(str(tmp_path)), Data(max_rejected=1.0), 16)
     bad: set[str] = set()
     for path in tmp_path.iterdir():
         try:

@@ -23,13 +23,13 @@ from vitok.data.corpora.corpus import open_corpora, open_corpus, open_source
 from vitok.data.corpora.splits import Rows
 from vitok.data.ingest import ingest, inspect
 from vitok.data.ingest import ingest as ingestion
-from vitok.data.ingest.ingest import Options
-from vitok.data.loading.loader import prepare
+from vitok.data.ingest.ingest import IngestOptions
+from vitok.data.loading.loader import prepare_source
 from vitok.data.loading.order import epoch_order
 from vitok.errors import UsageError, VitokError
 
 pytestmark = pytest.mark.usefixtures("cluster")
-SMALL = Options(shard_mb=1, group_rows=4, part_samples=8)
+SMALL = IngestOptions(shard_mb=1, group_rows=4, part_samples=8)
 
 
 def quiet(*_: object) -> None: ...
@@ -55,7 +55,7 @@ def library(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_ingested_is_the_source_without_what_is_unusable(library: Path, tmp_path: Path) -> None:
-    options = Options(min_side=32, max_side=100, validation=0.2, shard_mb=1, group_rows=4, part_samples=8)
+    options = IngestOptions(min_side=32, max_side=100, validation=0.2, shard_mb=1, group_rows=4, part_samples=8)
     manifest = ingestion.ingest(open_corpus(str(library)), str(tmp_path / "out"), options, quiet)
     reasons = {reason: entry["count"] for reason, entry in manifest["rejected"].items()}
     assert reasons == {"filtered: small": 1, "truncated": 1, "empty": 1, "not an image": 1}
@@ -78,7 +78,7 @@ def test_ingested_is_the_source_without_what_is_unusable(library: Path, tmp_path
 
 def test_what_comes_out_streams_every_sample_once_an_epoch(library: Path, tmp_path: Path) -> None:
     manifest = ingestion.ingest(open_corpus(str(library)), str(tmp_path / "out"), SMALL, quiet)
-    source = prepare(open_corpora(str(tmp_path / "out")), Data(smallest_crop=1.0), 16)
+    source = prepare_source(open_corpora(str(tmp_path / "out")), Data(smallest_crop=1.0), 16)
     count = manifest["counts"]["train"]
     batches = list(source.batches(seed=0, batch_size=count, start=0, steps=2))
     labels = [np.bincount(batch.labels) for batch in batches if batch.labels is not None]
@@ -110,7 +110,7 @@ def test_another_ingest_is_not_overwritten(library: Path, tmp_path: Path) -> Non
     first = ingestion.ingest(open_corpus(str(library)), out, SMALL, quiet)
     assert ingestion.ingest(open_corpus(str(library)), out, SMALL, quiet) == first  # nothing left to do
     with pytest.raises(UsageError, match="other options or content"):
-        ingestion.ingest(open_corpus(str(library)), out, Options(min_side=50), quiet)
+        ingestion.ingest(open_corpus(str(library)), out, IngestOptions(min_side=50), quiet)
     with pytest.raises(UsageError, match="not empty"):
         ingestion.ingest(open_corpus(str(library)), str(library), SMALL, quiet)
 
@@ -125,7 +125,7 @@ def test_too_much_that_is_broken_stops_it(library: Path, tmp_path: Path) -> None
 
 @pytest.mark.long
 def test_killed_twice_it_comes_to_the_same(library: Path, cluster: str, tmp_path: Path) -> None:
-    options = Options(shard_mb=1, group_rows=4, part_samples=1)
+    options = IngestOptions(shard_mb=1, group_rows=4, part_samples=1)
     whole = ingestion.ingest(open_corpus(str(library)), str(tmp_path / "whole"), options, quiet)
     command = [
         sys.executable, "-c", "from vitok.cli import main; main()", "data", "ingest", str(library), str(tmp_path / "killed"),
@@ -156,7 +156,7 @@ def test_killed_twice_it_comes_to_the_same(library: Path, cluster: str, tmp_path
 def test_more_parts_than_a_task_can_open_are_merged_and_come_to_the_same(
     library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, validation: float
 ) -> None:
-    options = Options(shard_mb=1, group_rows=4, part_samples=2, validation=validation)
+    options = IngestOptions(shard_mb=1, group_rows=4, part_samples=2, validation=validation)
     manifests: list[dict[str, object]] = []
     seen: Counter[str] = Counter()
     for fan in (256, 3):
@@ -187,7 +187,7 @@ def test_tars_too_large_to_be_indexed_are_ingested_one_by_one(library: Path, tmp
                 label.size = 1
                 tar.addfile(label, BytesIO(b"1" if path.parent.name == "dog" else b"0"))
     (tmp_path / "00005.tar").write_bytes((tmp_path / "00000.tar").read_bytes()[:4000])
-    options = Options(shard_mb=1, group_rows=4, part_samples=8, validation=0.3)
+    options = IngestOptions(shard_mb=1, group_rows=4, part_samples=8, validation=0.3)
     uri = str(tmp_path / "{00000..00005}.tar")
     indexed = ingestion.ingest(open_source(uri), str(tmp_path / "indexed"), options, quiet)
     monkeypatch.setattr(webdataset, "MOST_MEMBERS", 3)

@@ -12,8 +12,8 @@ from tests.data.latent_sets import SIZE, VIEWS, encoder, whole
 from vitok.config import Latents
 from vitok.data.corpora.corpus import Corpora, open_corpora
 from vitok.data.latents import loader
-from vitok.data.latents.build import announce, build
-from vitok.data.latents.dataset import LatentSet, expect, open_set, require_labels
+from vitok.data.latents.build import build, plan_sets
+from vitok.data.latents.dataset import LatentSet, open_set, require_labels, require_tokenizer
 from vitok.data.latents.encode import LatentEncoder
 from vitok.data.latents.loader import LatentSource
 from vitok.errors import UsageError, VitokError
@@ -47,9 +47,9 @@ def test_latents_that_are_not_finite_are_named(corpora: Corpora, tmp_path: Path)
 
 def test_latents_of_another_tokenizer_are_refused(pair: list[LatentSet]) -> None:
     first, second = encoder(), encoder(1)
-    expect(pair[0], first.weights)
+    require_tokenizer(pair[0], first.weights)
     with pytest.raises(UsageError, match=rf"weights {first.weights[:16]}, not of {second.weights[:16]}: encode the corpus"):
-        expect(pair[0], second.weights)
+        require_tokenizer(pair[0], second.weights)
 
 
 def test_labels_are_required_of_those_that_have_none(corpora: Corpora, pair: list[LatentSet], photos: Path, flat: LatentSet) -> None:
@@ -68,12 +68,12 @@ def test_what_cannot_be_is_one_line(corpora: Corpora, library: Path, tmp_path: P
     with pytest.raises(
         UsageError, match=r"^1 frame\(s\) of 30 pixels are not divisible by the tubelets of N-N/8: 1 frame\(s\) of 8 pixels$"
     ):
-        announce(corpora, VIEWS, 30, 1, [encoder()], str(tmp_path))
+        plan_sets(corpora, VIEWS, 30, 1, [encoder()], str(tmp_path))
     with pytest.raises(UsageError, match="is a mixture, whose weights"):
-        announce(open_corpora(f"0.5*{library} + 0.5*sample-photos"), VIEWS, SIZE, 1, [encoder()], str(tmp_path))
+        plan_sets(open_corpora(f"0.5*{library} + 0.5*sample-photos"), VIEWS, SIZE, 1, [encoder()], str(tmp_path))
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**6, 10**6, 40_000))
-    announce(corpora, VIEWS, SIZE, 1, [encoder()], str(tmp_path / "deep" / "er"))
+    plan_sets(corpora, VIEWS, SIZE, 1, [encoder()], str(tmp_path / "deep" / "er"))
     with pytest.raises(VitokError, match=r"the latents need 6\.76e-05 GB, 4e-05 GB are free"):
         build(corpora, VIEWS, SIZE, 1, [encoder(), encoder(1)], str(tmp_path / "deep" / "er"))
     assert not list(tmp_path.iterdir())

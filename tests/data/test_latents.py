@@ -19,11 +19,11 @@ from tests.data.latent_sets import SIZE, VIEWS, encoder, whole
 from vitok.config import Latents
 from vitok.data.corpora.corpus import Corpora, open_corpora
 from vitok.data.latents import loader
-from vitok.data.latents.build import announce, build, key
+from vitok.data.latents.build import build, key, plan_sets
 from vitok.data.latents.dataset import LatentSet
 from vitok.data.latents.encode import LatentEncoder
 from vitok.data.latents.loader import LatentBatch, LatentSource
-from vitok.data.loading.loader import reader
+from vitok.data.loading.loader import open_reader
 from vitok.storage import filesystem
 
 pytestmark = pytest.mark.usefixtures("cluster", "small_shards")
@@ -55,7 +55,7 @@ def stored(found: LatentSet) -> dict[str, np.ndarray]:
 
 
 def on_the_fly(corpora: Corpora, views: Latents, frames: int, tokenizer: LatentEncoder) -> dict[str, np.ndarray]:
-    decoder = reader(corpora, "train", views.data(), SIZE, frames)
+    decoder = open_reader(corpora, "train", views.data(), SIZE, frames)
     found: dict[str, list[Any]] = {"view": [], "mirrored": [], "label": [], "mean": [], "log_variance": []}
     encode = tokenizer.open(torch.device("cpu"))
     for view in range(sum(decoder.counts) * views.crops):
@@ -134,7 +134,7 @@ def test_killed_at_work_it_comes_to_the_same(corpora: Corpora, library: Path, pa
     stamps = {path: path.stat().st_mtime_ns for path in root.rglob("shard-*.parquet")}
     (next(root.iterdir()) / "shard-00004.parquet.partial-1-1").write_bytes(b"cut")
     both = [encoder(), encoder(1)]
-    plans = announce(corpora, VIEWS, SIZE, 1, both, str(root))
+    plans = plan_sets(corpora, VIEWS, SIZE, 1, both, str(root))
     began = min(plan.written for plan in plans) * 16
     assert began > 0 and all(0 < plan.missing < plan.bytes for plan in plans)
     said: list[tuple[int, int, int]] = []
@@ -147,7 +147,7 @@ def test_killed_at_work_it_comes_to_the_same(corpora: Corpora, library: Path, pa
 def test_what_is_finished_is_not_built_again(corpora: Corpora, pair: list[LatentSet], library: Path) -> None:
     again = build(corpora, VIEWS, SIZE, 1, [encoder(), encoder(1)], str(library.parent / "pair"), progress=lambda *_: pytest.fail("again"))
     assert again == pair
-    plans = announce(corpora, VIEWS, SIZE, 1, [encoder(), encoder(5)], str(library.parent / "pair"))
+    plans = plan_sets(corpora, VIEWS, SIZE, 1, [encoder(), encoder(5)], str(library.parent / "pair"))
     assert [(plan.finished, plan.missing, plan.bytes) for plan in plans] == [(True, 0, 132 * 256), (False, 132 * 256, 132 * 256)]
 
 
@@ -225,7 +225,7 @@ def test_files_are_whole_or_absent(pair: list[LatentSet]) -> None:
 def test_few_of_the_views_are_evenly_spread(corpora: Corpora, pair: list[LatentSet], tmp_path: Path) -> None:
     few = VIEWS.model_copy(update={"views": 8, "flip": False})
     (made,) = build(corpora, few, SIZE, 1, [encoder()], str(tmp_path))
-    every, spread = stored(pair[0]), reader(corpora, "train", few.data(), SIZE, 1)
+    every, spread = stored(pair[0]), open_reader(corpora, "train", few.data(), SIZE, 1)
     chosen = np.arange(8) * pair[0].views // 8
     assert spread.samples().tolist() == (chosen // VIEWS.crops).tolist()
     assert made.about == f"{pair[0].about}, 8 of {pair[0].views} views, evenly spread"

@@ -8,7 +8,7 @@ from vitok.config import Data
 from vitok.data.corpora.corpus import open_corpora
 from vitok.data.loading import blocks as tasks
 from vitok.data.loading import loader
-from vitok.data.loading.loader import Rejected, Source, prepare
+from vitok.data.loading.loader import RejectedSamples, Source, prepare_source
 from vitok.data.sample import Rejection
 from vitok.errors import VitokError
 
@@ -19,7 +19,7 @@ POOL, FRESH = Data(pool=40, validation_crops=3), Data(validation_crops=1)
 
 @pytest.fixture(scope="module", params=[POOL, FRESH], ids=["pool", "fresh"])
 def source(request: pytest.FixtureRequest, photos: Path, cluster: str) -> Source:
-    return prepare(open_corpora(str(photos)), request.param, 16)
+    return prepare_source(open_corpora(str(photos)), request.param, 16)
 
 
 def images(source: Source, start: int, steps: int, **options: int) -> np.ndarray:
@@ -46,7 +46,7 @@ def test_workers_cut_the_same_batches(source: Source) -> None:
 
 
 def test_an_epoch_of_the_pool_shows_every_crop_once(photos: Path) -> None:
-    seen = images(prepare(open_corpora(str(photos)), POOL, 16), 0, 10)
+    seen = images(prepare_source(open_corpora(str(photos)), POOL, 16), 0, 10)
     epochs = [np.unique(epoch.reshape(40, -1), axis=0) for epoch in (seen[:5], seen[5:])]
     assert len(epochs[0]) == 40
     assert np.array_equal(*epochs)
@@ -55,8 +55,8 @@ def test_an_epoch_of_the_pool_shows_every_crop_once(photos: Path) -> None:
 
 def test_bad_files_are_replaced_and_counted(broken_photos: Path) -> None:
     corpora = open_corpora(str(broken_photos))
-    source = prepare(corpora, Data(pool=60, validation_crops=2), 16)
-    batches = list(prepare(corpora, Data(), 16).batches(seed=0, batch_size=8, start=0, steps=4))
+    source = prepare_source(corpora, Data(pool=60, validation_crops=2), 16)
+    batches = list(prepare_source(corpora, Data(), 16).batches(seed=0, batch_size=8, start=0, steps=4))
     streamed = frozenset[Rejection]().union(*(batch.rejected for batch in batches))
     assert all(len(batch.images) == 8 for batch in batches)
     reasons = {"cut.jpg": "truncated", "empty.png": "empty", "text.webp": "not an image"}
@@ -74,12 +74,12 @@ def test_nothing_to_decode_is_one_error(tmp_path: Path) -> None:
     for i in range(20):
         (tmp_path / f"{i}.jpg").write_bytes(b"no jpeg")
     with pytest.raises(VitokError, match="none of 20 samples"):
-        prepare(open_corpora(str(tmp_path)), POOL, 16)
+        prepare_source(open_corpora(str(tmp_path)), POOL, 16)
 
 
 def test_clips_stream_with_their_labels(cluster: str) -> None:
     """Every clip of an epoch once, at the size and length of the recipe, the classes mixed."""
-    source = prepare(open_corpora("sample-motion"), Data(smallest_crop=0.5), 32, frames=8)
+    source = prepare_source(open_corpora("sample-motion"), Data(smallest_crop=0.5), 32, frames=8)
     batches = list(source.batches(seed=0, batch_size=24, start=0, steps=4))
     assert all(batch.images.shape == (24, 8, 32, 32, 3) and not batch.rejected for batch in batches)
     labels = np.concatenate([batch.labels for batch in batches if batch.labels is not None])
@@ -94,7 +94,7 @@ def test_clips_stream_with_their_labels(cluster: str) -> None:
 
 @pytest.mark.parametrize("world", [1, 3, 5])
 def test_ranks_share_the_held_out_batches_out(cluster: str, world: int) -> None:
-    source = prepare(open_corpora("sample-motion"), Data(), 16, frames=2)
+    source = prepare_source(open_corpora("sample-motion"), Data(), 16, frames=2)
     parts = [list(source.validation_batches(7, rank, world)) for rank in range(world)]
     whole = list(source.validation_batches(7))
     assert len(whole) == 5 and sum(map(len, parts)) == 5
@@ -106,7 +106,7 @@ def test_ranks_share_the_held_out_batches_out(cluster: str, world: int) -> None:
 def test_images_and_videos_mix_by_weight(photos: Path, cluster: str) -> None:
     """An image among videos is a still; the schedule is exact and the same for any number of workers."""
     mixed = open_corpora(f"0.25*{photos} + 0.75*sample-motion")
-    source = prepare(mixed, Data(smallest_crop=0.5), 16, frames=4)
+    source = prepare_source(mixed, Data(smallest_crop=0.5), 16, frames=4)
 
     def stills(rank: int = 0, world: int = 1) -> np.ndarray:
         found = [b.images for b in source.batches(seed=0, batch_size=100, start=0, steps=10, rank=rank, world=world)]
@@ -124,7 +124,7 @@ def test_a_shard_that_vanishes_is_counted_and_training_goes_on(photos: Path, tmp
     folder = tmp_path / "photos"
     shutil.copytree(photos, folder)
     corpora = open_corpora(str(folder))
-    source = prepare(corpora, Data(), 16)
+    source = prepare_source(corpora, Data(), 16)
     gone = corpora.parts[0][1].train.name(3, 0)
     (folder / gone).unlink()
     batches = list(source.batches(seed=0, batch_size=11, start=0, steps=2))
@@ -133,13 +133,13 @@ def test_a_shard_that_vanishes_is_counted_and_training_goes_on(photos: Path, tmp
 
 
 def test_more_than_the_share_stops_the_run() -> None:
-    rejected = Rejected(0.05)
+    rejected = RejectedSamples(0.05)
     bad = [Rejection(f"{n}.jpg", "truncated" if n % 3 else "empty", "") for n in range(20)]
     for n in range(10):  # ten stop no run, however few samples there were
         rejected.add(frozenset([bad[n]]), 1, 10_000)
     with pytest.raises(VitokError, match=r"11 of 22 samples cannot be used \(7 truncated; 4 empty; .*data\.max_rejected = 0\.05"):
         rejected.add(frozenset([bad[10]]), 1, 10_000)
-    calm = Rejected(0.05)
+    calm = RejectedSamples(0.05)
     for n in range(20):
         calm.add(frozenset([bad[n], bad[0]]), 100, 10_000)
     assert calm.reasons() == {"truncated": 13, "empty": 7}
@@ -147,7 +147,7 @@ def test_more_than_the_share_stops_the_run() -> None:
 
 def test_what_was_known_to_be_unusable_is_told_and_not_held_against_a_run() -> None:
     bad = [Rejection(f"{n}.jpg", "empty", "") for n in range(26)]
-    rejected = Rejected(0.05, frozenset(bad[:15]))
+    rejected = RejectedSamples(0.05, frozenset(bad[:15]))
     for one in bad[:25]:
         rejected.add(frozenset([one]), 1, 10_000)
     assert rejected.reasons() == {"empty": 25}
@@ -156,7 +156,7 @@ def test_what_was_known_to_be_unusable_is_told_and_not_held_against_a_run() -> N
 
 
 def test_batches_do_not_depend_on_how_they_are_cut_into_blocks_and_plans(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = prepare(open_corpora(str(photos)), FRESH, 16)
+    source = prepare_source(open_corpora(str(photos)), FRESH, 16)
     whole = images(source, 0, 13)
     monkeypatch.setattr(loader, "IMAGES", 24)  # tasks of three batches, the last of one
     assert np.array_equal(images(source, 0, 13), whole)

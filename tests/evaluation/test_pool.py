@@ -17,7 +17,7 @@ from torch import Tensor
 from tests.recipes import tiny
 from vitok.data.corpora.corpus import open_corpora
 from vitok.data.latents import encode
-from vitok.data.loading.loader import reader
+from vitok.data.loading.loader import open_reader
 from vitok.errors import VitokError
 from vitok.evaluation import pool
 from vitok.evaluation.available import payloads
@@ -57,7 +57,7 @@ class Blur:
 @pytest.fixture(scope="module")
 def asked(photos: Path, cluster: str) -> pool.EvaluationPass:
     data = tiny().data.model_copy(update={"validation_crops": 40, "pool": 0})
-    held = reader(open_corpora(str(photos)), "validation", data, 32, 1)
+    held = open_reader(open_corpora(str(photos)), "validation", data, 32, 1)
     numbers = np.arange(held.counts[0] * 40)
     return pool.EvaluationPass(
         held, numbers, Blur(), METRICS, payloads(METRICS), both=True, generated=False, outputs=0, references=0, batch=5, actors=1, gpus=0,
@@ -144,7 +144,7 @@ def test_a_subject_that_cannot_be_opened_says_why(asked: pool.EvaluationPass) ->
 
 
 def test_samples_that_cannot_be_decoded_are_left_out_and_counted(asked: pool.EvaluationPass, broken_photos: Path) -> None:
-    held = reader(open_corpora(str(broken_photos)), "all", tiny().data.model_copy(update={"validation_crops": 1, "pool": 0}), 32, 1)
+    held = open_reader(open_corpora(str(broken_photos)), "all", tiny().data.model_copy(update={"validation_crops": 1, "pool": 0}), 32, 1)
     broken = replace(asked, reader=held, numbers=np.arange(sum(held.counts)), metrics=find_metrics(["rPSNR"]), batch=4)
     counted = pool.run(broken, None, lambda *_: None)
     assert {one.name for one in counted.rejected.found.values()} == {"cut.jpg", "empty.png", "text.webp"}

@@ -18,7 +18,7 @@ from vitok.config import Data
 from vitok.config.overrides import override
 from vitok.data.corpora.corpus import Corpora, open_corpora
 from vitok.data.decoding.image import center_crop, load
-from vitok.data.loading.loader import prepare
+from vitok.data.loading.loader import prepare_source
 from vitok.errors import UsageError, VitokError
 from vitok.evaluation import pool
 from vitok.evaluation.available import Available, available
@@ -57,7 +57,7 @@ def trained(corpora: Corpora, cluster: str, tmp_path_factory: pytest.TempPathFac
     recipe, folder = tiny(data__validation_crops=12), tmp_path_factory.mktemp("trained")
     found = available(NAMES, asked=True)
     resources = override(RESOURCES, {"metrics": ",".join(NAMES)})
-    source = prepare(corpora, recipe.data, recipe.tokenizer.size)
+    source = prepare_source(corpora, recipe.data, recipe.tokenizer.size)
     job = make_job(recipe, resources, source, found.payloads, folder, Silent())
     return folder, launch.run(*job)
 

@@ -16,7 +16,7 @@ from vitok.config import Data, Recipe
 from vitok.config.overrides import override
 from vitok.console.panel import sentence
 from vitok.data.corpora.corpus import Corpora, open_corpora
-from vitok.data.loading.loader import prepare
+from vitok.data.loading.loader import prepare_source
 from vitok.errors import UsageError
 from vitok.evaluation.available import available
 from vitok.evaluation.trained import Trained
@@ -49,7 +49,7 @@ def corpora(photos: Path) -> Corpora:
 def trained(corpora: Corpora, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, launch.RunOutcome, Curve]:
     folder, curve, found = tmp_path_factory.mktemp("nested"), Curve(), available(NAMES, asked=True)
     resources = override(RESOURCES, {"metrics": ",".join(NAMES), "evaluate_every": 4})
-    source = prepare(corpora, recipe().data, 32)
+    source = prepare_source(corpora, recipe().data, 32)
     outcome = launch.run(*make_job(recipe(), resources, source, found.payloads, folder, curve))
     return folder, outcome, curve
 

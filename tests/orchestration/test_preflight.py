@@ -116,14 +116,14 @@ def _scale(workers: int = 1):
 def test_samples_that_would_fill_the_stores_are_refused_at_once(photos: Path) -> None:
     from tests.recipes import tiny
     from vitok.data.corpora.corpus import open_corpora
-    from vitok.data.loading.loader import prepare
+    from vitok.data.loading.loader import prepare_source
 
     recipe = tiny()
     data = recipe.data.model_copy(update={"pool": 10_000_000})
     with pytest.raises(
         VitokError, match=r"data.pool = 10000000 samples and the held-out views take [\d,.]+ GB decoded, of .* lower data.pool"
     ):
-        prepare(open_corpora(str(photos)), data, 256)
+        prepare_source(open_corpora(str(photos)), data, 256)
 
 
 @pytest.mark.parametrize(("name", "said"), [("OutOfDiskError", "disk is full"), ("ObjectStoreFullError", "object store is full")])

@@ -32,7 +32,7 @@ def folder(stored: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @both
 def test_who_comes_second_is_told_who_is_there_and_follows_a_dead_one(folder: Path) -> None:
-    other = subprocess.Popen([sys.executable, "-c", HOLDS, mirror.told(folder)], stdout=subprocess.PIPE, text=True)
+    other = subprocess.Popen([sys.executable, "-c", HOLDS, mirror.address_of(folder)], stdout=subprocess.PIPE, text=True)
     try:
         assert other.stdout and other.stdout.readline() == "held\n"
         with pytest.raises(VitokError, match=f"process {other.pid} on .* is already running this study in ..://runs/"), \
@@ -44,7 +44,7 @@ def test_who_comes_second_is_told_who_is_there_and_follows_a_dead_one(folder: Pa
     began = time.monotonic()
     with locks.exclusive(folder, "study"):  # what it has left does not hold up anybody for long
         assert time.monotonic() - began > 2
-        uri = filesystem.join(mirror.told(folder), lease.NAME)
+        uri = filesystem.join(mirror.address_of(folder), lease.NAME)
         before = filesystem.read(uri)
         time.sleep(1)
         assert filesystem.read(uri) != before  # renewed

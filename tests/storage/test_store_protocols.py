@@ -18,8 +18,8 @@ from vitok.data.corpora.corpus import open_corpora, open_corpus
 from vitok.data.decoding.image import center_clip
 from vitok.data.ingest import ingest as ingestion
 from vitok.data.ingest import inspect
-from vitok.data.ingest.ingest import Options
-from vitok.data.loading.loader import prepare
+from vitok.data.ingest.ingest import IngestOptions
+from vitok.data.loading.loader import prepare_source
 from vitok.data.sample import Sample
 from vitok.errors import RejectedError, UsageError, VitokError
 from vitok.storage import filesystem
@@ -91,12 +91,12 @@ def test_a_store_that_fails_a_tenth_of_its_requests_loses_nothing(
     def streamed(uri: str) -> tuple[str, np.ndarray, int]:
         """In a process with the store's address, as the workers of a job with that runtime environment have it."""
         corpora = open_corpora(uri)
-        found = list(prepare(corpora, Data(), 16).training.training(range(44), seed=0))
+        found = list(prepare_source(corpora, Data(), 16).training.training(range(44), seed=0))
         pixels = np.stack([one.pixels for one in found if one.pixels is not None])
         return corpora.parts[0][1].fingerprint, pixels, sum(len(one.rejected) for one in found)
 
     fingerprint, there, lost = ray.get(streamed.remote(f"{uri}/photos"))
-    here = prepare(open_corpora(str(photos)), Data(), 16).training.training(range(44), seed=0)
+    here = prepare_source(open_corpora(str(photos)), Data(), 16).training.training(range(44), seed=0)
     assert fingerprint == open_corpus(str(photos)).fingerprint
     assert lost == 0 and np.array_equal(there, np.stack([one.pixels for one in here if one.pixels is not None]))
     assert store.failed() - before >= 4
@@ -108,7 +108,7 @@ def test_ingest_into_a_store_and_back(bucket: str, photos: Path, tmp_path: Path,
         return (task(n) for n in numbers)  # pyright: ignore[reportCallIssue]
 
     monkeypatch.setattr(ingestion, "run_tasks", here)  # the cluster's workers do not have the store's address
-    options = Options(shard_mb=1, group_rows=4, part_samples=5)
+    options = IngestOptions(shard_mb=1, group_rows=4, part_samples=5)
     there = ingestion.ingest(open_corpus(f"{bucket}/photos"), f"{bucket}/ingested", options, lambda *_: None)
     local = ingestion.ingest(open_corpus(str(photos)), str(tmp_path / "out"), options, lambda *_: None)
     assert there["fingerprint"] == local["fingerprint"] and there["counts"] == local["counts"]

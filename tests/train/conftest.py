@@ -11,7 +11,7 @@ import pytest
 from tests.recipes import RESOURCES, Job, make_job, tiny
 from vitok.config import Recipe, Resources
 from vitok.data.corpora.corpus import open_corpora
-from vitok.data.loading.loader import Source, prepare
+from vitok.data.loading.loader import Source, prepare_source
 from vitok.networks import weights
 from vitok.networks.sources import Payload
 from vitok.train import launch
@@ -52,7 +52,7 @@ Run = Callable[..., launch.RunOutcome]
 @pytest.fixture(scope="session")
 def source(photos: Path, cluster: str) -> Source:
     recipe = tiny()
-    return prepare(open_corpora(str(photos)), recipe.data, recipe.tokenizer.size)
+    return prepare_source(open_corpora(str(photos)), recipe.data, recipe.tokenizer.size)
 
 
 @pytest.fixture(scope="session")

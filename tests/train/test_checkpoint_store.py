@@ -46,19 +46,21 @@ def test_a_run_goes_on_elsewhere_bit_by_bit(run: Run, tmp_path: Path, folder: Pa
 def test_a_damaged_one_is_put_aside_and_what_is_old_is_gone(run: Run, folder: Path) -> None:
     run(folder, resources=override(OFTEN, {"keep": 3}))
     kept = folder / "checkpoints"
-    assert sorted({name.partition("/")[0] for name in mirror.names(kept)}) == ["step_00000004", "step_00000006", "step_00000008"]
-    (file,) = [name for name in mirror.names(kept) if name.startswith("step_00000008/") and name.endswith(".safetensors")]
-    uri = filesystem.join(mirror.told(kept), file)
+    assert sorted({name.partition("/")[0] for name in mirror.list_files(kept)}) == ["step_00000004", "step_00000006", "step_00000008"]
+    (file,) = [name for name in mirror.list_files(kept) if name.startswith("step_00000008/") and name.endswith(".safetensors")]
+    uri = filesystem.join(mirror.address_of(kept), file)
     content = bytearray(filesystem.read(uri))
     content[len(content) // 2] ^= 1
     filesystem.write(uri, bytes(content))
-    filesystem.write(filesystem.join(mirror.told(kept), "step_00000007/rank_00000-dead.safetensors"), b"half")  # of an attempt that died
+    filesystem.write(
+        filesystem.join(mirror.address_of(kept), "step_00000007/rank_00000-dead.safetensors"), b"half"
+    )  # of an attempt that died
     moved(folder)
     curve = Curve()
     assert run(folder, curve, resources=OFTEN).steps == 2
     assert "does not have its checksum): put aside as step_00000008-" in curve.told()
-    assert any(".damaged/state.json" in name for name in mirror.names(kept))
-    assert not any(name.startswith("step_00000007") for name in mirror.names(kept))
+    assert any(".damaged/state.json" in name for name in mirror.list_files(kept))
+    assert not any(name.startswith("step_00000007") for name in mirror.list_files(kept))
 
 
 def test_a_store_that_takes_nothing_ends_no_run(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,4 +75,4 @@ def test_a_store_that_takes_nothing_ends_no_run(run: Run, folder: Path, monkeypa
     curve = Curve()
     assert run(folder, curve).steps == 8
     assert "checkpoint of step 4 could not be written: " in curve.told() and "the bucket is full" in curve.told()
-    assert mirror.names(folder / "checkpoints") == []
+    assert mirror.list_files(folder / "checkpoints") == []

@@ -17,7 +17,7 @@ from tests.train.test_training import far
 from vitok.config import Gan, Recipe, Resources
 from vitok.config.overrides import override
 from vitok.data.corpora.corpus import open_corpora
-from vitok.data.loading.loader import prepare
+from vitok.data.loading.loader import prepare_source
 from vitok.errors import UsageError, VitokError
 from vitok.models.checksum import weights_digest
 from vitok.models.tokenizer import Tokenizer
@@ -169,7 +169,7 @@ def test_the_ablations_of_figure_13(tune: Any, stage1: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize("frames", ["each", "together"])
 def test_clips(two_ranks: Any, states: Any, tmp_path: Path, frames: str) -> None:
     recipe = tiny(steps=2, tokenizer__frames=4, data__pool=8, data__validation_crops=1, batch_size=4)
-    source = prepare(open_corpora("sample-motion"), recipe.data, 32, 4)
+    source = prepare_source(open_corpora("sample-motion"), recipe.data, 32, 4)
     weights = Tokenizer(recipe.tokenizer).state_dict()
     tmp_path.joinpath("run").mkdir()
     save_file(weights, tmp_path / "run" / "start.safetensors")

@@ -54,13 +54,13 @@ def ingest(
     from vitok.orchestration.capacity import in_cluster
     from vitok.storage import mirror
 
-    options = ingestion.Options(
+    options = ingestion.IngestOptions(
         min_side, max_side, min_seconds, max_seconds, validation, shard_mb, group_rows or (4 if video else 32),
         part_samples or (64 if video else 1000), max_rejected,
     )  # fmt: skip
     session.connect(None)
     if in_cluster():
-        preflight.check(mirror.here(target), tracked=False)
+        preflight.check(mirror.local_path(target), tracked=False)
     with session.results_apart(), _progress() as progress:
         manifest = ingestion.ingest(corpus, target, options, progress)
     if as_json:

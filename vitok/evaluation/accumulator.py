@@ -247,7 +247,7 @@ STATE = "state"
 def keep_counts(path: Path, state: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
     """Keep what an evaluation has counted so far, so that a killed one goes on from there."""
     text = np.array(json.dumps(state))
-    mirror.keep(atomic.write(path, lambda file: np.savez(file, **arrays, **{STATE: text})))  # pyright: ignore[reportArgumentType]
+    mirror.send(atomic.write(path, lambda file: np.savez(file, **arrays, **{STATE: text})))  # pyright: ignore[reportArgumentType]
 
 
 def read_counts(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from vitok import runtime
 from vitok.data.loading import blocks as tasks
-from vitok.data.loading.loader import Rejected, columns, reasons
+from vitok.data.loading.loader import RejectedSamples, columns, reasons
 from vitok.data.loading.reader import Reader
 from vitok.data.sample import Rejection
 from vitok.errors import VitokError
@@ -73,7 +73,7 @@ class PassResult:
 
     tally: MetricAccumulator
     examples: Examples
-    rejected: Rejected
+    rejected: RejectedSamples
     done: int = 0  # views, from the first on
     started: int = 0  # at which this call went on
 
@@ -218,7 +218,7 @@ def _count(asked: EvaluationPass, counted: PassResult, block: Columns) -> None:
 
 def _begin(asked: EvaluationPass, kept: Path | None) -> PassResult:
     counted = PassResult(
-        MetricAccumulator(asked.metrics, asked.sizes), Examples(len(asked.numbers)), Rejected(asked.reader.data.max_rejected)
+        MetricAccumulator(asked.metrics, asked.sizes), Examples(len(asked.numbers)), RejectedSamples(asked.reader.data.max_rejected)
     )
     if kept and (found := accumulator.read_counts(kept)):
         state, arrays = found

@@ -71,7 +71,7 @@ class Statistics:
         """Keep the features of single samples of a reference."""
         buffer = io.BytesIO()
         np.savez(buffer, slot=rows.slot, rows=rows.rows, filled=rows.filled)
-        mirror.keep(atomic.write(self._path(reference, network).with_suffix(".rows.npz"), buffer.getvalue()))
+        mirror.send(atomic.write(self._path(reference, network).with_suffix(".rows.npz"), buffer.getvalue()))
 
     def _path(self, reference: Reference, network: str) -> Path:
         return self.folder / f"{network}-{reference.key(network)}.npz"
@@ -82,7 +82,7 @@ def export(path: Path, reference: Reference, network: str, gaussian: Gaussian) -
     about = asdict(reference) | {"network": network, "weights": NETWORKS[network].sha256, "count": gaussian.count}
     buffer = io.BytesIO()
     np.savez(buffer, mu=gaussian.mean.numpy(), sigma=gaussian.covariance.numpy(), vitok=np.array(json.dumps(about)))
-    mirror.keep(atomic.write(path, buffer.getvalue()))
+    mirror.send(atomic.write(path, buffer.getvalue()))
 
 
 def load(path: Path, network: str, wanted: Reference) -> tuple[Gaussian, Reference]:

@@ -11,8 +11,7 @@ import numpy as np
 
 from vitok.config import Data
 from vitok.data.corpora.corpus import Corpora
-from vitok.data.loading.loader import Part
-from vitok.data.loading.loader import reader as open_reader
+from vitok.data.loading.loader import Part, open_reader
 from vitok.data.loading.reader import Reader
 from vitok.errors import UsageError, VitokError
 from vitok.evaluation import pool, statistics

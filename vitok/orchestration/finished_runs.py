@@ -63,8 +63,8 @@ def is_generator(name: str, tracker: Tracker, option: str) -> bool:
 
 def locate(name: str, tracker: Tracker, option: str) -> Path:
     """Return the folder of a run that is named by its id in MLflow or by its place; a file of weights as it is."""
-    path = mirror.here(name) if "://" in name else Path(name).expanduser()
-    return mirror.here(_folder(name, tracker, option)) if re.fullmatch(r"[0-9a-f]{32}", name) and not path.exists() else path
+    path = mirror.local_path(name) if "://" in name else Path(name).expanduser()
+    return mirror.local_path(_folder(name, tracker, option)) if re.fullmatch(r"[0-9a-f]{32}", name) and not path.exists() else path
 
 
 def read_tokenizer(weights: Path, recipe: Recipe) -> LatentEncoder:

@@ -11,7 +11,7 @@ from vitok.data.corpora.corpus import Corpora
 from vitok.data.latents import build, dataset
 from vitok.data.latents.encode import LatentEncoder
 from vitok.data.latents.loader import LatentSource
-from vitok.data.loading.loader import reader
+from vitok.data.loading.loader import open_reader
 from vitok.errors import UsageError
 from vitok.evaluation import pool
 from vitok.evaluation.available import Available, available
@@ -89,7 +89,7 @@ def prepare(
 def _given(folder: str, corpora: Corpora, views: Latents, encoder: LatentEncoder) -> dataset.LatentSet:
     """Open a folder of latents. Raises `UsageError` for those of another tokenizer, corpus or views."""
     found = dataset.open_set(folder)
-    dataset.expect(found, encoder.weights)
+    dataset.require_tokenizer(found, encoder.weights)
     if found.fingerprint != corpora.fingerprint:
         raise UsageError(f"{folder} holds latents of {found.uri} ({found.fingerprint}), not of {corpora.uri} ({corpora.fingerprint})")
     if found.latents != views:
@@ -105,8 +105,8 @@ def build_latents(
     builds there are waited for. Raises `VitokError`."""
     folder = session.storage.latents
     with locks.queued(folder, lambda: session.say(f"another process builds latents in {folder}: waiting for it")):
-        root, capacity = mirror.told(folder), session.capacity
-        plans = build.announce(corpora, views, size, frames, encoders, root)
+        root, capacity = mirror.address_of(folder), session.capacity
+        plans = build.plan_sets(corpora, views, size, frames, encoders, root)
         open_ones = [plan for plan in plans if not plan.finished]
         if open_ones:
             total, missing = (sum(getattr(plan, name) for plan in open_ones) for name in ("bytes", "missing"))
@@ -123,7 +123,7 @@ def build_latents(
 
 def keep_reference(session: Session, latents: dataset.LatentSet, corpora: Corpora, found: Available, count: int) -> None:
     """Compute the statistics that `count` samples are compared with, unless they are kept already: of the views that the latents are of."""
-    reader_of_views = reader(corpora, "train", latents.latents.data(), latents.size, latents.frames)
+    reader_of_views = open_reader(corpora, "train", latents.latents.data(), latents.size, latents.frames)
     wanted = pool.EvaluationPass(
         reader_of_views, np.arange(reader_of_views.total), None, found.metrics, found.payloads, both=True, generated=False, outputs=0,
         references=0, batch=BATCH, actors=session.capacity.processes, gpus=session.capacity.gpus_each, threads=1,

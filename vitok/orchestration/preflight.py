@@ -71,7 +71,7 @@ def survey(storage: Path) -> tuple[list[NodeReport], list[str]]:
 
     alive = [node for node in ray.nodes() if node["Alive"]]
     probe = f".probe-{uuid.uuid4().hex}"
-    uri = mirror.told(storage)
+    uri = mirror.address_of(storage)
     text = uuid.uuid4().hex
     filesystem.write(filesystem.join(uri, probe), text.encode())
     try:

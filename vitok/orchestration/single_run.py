@@ -113,7 +113,7 @@ def _train(single: SingleRun, folder: RunFolder, session: Session) -> dict[str, 
 
 def _inputs(single: SingleRun, session: Session) -> "tuple[RunInputs, Resources]":
     """Return what the run trains on with the networks that it looks through, and its resources with the metrics that can be measured."""
-    from vitok.data.loading.loader import prepare
+    from vitok.data.loading.loader import prepare_source
     from vitok.train.run_spec import RunInputs
 
     recipe = single.recipe
@@ -125,7 +125,7 @@ def _inputs(single: SingleRun, session: Session) -> "tuple[RunInputs, Resources]
     assert isinstance(recipe, Recipe)
     training, held_out = single.corpora.counts
     session.say(f"laying out {single.corpora.uri}: {training} samples to train on, {held_out} held out")
-    source = prepare(single.corpora, recipe.data, recipe.tokenizer.size, recipe.tokenizer.frames)
+    source = prepare_source(single.corpora, recipe.data, recipe.tokenizer.size, recipe.tokenizer.frames)
     found = generator_inputs.measurable(session, single.resources, single.changes, "r")
     return RunInputs({"": source}, found.payloads | generator_inputs.loss_networks([recipe], found)), found.narrow(single.resources)
 

@@ -91,7 +91,7 @@ class Sweep:
                 concurrency(scale.of(recipe), recipe, capacity)
 
     def _train_tokenizers(self, cells: Sequence[Cell]) -> None:
-        from vitok.data.loading.loader import prepare
+        from vitok.data.loading.loader import prepare_source
         from vitok.orchestration.finished_runs import read_tokenizer
         from vitok.train.run_spec import RunInputs, RunSpec
 
@@ -107,7 +107,7 @@ class Sweep:
         training, held_out = corpora.counts
         session.say(f"laying out {corpora.uri}: {training} samples to train on, {held_out} held out")
         views = {(sample_key(recipe), recipe.data, recipe.tokenizer.size, recipe.tokenizer.frames) for recipe in recipes.values()}
-        sources = {key: prepare(corpora, data, size, frames) for key, data, size, frames in views}
+        sources = {key: prepare_source(corpora, data, size, frames) for key, data, size, frames in views}
         session.warn_rejected(frozenset(str(rejection) for source in sources.values() for rejection in source.rejected))
         specs: list[RunSpec] = []
         for cell, weights in begun:

@@ -156,7 +156,7 @@ def answer(finding: Finding, summaries: list[dict[str, Any]]) -> dict[str, Any]:
 def write_collection(collection: Collection, answers: list[dict[str, Any]], folder: StoredFolder) -> dict[str, Any]:
     """Write the page of a collection, with the figures of its studies, and NAME.json. Return the summary."""
     summary = {"collection": collection.name, "question": collection.question, "answers": answers}
-    reports = [mirror.here(one["report"]) for found in answers for one in found["summaries"]]
+    reports = [mirror.local_path(one["report"]) for found in answers for one in found["summaries"]]
     pictures = {str(path): base64.b64encode((path.parent / f"{path.parent.parent.name}.svg").read_bytes()).decode() for path in reports}
     page = environment().get_template("collection.html").render(collection=collection, answers=answers, pictures=pictures)
     _write_all(folder, {PAGE: page.encode(), f"{collection.name}.json": json.dumps(summary, indent=2).encode()})

@@ -24,14 +24,17 @@ Result = TypeVar("Result")
 
 
 def is_remote(uri: str) -> bool:
+    """Return whether an address is of a store: s3://, gs:// or hf://."""
     return uri.partition("://")[0] in SCHEMES and "://" in uri
 
 
 def join(root: str, name: str) -> str:
+    """Join a folder's address and a name."""
     return f"{root.rstrip('/')}/{name}"
 
 
 def absolute(uri: str) -> str:
+    """Return a path as an absolute one; a store's address without a slash at its end."""
     return uri.rstrip("/") if is_remote(uri) else str(Path(uri).expanduser().resolve())
 
 
@@ -118,7 +121,7 @@ def opened(uri: str) -> Any:
 
 
 def write(uri: str, data: bytes | Callable[[BinaryIO], None]) -> None:
-    """A whole file or none: written beside and renamed; a store does that by itself. Raises `VitokError`."""
+    """Write a whole file or none: beside its place and renamed; a store does that by itself. Raises `VitokError`."""
     if uri.startswith("hf://"):
         raise UsageError(f"{uri}: the Hub is read here, not written; write to a folder and upload it with `hf upload`")
     fill: Callable[[BinaryIO], Any] = (lambda file: file.write(data)) if isinstance(data, bytes) else data
@@ -154,7 +157,7 @@ def tidy(root: str) -> None:
 
 
 def retried(uri: str, attempt: Callable[[], Result]) -> Result:
-    """What reads one sample. Raises `RejectedError` ("vanished", "unreadable")."""
+    """Run what reads one sample, several times where a store may answer. Raises `RejectedError` ("vanished", "unreadable")."""
     try:
         return _patiently(uri, attempt)
     except FileNotFoundError:
@@ -177,8 +180,8 @@ def _patiently(uri: str, attempt: Callable[[], Result]) -> Result:
 
 
 def _failures(uri: str) -> tuple[type[Exception], ...]:
-    """What a client raises when a request fails. The Hub's lets the errors of its HTTP library through, whichever that is;
-    Google's says that an argument is invalid when an upload broke off and cannot go on."""
+    """Return the errors that a client raises when a request fails. The Hub's lets the errors of its HTTP library through, whichever that
+    is; Google's says that an argument is invalid when an upload broke off and cannot go on."""
     if uri.startswith("gs://"):
         from pyarrow import ArrowException
 
@@ -191,7 +194,7 @@ def _failures(uri: str) -> tuple[type[Exception], ...]:
 
 
 def _asked(uri: str, what: str, attempt: Callable[[], Result]) -> Result:
-    """What a store says about its files; asked once where the client asks again by itself. Raises `UsageError`."""
+    """Ask a store about its files; once where the client asks again by itself. Raises `UsageError`."""
     try:
         return _patiently(uri, attempt) if uri.startswith("hf://") else attempt()
     except OSError as error:
@@ -240,5 +243,5 @@ def _short(error: Exception) -> str:
 
 
 def cache() -> Path:
-    """What can be made again, on this machine."""
+    """Return the folder of what can be made again, on this machine."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vitok"

@@ -33,12 +33,12 @@ class StoredFolder:
     @classmethod
     def at(cls, address: str) -> Self:
         """Return the folder at a path or an address (s3://bucket/folder)."""
-        return cls(mirror.here(address))
+        return cls(mirror.local_path(address))
 
     @property
     def address(self) -> str:
         """The path, or the address in a store: for people, and for other machines."""
-        return mirror.told(self.path)
+        return mirror.address_of(self.path)
 
     def file(self, name: str) -> Path:
         """Return the place of a file, whether it is there or not."""
@@ -46,15 +46,15 @@ class StoredFolder:
 
     def write(self, name: str, content: atomic.Content) -> Path:
         """Write a file, whole or not at all, and send it."""
-        return mirror.keep(atomic.write(self.path / name, content))
+        return mirror.send(atomic.write(self.path / name, content))
 
     def write_with(self, name: str, fill: Callable[[Path], Any]) -> Path:
         """Write a file by a function that is given the path to write to, whole or not at all, and send it."""
-        return mirror.keep(atomic.write_with(self.path / name, fill))
+        return mirror.send(atomic.write_with(self.path / name, fill))
 
     def send(self, name: str = "") -> Path:
         """Send a file that is written already, or all files of the folder (not of those within it)."""
-        return mirror.keep(self.path / name)
+        return mirror.send(self.path / name)
 
     def fetch(self, name: str = "") -> Path:
         """Fetch a file, or all files of the folder, and return its place. A file that is not in the store is not there afterwards."""
@@ -120,7 +120,7 @@ class Storage(StoredFolder):
     @classmethod
     def open(cls, address: str | Path | None = None) -> "Storage":
         """Open `address`, or VITOK_STORAGE, or ./runs: made, and tried. Raises `UsageError`, or `VitokError` where it cannot be written."""
-        path = mirror.here(str(address or os.environ.get("VITOK_STORAGE") or "runs"))
+        path = mirror.local_path(str(address or os.environ.get("VITOK_STORAGE") or "runs"))
         if "runtime_resources" in path.parts:
             raise UsageError(f"storage {path} is inside the copy of the code that Ray deletes with the job; set VITOK_STORAGE or --storage")
         try:
@@ -135,7 +135,7 @@ class Storage(StoredFolder):
 
     @property
     def identity(self) -> str:
-        """What tells this storage from another that lies under the same path on another machine."""
+        """The text that tells this storage from another under the same path on another machine."""
         return mirror.identity(self.path)
 
     def expect(self, identity: str) -> None:
@@ -145,7 +145,7 @@ class Storage(StoredFolder):
     @property
     def in_store(self) -> bool:
         """Whether it lies in an object store, not on a disk."""
-        return mirror.there(self.path) is not None
+        return mirror.store_address(self.path) is not None
 
     @property
     def database(self) -> Path:
@@ -159,10 +159,12 @@ class Storage(StoredFolder):
 
     @property
     def statistics(self) -> Path:
+        """Statistics of reference sets, shared by all runs."""
         return self.path / "statistics"
 
     @property
     def latents(self) -> Path:
+        """Latents of corpora, shared by all generators."""
         return self.path / "latents"
 
     def cell(self, digest: str) -> RunFolder:

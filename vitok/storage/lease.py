@@ -34,11 +34,13 @@ class _Holder:
         self.thread: threading.Thread | None = None
 
     def write(self, uri: str) -> None:
+        """Write, or renew, a lease."""
         self.count += 1
         lease = {"holder": self.identity, "host": socket.gethostname(), "process": os.getpid(), "renewed": self.count}
         filesystem.write(uri, json.dumps(lease).encode())
 
     def hold(self, uri: str) -> None:
+        """Renew a lease from now on, until it is given back."""
         self.held.add(uri)
         if self.thread is None:
             self.thread = threading.Thread(target=self._renew, name="lease", daemon=True)
@@ -57,8 +59,8 @@ _here = _Holder()
 
 @contextmanager
 def leased(folder: Path, what: str) -> Iterator[None]:
-    """Raises `VitokError` while another process works in this folder of a store."""
-    uri = filesystem.join(mirror.told(folder), NAME)
+    """Hold a lease of a folder of a store. Raises `VitokError` while another process works in it."""
+    uri = filesystem.join(mirror.address_of(folder), NAME)
     other = _read(uri)
     if other and other["holder"] not in (_here.identity, *_here.dead):
         ends = time.monotonic() + PATIENCE
@@ -94,6 +96,5 @@ def _read(uri: str) -> dict[str, Any] | None:
 
 
 def _busy(lease: dict[str, Any], folder: Path, what: str) -> VitokError:
-    return VitokError(
-        f"process {lease['process']} on {lease['host']} is already running this {what} in {mirror.told(folder)}: wait for it, or stop it"
-    )
+    where = mirror.address_of(folder)
+    return VitokError(f"process {lease['process']} on {lease['host']} is already running this {what} in {where}: wait for it, or stop it")

@@ -29,7 +29,7 @@ def exclusive(folder: Path, what: str) -> Iterator[None]:
         raise VitokError(f"process {process} is already running this {what} in {folder}: wait for it, or stop it") from None
     with lock:
         holder.write_text(str(os.getpid()))
-        with leased(folder, what) if mirror.there(folder) else nullcontext():
+        with leased(folder, what) if mirror.store_address(folder) else nullcontext():
             yield
 
 

@@ -1,7 +1,7 @@
 """Storage in an object store: what lies at s3://bucket/runs is worked on in a folder of this machine that stands for it.
 
 A path within that folder says itself what it stands for, so that all code has paths alone. It calls `fetch` before it reads what
-another node may have written, and `keep` after it has written what others, or a later run, must find. On a disk that all nodes see
+another node may have written, and `send` after it has written what others, or a later run, must find. On a disk that all nodes see
 both do nothing.
 """
 
@@ -18,12 +18,12 @@ from vitok.storage import filesystem
 
 MARK = "vitok-store"  # the folder that stands for all stores
 IDENTITY = "storage-id"  # the file that tells a storage from another
-SMALL = 1 << 20  # bytes: what may be written again is at most so large, and fetched each time
+ALWAYS_FETCHED = 1 << 20  # bytes: what may be written again is at most so large, and fetched each time
 SCHEMES = ("s3", "gs")
 
 
-def here(uri: str) -> Path:
-    """Where what lies there is worked on, on this machine. A path is its own place."""
+def local_path(uri: str) -> Path:
+    """Return where the files of an address are worked on, on this machine. A path is its own place."""
     scheme, slashes, rest = uri.partition("://")
     if not slashes:
         return Path(uri).expanduser().absolute()
@@ -35,31 +35,31 @@ def here(uri: str) -> Path:
     return filesystem.cache() / MARK / scheme / Path(*parts)
 
 
-def there(path: Path) -> str | None:
-    """The address that a path stands for; None: it lies on a disk."""
+def store_address(path: Path) -> str | None:
+    """Return the address that a path stands for; None: it lies on a disk."""
     if MARK not in path.parts:
         return None
     scheme, *rest = path.parts[path.parts.index(MARK) + 1 :]
     return f"{scheme}://{'/'.join(rest)}"
 
 
-def told(path: Path) -> str:
-    """The same as a text for people, and for other machines: `here` gives the path again."""
-    return there(path) or str(path)
+def address_of(path: Path) -> str:
+    """Return a path as people, and other machines, know it: the store's address, or the path itself. `local_path` gives the path again."""
+    return store_address(path) or str(path)
 
 
 def identity(storage: Path) -> str:
-    """What tells this storage from another that lies under the same path on another machine: written once."""
+    """Return the text that tells this storage from another under the same path on another machine: written once."""
     path = storage / IDENTITY
     if not exists(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(uuid.uuid4().hex)
-        keep(path)
+        send(path)
     return fetch(path).read_text()
 
 
 def expect(storage: Path, wanted: str) -> None:
-    """Raises `VitokError` where this machine does not see the storage with that identity."""
+    """Raise `VitokError` where this machine does not see the storage with that identity."""
     try:
         path = fetch(storage / IDENTITY)
         if path.is_file() and path.read_text() == wanted:
@@ -68,21 +68,21 @@ def expect(storage: Path, wanted: str) -> None:
     except VitokError as error:
         found = str(error)
     raise VitokError(
-        f"node {socket.gethostname()} does not reach storage {told(storage)} ({found} there): give --storage a folder that all nodes "
+        f"node {socket.gethostname()} does not reach storage {address_of(storage)} ({found} there): give --storage a folder that all nodes "
         "mount, or s3://bucket/folder"
     )
 
 
 def exists(path: Path) -> bool:
-    """Whether there is such a file, wherever."""
-    uri = there(path)
+    """Return whether there is such a file, here or in the store it stands for."""
+    uri = store_address(path)
     return path.is_file() if uri is None else filesystem.exists(uri) == "file"
 
 
 def fetch(path: Path) -> Path:
-    """The path, with the file, or the files of the folder (not of those within it), as they lie in the store. What is not there is not
-    here either."""
-    uri = there(path)
+    """Fetch a file, or the files of a folder (not of those within it), from the store. Return the path. What is not there is not here
+    either."""
+    uri = store_address(path)
     if uri is None:
         return path
     kind = filesystem.exists(uri)
@@ -97,20 +97,20 @@ def fetch(path: Path) -> Path:
     return path
 
 
-def keep(path: Path) -> Path:
-    """The path, after the file, or the files of the folder, have been written to the store. Raises `VitokError`."""
-    uri = there(path)
+def send(path: Path) -> Path:
+    """Send a file, or the files of a folder, to the store. Return the path. Raises `VitokError`."""
+    uri = store_address(path)
     if uri is None:
         return path
     for file in sorted(path.iterdir()) if path.is_dir() else (path,):
         if file.is_file() and not file.name.startswith(".") and ".partial" not in file.name:
-            _send(file, str(there(file)))
+            _send(file, str(store_address(file)))
     return path
 
 
 def drop(path: Path) -> None:
     """Remove a file or a folder, here and there."""
-    uri = there(path)
+    uri = store_address(path)
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -119,9 +119,9 @@ def drop(path: Path) -> None:
         filesystem.remove(uri)
 
 
-def names(path: Path) -> list[str]:
-    """Of the files in a folder and below it, relative to it."""
-    uri = there(path)
+def list_files(path: Path) -> list[str]:
+    """Return the names of the files in a folder and below it, relative to it."""
+    uri = store_address(path)
     if uri is not None:
         return [name for name, _ in filesystem.listing(uri)]
     return sorted(str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()) if path.is_dir() else []
@@ -139,7 +139,7 @@ def _fetch(uri: str, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.fetch")):  # ranks of one node want the same
         size = filesystem.size(uri)
-        if size > SMALL and path.is_file() and path.stat().st_size == size and path.stat().st_mtime_ns >= filesystem.changed(uri):
+        if size > ALWAYS_FETCHED and path.is_file() and path.stat().st_size == size and path.stat().st_mtime_ns >= filesystem.changed(uri):
             return
         partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
         try:

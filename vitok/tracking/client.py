@@ -41,9 +41,9 @@ def address(storage: Path) -> str:
     """Return the address of MLflow: MLFLOW_TRACKING_URI, or a database in the storage. Raises `UsageError` where the storage lies in an
     object store, which cannot hold a database."""
     given = os.environ.get("MLFLOW_TRACKING_URI")
-    if not given and mirror.there(storage):
+    if not given and mirror.store_address(storage):
         raise UsageError(
-            f"storage {mirror.told(storage)} cannot hold MLflow's database: set MLFLOW_TRACKING_URI to the address of a server"
+            f"storage {mirror.address_of(storage)} cannot hold MLflow's database: set MLFLOW_TRACKING_URI to the address of a server"
         )
     return given or f"sqlite:///{storage / 'mlflow.db'}"
 
@@ -193,7 +193,7 @@ class Tracker:
         """Add the metrics that it lacks to the run whose weights lie in `folder`, if they were measured on its own corpus. Return their
         names."""
         experiments = [one.experiment_id for one in self.client.search_experiments()]
-        runs = self.client.search_runs(experiments, f"tags.`{FOLDER}` = '{mirror.told(folder)}' AND attributes.status = 'FINISHED'")
+        runs = self.client.search_runs(experiments, f"tags.`{FOLDER}` = '{mirror.address_of(folder)}' AND attributes.status = 'FINISHED'")
         runs = [run for run in runs if run.data.tags.get(CORPUS) == corpus and run.data.tags.get(STUDY) != "eval"]
         if not runs:
             return []

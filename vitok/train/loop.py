@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 
 from vitok.config import Training
-from vitok.data.loading.loader import Rejected
+from vitok.data.loading.loader import RejectedSamples
 from vitok.data.sample import Rejection
 from vitok.errors import VitokError
 from vitok.evaluation.evaluation import Evaluation
@@ -149,7 +149,7 @@ def train(task: Task, spec: RunSpec, worker: Worker, checkpoints: Checkpoints, a
     """
     recipe, resources, place, clock, sink = spec.recipe, spec.resources, worker.place, worker.clock, worker.sink
     batches = _ahead(task, recipe, worker, at)
-    rejected = Rejected(worker.source.max_rejected, worker.source.rejected)
+    rejected = RejectedSamples(worker.source.max_rejected, worker.source.rejected)
     began = saved_at = time.monotonic()
     first = logged = at.step
     clock.split(1)  # what was before is of no step
@@ -245,7 +245,7 @@ def _agreed(terms: dict[str, torch.Tensor], flags: tuple[bool, ...], place: Plac
 
 
 def _point(
-    recipe: Training, worker: Worker, at: LoopState, steps: int, watched: dict[str, float], rejected: Rejected, flops: float
+    recipe: Training, worker: Worker, at: LoopState, steps: int, watched: dict[str, float], rejected: RejectedSamples, flops: float
 ) -> dict[str, float]:
     """Return one point of every curve: means over the steps since the last point, times of this process."""
     values = {f"train/{name}": sum(each[name] for each in at.window) / len(at.window) for name in at.window[0]}

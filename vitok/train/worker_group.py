@@ -54,7 +54,7 @@ def run(spec: RunSpec, inputs: RunInputs, sink: Sink) -> RunOutcome:
 
 def _records(folder: Path) -> dict[str, Any]:
     """Return where Ray Train keeps its own records, as arguments of its RunConfig."""
-    uri = mirror.there(folder)
+    uri = mirror.store_address(folder)
     if not uri:
         return {"storage_path": str(folder)}
     system, path = filesystem.filesystem(uri)

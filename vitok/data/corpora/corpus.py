@@ -16,13 +16,13 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from vitok.data.corpora import folders, ingested, parquet, sample_photos, webdataset
-from vitok.data.corpora.folders import IMAGES, VIDEOS, Found, Listing, suffix
+from vitok.data.corpora.folders import IMAGES, VIDEOS, Listing, RecognisedCorpus, file_ending
 from vitok.data.corpora.splits import Files, Kind, Split
 from vitok.data.sample import MOTION, NO_LABEL, PHOTOS, Rejection
 from vitok.errors import RejectedError, UsageError
 from vitok.storage import filesystem
 
-LAYOUTS: dict[str, Callable[..., Found]] = {
+LAYOUTS: dict[str, Callable[..., RecognisedCorpus]] = {
     "images": lambda root, listing: folders.folder(root, listing, "image"),
     "videos": lambda root, listing: folders.folder(root, listing, "video"),
     "imagenet": folders.imagenet, "coco": folders.coco, "ucf101": folders.ucf101, "kinetics": folders.kinetics,
@@ -47,13 +47,14 @@ class Corpus:
 
 @dataclass(frozen=True, eq=False)
 class Corpora:
-    """What a run trains on: one corpus, or a mixture of several with their weights."""
+    """The corpora of a run: one, or a mixture of several with their weights."""
 
     uri: str
     parts: tuple[tuple[float, Corpus], ...]
 
     @property
     def fingerprint(self) -> str:
+        """The identity of the samples, whatever place they lie in."""
         if len(self.parts) == 1:
             return self.parts[0][1].fingerprint
         text = " + ".join(f"{weight}*{corpus.fingerprint}" for weight, corpus in self.parts)
@@ -66,6 +67,7 @@ class Corpora:
 
     @property
     def rejected(self) -> tuple[Rejection, ...]:
+        """Samples that are known to be unusable, without reading any."""
         return tuple(rejection for _, corpus in self.parts for rejection in corpus.rejected)
 
 
@@ -76,7 +78,7 @@ def open_corpora(uri: str) -> Corpora:
 
 
 def canonical(uri: str) -> str:
-    """The same text for the same place, whatever the working directory. Looks for nothing."""
+    """Return the same text for the same place, whatever the working directory. Nothing is looked for."""
     parts = _parts(uri)
     names = [_canonical(name) for _, name in parts]
     return names[0] if len(parts) == 1 else " + ".join(f"{weight:g}*{name}" for (weight, _), name in zip(parts, names, strict=True))
@@ -115,7 +117,7 @@ def open_corpus(uri: str) -> Corpus:
 
 
 def open_source(uri: str) -> "Corpus | webdataset.Unindexed":
-    """What an ingest reads: the corpus at `uri`; tars of more samples than can be indexed, tar by tar. Raises `UsageError`."""
+    """Open what an ingest reads: the corpus at `uri`; tars of more samples than can be indexed, tar by tar. Raises `UsageError`."""
     if uri in (PHOTOS, MOTION):
         return open_corpus(uri)
     layout, root, listing = _located(uri)
@@ -157,7 +159,7 @@ def _listed(uri: str, place: str) -> tuple[str, Listing]:
 
 def _recognise(uri: str, listing: Listing) -> str:
     names = [name for name, _ in listing]
-    endings = [suffix(name) for name in names]
+    endings = [file_ending(name) for name in names]
     if ingested.MANIFEST in names:
         return "ingested"
     counts = {"images": sum(e in IMAGES for e in endings), "videos": sum(e in VIDEOS for e in endings),
@@ -178,7 +180,7 @@ def _recognise(uri: str, listing: Listing) -> str:
     return max(counts, key=lambda layout: counts[layout])
 
 
-def _embedded(uri: str) -> Found:
+def _embedded(uri: str) -> RecognisedCorpus:
     if uri == PHOTOS:
         # A photograph is a class of its own; the held-out ones are of none.
         labels = (range(len(sample_photos.TRAIN)), [NO_LABEL] * len(sample_photos.VALIDATION))
@@ -186,14 +188,14 @@ def _embedded(uri: str) -> Found:
             folders.table([(name, sample_photos.locate(name).stat().st_size, label) for name, label in zip(part, of, strict=True)])
             for part, of in zip((sample_photos.TRAIN, sample_photos.VALIDATION), labels, strict=True)
         ]
-        return Found("image", Files(uri, parts[0], "image"), Files(uri, parts[1], "image"), sample_photos.CLASSES)
+        return RecognisedCorpus("image", Files(uri, parts[0], "image"), Files(uri, parts[1], "image"), sample_photos.CLASSES)
     from vitok.data.corpora import sample_motion
 
     clips = [
         folders.table([(name, 0, sample_motion.label(name)) for name in sample_motion.names(part)])
         for part in (sample_photos.TRAIN, sample_photos.VALIDATION)
     ]
-    return Found("video", Files(uri, clips[0], "video"), Files(uri, clips[1], "video"), sample_motion.CLASSES)
+    return RecognisedCorpus("video", Files(uri, clips[0], "video"), Files(uri, clips[1], "video"), sample_motion.CLASSES)
 
 
 def _options(uri: str, layout: str, query: str) -> dict[str, Any]:
@@ -215,7 +217,7 @@ def _expand(place: str) -> list[str]:
     return [name for middle in middles for name in _expand(place[: match.start()] + middle + place[match.end() :])]
 
 
-def _corpus(uri: str, layout: str, found: Found) -> Corpus:
+def _corpus(uri: str, layout: str, found: RecognisedCorpus) -> Corpus:
     digest = hashlib.sha256()
     for part, split in (("train", found.train), ("validation", found.validation)):
         index = split.index()

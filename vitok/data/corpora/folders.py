@@ -27,7 +27,9 @@ Listing = list[tuple[str, int]]
 
 
 @dataclass(frozen=True)
-class Found:
+class RecognisedCorpus:
+    """A corpus that was recognised: its kind, its splits, its classes."""
+
     kind: Kind
     train: Split
     validation: Split
@@ -37,15 +39,16 @@ class Found:
     rejected: tuple[Rejection, ...] = field(default=(), compare=False)  # samples that were found unusable without being read
 
 
-def suffix(name: str) -> str:
+def file_ending(name: str) -> str:
+    """Return a file name's ending, in small letters, without the dot."""
     return PurePosixPath(name).suffix.lower()
 
 
-def folder(root: str, listing: Listing, kind: Kind) -> Found:
+def folder(root: str, listing: Listing, kind: Kind) -> RecognisedCorpus:
     """Files anywhere under the root. A first folder called train, val, validation or test is a split, if all have one; the
     next one is the class, if all have one and there are several."""
     endings = IMAGES if kind == "image" else VIDEOS
-    items = [(name, size) for name, size in listing if suffix(name) in endings]
+    items = [(name, size) for name, size in listing if file_ending(name) in endings]
     splits, rest = _split_folders([name for name, _ in items])
     firsts = [name.partition("/")[0] if "/" in name else None for name in rest]
     classes = tuple(sorted({first for first in firsts if first is not None}))
@@ -54,14 +57,14 @@ def folder(root: str, listing: Listing, kind: Kind) -> Found:
     number = {name: i for i, name in enumerate(classes)}
     rows = [(name, size, number.get(first or "", NO_LABEL)) for (name, size), first in zip(items, firsts, strict=True)]
     train, validation = divide(rows, splits)
-    return Found(kind, Files(root, train, kind), Files(root, validation, kind), classes)
+    return RecognisedCorpus(kind, Files(root, train, kind), Files(root, validation, kind), classes)
 
 
-def imagenet(root: str, listing: Listing) -> Found:
+def imagenet(root: str, listing: Listing) -> RecognisedCorpus:
     """train/<wnid>/*, val/ with a folder a wnid or flat with a mapping beside it (LOC_val_solution.csv, or lines of a file
     name and a wnid or number). Anywhere below the root, as Kaggle's ILSVRC/Data/CLS-LOC."""
     train = [(name, size, match[1]) for name, size in listing if (match := re.search(r"(?:^|/)train/(n\d{8})/[^/]+$", name))]
-    held = [(name, size) for name, size in listing if re.search(r"(?:^|/)val/", name) and suffix(name) in IMAGES]
+    held = [(name, size) for name, size in listing if re.search(r"(?:^|/)val/", name) and file_ending(name) in IMAGES]
     wnids = sorted({wnid for *_, wnid in train})
     number = {wnid: i for i, wnid in enumerate(wnids)}
     mapping = _imagenet_mapping(root, listing, wnids) if any(not re.search(r"/n\d{8}/[^/]+$", name) for name, _ in held) else {}
@@ -78,18 +81,18 @@ def imagenet(root: str, listing: Listing) -> Found:
     rows_train = [(name, size, number[wnid]) for name, size, wnid in train]
     readable = _synsets(root, listing)
     classes = tuple(readable.get(wnid, wnid) for wnid in wnids)
-    return Found("image", Files(root, table(rows_train), "image"), Files(root, table(rows), "image"), classes, notes=notes)
+    return RecognisedCorpus("image", Files(root, table(rows_train), "image"), Files(root, table(rows), "image"), classes, notes=notes)
 
 
-def coco(root: str, listing: Listing) -> Found:
+def coco(root: str, listing: Listing) -> RecognisedCorpus:
     """train2017/ and val2017/. Its labels are of objects, not of images: none are given."""
     parts = {part: [(n, s, NO_LABEL) for n, s in listing if n.startswith(f"{part}/")] for part in ("train2017", "val2017")}
     if not all(parts.values()):
         raise UsageError(f"{root!r}: COCO-2017 needs train2017/ and val2017/ with images")
-    return Found("image", Files(root, table(parts["train2017"]), "image"), Files(root, table(parts["val2017"]), "image"))
+    return RecognisedCorpus("image", Files(root, table(parts["train2017"]), "image"), Files(root, table(parts["val2017"]), "image"))
 
 
-def ucf101(root: str, listing: Listing, split: int = 1) -> Found:
+def ucf101(root: str, listing: Listing, split: int = 1) -> RecognisedCorpus:
     """UCF-101 with its official lists: classInd.txt, trainlist0N.txt, testlist0N.txt; videos anywhere below the root."""
     lists = {PurePosixPath(name).name: name for name, _ in listing if name.endswith(".txt")}
     wanted = ("classInd.txt", f"trainlist{split:02d}.txt", f"testlist{split:02d}.txt")
@@ -98,7 +101,7 @@ def ucf101(root: str, listing: Listing, split: int = 1) -> Found:
     text = {name: filesystem.read(filesystem.join(root, lists[name])).decode().split("\n") for name in wanted}
     classes = tuple(line.split()[1] for line in text["classInd.txt"] if line.strip())
     number = {name: i for i, name in enumerate(classes)}
-    at = {PurePosixPath(name).name: (name, size) for name, size in listing if suffix(name) in VIDEOS}
+    at = {PurePosixPath(name).name: (name, size) for name, size in listing if file_ending(name) in VIDEOS}
     parts: list[list[tuple[str, int, int]]] = []
     absent = 0
     for part in wanted[1:]:
@@ -107,13 +110,13 @@ def ucf101(root: str, listing: Listing, split: int = 1) -> Found:
         absent += len(names) - len(known)
         parts.append([(*at[PurePosixPath(name).name], number[name.split("/")[0]]) for name in known])
     notes = (f"{absent} videos of the lists are not there",) if absent else ()
-    return Found("video", Files(root, table(parts[0]), "video"), Files(root, table(parts[1]), "video"), classes, notes=notes)
+    return RecognisedCorpus("video", Files(root, table(parts[0]), "video"), Files(root, table(parts[1]), "video"), classes, notes=notes)
 
 
-def kinetics(root: str, listing: Listing) -> Found:
+def kinetics(root: str, listing: Listing) -> RecognisedCorpus:
     """Kinetics-400/600/700: CSV annotations (label, youtube_id, time_start, time_end, split) whose names begin with train or
     val; videos named <id>.* (whole: the span is cut out) or <id>_<start>_<end>.* (cut already), anywhere below the root."""
-    at: dict[str, tuple[str, int]] = {PurePosixPath(name).stem: (name, size) for name, size in listing if suffix(name) in VIDEOS}
+    at: dict[str, tuple[str, int]] = {PurePosixPath(name).stem: (name, size) for name, size in listing if file_ending(name) in VIDEOS}
     tables = [name for name, _ in listing if name.endswith(".csv") and PurePosixPath(name).name.startswith(("train", "val"))]
     lines: list[tuple[str, dict[str, str]]] = []
     for name in sorted(tables):
@@ -140,7 +143,7 @@ def kinetics(root: str, listing: Listing) -> Found:
             absent += 1
     notes = (f"{absent} of {len(lines)} annotated videos are not there",) if absent else ()
     parts = [Files(root, table(rows[part]), "video") for part in ("train", "validation")]
-    return Found("video", parts[0], parts[1], classes, notes=notes)
+    return RecognisedCorpus("video", parts[0], parts[1], classes, notes=notes)
 
 
 def divide(rows: list[tuple[str, int, int]], splits: list[str | None]) -> tuple[pa.Table, pa.Table]:
@@ -154,6 +157,7 @@ def divide(rows: list[tuple[str, int, int]], splits: list[str | None]) -> tuple[
 
 
 def hold_out(names: Iterable[str]) -> set[str]:
+    """Split samples without a split of their own: a few of them, by the hash of their names, are held out."""
     ranked = sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
     return set(ranked[: min(MOST_HELD_OUT, max(1, round(HELD_OUT * len(ranked))))])
 

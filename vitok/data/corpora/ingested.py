@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from vitok.data.corpora.folders import Found, Listing
+from vitok.data.corpora.folders import Listing, RecognisedCorpus
 from vitok.data.corpora.splits import Columns, Rows
 from vitok.errors import UsageError
 from vitok.storage import filesystem
@@ -16,6 +16,7 @@ COLUMNS = Columns("data", "label", "source")
 
 
 def manifest(root: str) -> dict[str, Any]:
+    """Read the manifest of an ingested corpus. Raises `UsageError`."""
     try:
         found = json.loads(filesystem.read(filesystem.join(root, MANIFEST)))
     except ValueError:
@@ -25,7 +26,7 @@ def manifest(root: str) -> dict[str, Any]:
     return found
 
 
-def found(root: str, listing: Listing) -> Found:
+def found(root: str, listing: Listing) -> RecognisedCorpus:
     """The shards that the manifest names. Rows lie in the order of their content's hash, so that every row group is a
     random draw from the corpus already and the epochs need to mix groups only."""
     stated = manifest(root)
@@ -48,4 +49,4 @@ def found(root: str, listing: Listing) -> Found:
         columns["first"] = np.zeros(len(columns["rows"]), int)
         table = pa.table({name: column.astype(np.int32) for name, column in columns.items()})
         splits.append(Rows(root, names, table, COLUMNS, window=1))
-    return Found(stated["kind"], splits[0], splits[1], tuple(stated["classes"]), stated["fingerprint"])
+    return RecognisedCorpus(stated["kind"], splits[0], splits[1], tuple(stated["classes"]), stated["fingerprint"])

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vitok.data.corpora.folders import SPLITS, Found, Listing, suffix
+from vitok.data.corpora.folders import SPLITS, Listing, RecognisedCorpus, file_ending
 from vitok.data.corpora.splits import Columns, Idx, Rows, idx_array
 from vitok.errors import RejectedError, UsageError
 from vitok.storage import filesystem
@@ -17,10 +17,10 @@ MIXED_GROUPS = 8  # row groups of foreign Parquet that are shuffled together
 MEDIA = ("image", "video", "jpg", "jpeg", "png", "webp", "mp4", "img", "bytes", "data", "content")
 
 
-def parquet(root: str, listing: Listing) -> Found:
+def parquet(root: str, listing: Listing) -> RecognisedCorpus:
     """Parquet with a column of encoded files: bytes, or Hugging Face's struct of bytes and path. Groups of rows are read
     whole, so their neighbours are mixed only within a window of groups: `vitok data ingest` makes them mix fully."""
-    names = tuple(name for name, _ in listing if suffix(name) == ".parquet")
+    names = tuple(name for name, _ in listing if file_ending(name) == ".parquet")
     metas = [_parquet_meta(filesystem.join(root, name)) for name in names]
     schema = metas[0].schema.to_arrow_schema()
     columns, classes = _columns(root, schema)
@@ -38,10 +38,10 @@ def parquet(root: str, listing: Listing) -> Found:
         for part in ("train", held)
     ]
     kind = "video" if columns.media in ("video", "mp4") else "image"
-    return Found(kind, splits[0], splits[1], classes)
+    return RecognisedCorpus(kind, splits[0], splits[1], classes)
 
 
-def idx(root: str, listing: Listing) -> Found:
+def idx(root: str, listing: Listing) -> RecognisedCorpus:
     """The MNIST family: train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-..., plain or gzipped."""
     at = {PurePosixPath(name).name.removesuffix(".gz"): name for name, _ in listing}
     wanted = [f"{part}-{what}" for part in ("train", "t10k") for what in ("images-idx3-ubyte", "labels-idx1-ubyte")]
@@ -53,7 +53,7 @@ def idx(root: str, listing: Listing) -> Found:
     except RejectedError as error:
         raise UsageError(f"{root!r}: {error}") from None
     classes = tuple(map(str, range(int(idx_array(places[1]).max()) + 1)))  # the files name none
-    return Found("image", Idx(places[0], places[1], counts[0]), Idx(places[2], places[3], counts[2]), classes)
+    return RecognisedCorpus("image", Idx(places[0], places[1], counts[0]), Idx(places[2], places[3], counts[2]), classes)
 
 
 def _parquet_meta(uri: str) -> pq.FileMetaData:

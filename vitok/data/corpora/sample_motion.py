@@ -89,7 +89,7 @@ def _ground(path: Path, side: int) -> Image.Image:
 
 
 def _encoded(pictures: Iterator[Image.Image]) -> bytes:
-    """An MP4 of H.264. One thread, so that the same pictures give the same bytes."""
+    """Encode frames as an MP4 of H.264, on one thread, so that the same pictures give the same bytes."""
     import av  # 0.1 s, which who only asks for names need not wait
 
     file = io.BytesIO()

@@ -19,6 +19,8 @@ Kind = Literal["image", "video"]
 
 
 class Split(Protocol):
+    """A split of a corpus: samples in units that are read together, found by number."""
+
     @property
     def units(self) -> np.ndarray | None:
         """Samples in each unit; None if every unit is one sample, wherever it lies."""
@@ -31,14 +33,16 @@ class Split(Protocol):
 
     def __len__(self) -> int: ...
 
-    def name(self, unit: int, row: int) -> str: ...
+    def name(self, unit: int, row: int) -> str:
+        """Return a sample's name within its corpus."""
+        ...
 
     def get(self, unit: int, row: int) -> Sample:
-        """Raises `RejectedError` for one that is gone or unreadable."""
+        """Read a sample. Raises `RejectedError` for one that is gone or unreadable."""
         ...
 
     def index(self) -> pa.Table:
-        """All that is known without reading: what the fingerprint covers."""
+        """Return all that is known without reading: the fingerprint covers it."""
         ...
 
 
@@ -55,9 +59,11 @@ class _Singles:
         return self.table.num_rows
 
     def name(self, unit: int, row: int = 0) -> str:
+        """Return a sample's name."""
         return _cell(self.table, "name", unit)
 
     def index(self) -> pa.Table:
+        """Return the table."""
         return self.table
 
 
@@ -68,6 +74,7 @@ class Files(_Singles):
     kind: Kind
 
     def get(self, unit: int, row: int = 0) -> Sample:
+        """Read a sample's file."""
         name, label = _cell(self.table, "name", unit), _cell(self.table, "label", unit)
         uri = locate(self.root, name)
         if self.kind == "image":
@@ -84,6 +91,7 @@ class Members(_Singles):
     shards: tuple[str, ...]
 
     def get(self, unit: int, row: int = 0) -> Sample:
+        """Read a sample's members of its tar."""
         shard = self.shards[_cell(self.table, "shard", unit)]
         offset, size = _cell(self.table, "offset", unit), _cell(self.table, "size", unit)
         data = filesystem.read(filesystem.join(self.root, shard), offset, size)
@@ -94,7 +102,7 @@ class Members(_Singles):
 
 @dataclass(frozen=True)
 class Columns:
-    """Where in a Parquet row things stand. `media` holds bytes, or a struct of bytes and path (Hugging Face)."""
+    """The columns of a Parquet row. `media` holds bytes, or a struct of bytes and path (Hugging Face)."""
 
     media: str
     label: str | None
@@ -113,6 +121,7 @@ class Rows:
 
     @property
     def units(self) -> np.ndarray:
+        """The number of rows of each row group."""
         return self._numbers[-1]
 
     @cached_property
@@ -123,10 +132,12 @@ class Rows:
         return int(self.units.sum())
 
     def name(self, unit: int, row: int) -> str:
+        """Return a sample's name: its file and row."""
         file, group, first = self._place(unit)
         return f"{file}#{group}.{first + row}"
 
     def get(self, unit: int, row: int) -> Sample:
+        """Read a sample's row."""
         file, group, first = self._place(unit)
         columns, at = self.columns, first + row
         media, labels, names = _group(filesystem.join(self.root, file), group, columns)
@@ -144,6 +155,7 @@ class Rows:
         return self.files[int(file[unit])], int(group[unit]), int(first[unit])
 
     def index(self) -> pa.Table:
+        """Return the files with their sizes and row groups."""
         return self.table
 
 
@@ -161,14 +173,17 @@ class Idx:
         return self.count
 
     def name(self, unit: int, row: int = 0) -> str:
+        """Return a sample's name: its number."""
         return f"{self.images.rsplit('/', 1)[-1].split('.')[0]}#{unit}"
 
     def get(self, unit: int, row: int = 0) -> Sample:
+        """Read a sample's pixels and label."""
         pictures, labels = idx_array(self.images), idx_array(self.labels)
         height, width = pictures.shape[1:]
         return Sample(self.name(unit), int(labels[unit]), b"P5 %d %d 255\n" % (width, height) + pictures[unit].tobytes())
 
     def index(self) -> pa.Table:
+        """Return the checksums of the files."""
         labels = idx_array(self.labels)[: self.count]
         return pa.table({"file": [self.images.rsplit("/", 1)[-1]] * self.count, "label": labels})
 

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vitok.data.corpora.folders import IMAGES, VIDEOS, Found, Listing, hold_out, suffix
+from vitok.data.corpora.folders import IMAGES, VIDEOS, Listing, RecognisedCorpus, file_ending, hold_out
 from vitok.data.corpora.parquet import split_of
 from vitok.data.corpora.splits import Kind, Members
 from vitok.data.sample import NO_LABEL, Rejection, Sample
@@ -61,7 +61,7 @@ class Tars:
 
 @dataclass(frozen=True, eq=False)
 class Unindexed:
-    """What an ingest needs to know of a corpus in tars."""
+    """A corpus in tars of more samples than can be indexed, as an ingest reads it."""
 
     uri: str
     kind: Kind
@@ -74,7 +74,7 @@ class Unindexed:
 
 def unindexed(uri: str, root: str, listing: Listing) -> Unindexed | None:
     """None for as few samples as can be streamed. Without splits in the names of the tars, whole tars are held out."""
-    shards = [(name, size) for name, size in listing if suffix(name) == ".tar"]
+    shards = [(name, size) for name, size in listing if file_ending(name) == ".tar"]
     if _estimate(root, shards) <= MOST_MEMBERS:
         return None
     names = [name for name, _ in shards]
@@ -86,10 +86,10 @@ def unindexed(uri: str, root: str, listing: Listing) -> Unindexed | None:
     return Unindexed(uri, _kind(_tar_index(root, names[0])), train, held, digest.hexdigest()[:16])
 
 
-def webdataset(root: str, listing: Listing) -> Found:
+def webdataset(root: str, listing: Listing) -> RecognisedCorpus:
     """Tars whose members share a key: the picture or video, and .cls or .json with a label. Their places are found in one
     pass over the headers and kept in the user's cache."""
-    shards = [(name, size) for name, size in listing if suffix(name) == ".tar"]
+    shards = [(name, size) for name, size in listing if file_ending(name) == ".tar"]
     if _estimate(root, shards) > MOST_MEMBERS:
         raise UsageError(f"{root!r} holds more than {MOST_MEMBERS} samples in {len(shards)} tars: run `vitok data ingest` first")
     with ThreadPoolExecutor(16 if filesystem.is_remote(root) else 4) as pool:
@@ -110,7 +110,7 @@ def webdataset(root: str, listing: Listing) -> Found:
     train, held = (Members(root, table.filter(pa.array([part == of for part in parts])), names) for of in ("train", "validation"))
     labels = pa.compute.max(table["label"]).as_py() if table.num_rows else None  # pyright: ignore[reportAttributeAccessIssue]
     classes = tuple(map(str, range((NO_LABEL if labels is None else labels) + 1)))
-    return Found(_kind(table) if table.num_rows else "image", train, held, classes, rejected=tuple(rejected))
+    return RecognisedCorpus(_kind(table) if table.num_rows else "image", train, held, classes, rejected=tuple(rejected))
 
 
 def _estimate(root: str, shards: list[tuple[str, int]]) -> float:
@@ -119,7 +119,7 @@ def _estimate(root: str, shards: list[tuple[str, int]]) -> float:
 
 
 def _kind(index: pa.Table) -> Kind:
-    return "video" if {suffix(name) for name in index["name"].slice(0, 100).to_pylist()} & VIDEOS else "image"
+    return "video" if {file_ending(name) for name in index["name"].slice(0, 100).to_pylist()} & VIDEOS else "image"
 
 
 def _tar_index(root: str, shard: str) -> pa.Table:
@@ -144,7 +144,7 @@ def _tar_index(root: str, shard: str) -> pa.Table:
 
 
 def _scan(file: Any, shard: str) -> pa.Table:
-    """One pass over a tar's headers. What a name or the end of the file makes unusable is a row with a reason."""
+    """Read a tar's headers in one pass. What a name or the end of the file makes unusable is a row with a reason."""
     rows: list[dict[str, Any]] = []
     labels: dict[str, int] = {}
     keys: list[str] = []

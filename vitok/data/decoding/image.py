@@ -71,7 +71,7 @@ def center_crop(image: Image.Image, size: int) -> np.ndarray:
 
 @contextmanager
 def open_video(sample: Sample) -> Iterator["Video"]:
-    """From its bytes, a local file, or a store, of which only what is needed is read."""
+    """Open a video from its bytes, a local file, or a store, of which only what is needed is read."""
     from vitok.data.decoding.video import Video
 
     with ExitStack() as opened:

@@ -80,6 +80,7 @@ class Video:
         self.close()
 
     def close(self) -> None:
+        """Close the container."""
         self._frames, self._shown, self._coming = iter(()), None, None
         self._opened.close()
 
@@ -128,7 +129,7 @@ class Video:
             self._shown, self._coming = shown, next(self._frames, None)
 
     def _ended(self, time: float) -> bool:
-        """Whether the picture shown is the last and no longer on show. Then `seconds` is corrected."""
+        """Return whether the picture shown is the last and no longer on show. Then `seconds` is corrected."""
         if self._coming or not self._shown:
             return False
         shown, frame = self._shown
@@ -231,7 +232,7 @@ class Video:
 
 
 def _orientation(frame: VideoFrame) -> tuple[bool, tuple[slice, slice]]:
-    """From the display matrix (nine int32): whether rows become columns; then how either axis is read."""
+    """Return, from the display matrix (nine int32), whether rows become columns; then how either axis is read."""
     data = frame.side_data.get("DISPLAYMATRIX")
     if data is None:
         return False, (slice(None), slice(None))

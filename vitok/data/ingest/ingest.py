@@ -26,7 +26,7 @@ from vitok.data.corpora import ingested
 from vitok.data.corpora.corpus import Corpus
 from vitok.data.corpora.splits import Split
 from vitok.data.corpora.webdataset import Tars, Unindexed
-from vitok.data.ingest.quality import Kept, check
+from vitok.data.ingest.quality import CheckedSample, check
 from vitok.data.sample import NO_LABEL, Rejection, Sample
 from vitok.errors import RejectedError, UsageError, VitokError
 from vitok.storage import filesystem
@@ -41,8 +41,8 @@ SCHEMA = pa.schema([
 
 
 @dataclass(frozen=True)
-class Options:
-    """What decides the result of an ingest, with the source."""
+class IngestOptions:
+    """The options of an ingest: with the source they decide its result."""
 
     min_side: int = 0  # pixels
     max_side: int = 0  # larger images are shrunk to it; 0 keeps all
@@ -55,7 +55,9 @@ class Options:
     max_rejected: float = 0.05
 
 
-def ingest(source: Corpus | Unindexed, target: str, options: Options, progress: Callable[[str, int, int, int], None]) -> dict[str, Any]:
+def ingest(
+    source: Corpus | Unindexed, target: str, options: IngestOptions, progress: Callable[[str, int, int, int], None]
+) -> dict[str, Any]:
     """Run or go on with an ingest; the manifest. `progress(stage, done, total, bytes)` is called as tasks end. Needs Ray.
 
     Raises `UsageError` where the target holds another ingest, `VitokError` where too much of the source is unusable.
@@ -81,7 +83,7 @@ def ingest(source: Corpus | Unindexed, target: str, options: Options, progress: 
     return manifest
 
 
-def _parts(source: Corpus | Unindexed, work: str, options: Options, progress: Callable[..., None]) -> list[dict[str, Any]]:
+def _parts(source: Corpus | Unindexed, work: str, options: IngestOptions, progress: Callable[..., None]) -> list[dict[str, Any]]:
     """Pass 1. What each part holds and rejected, in the order of the source."""
     import ray
 
@@ -101,8 +103,8 @@ def _parts(source: Corpus | Unindexed, work: str, options: Options, progress: Ca
 
 
 def _done(kind: str, task: Callable[[int], dict[str, Any]], count: int, work: str, progress: Callable[..., None]) -> list[dict[str, Any]]:
-    """What task(0) .. task(count - 1) tell of themselves, of those that have not been done before by doing them. What a task
-    tells is written last: one that has told is done."""
+    """Run those of task(0) .. task(count - 1) that have not been done before. Return what all of them tell of themselves, which each
+    writes last: a task that has told is done."""
 
     def tell(job: int) -> int:
         state = task(job)
@@ -122,7 +124,7 @@ def _state(work: str, kind: str, job: int) -> str:
 
 
 def run_tasks(task: Callable[[int], int], numbers: list[int]) -> Iterator[int]:
-    """task(n) for every n by Ray Data, on all CPUs; the results in order. Raises the `VitokError` of a task."""
+    """Run task(n) for every n by Ray Data, on all CPUs, and yield the results in order. Raises the `VitokError` of a task."""
     from vitok.data.loading import blocks
 
     def make(n: int) -> blocks.Columns:
@@ -168,8 +170,8 @@ def _samples(split: Split | Tars, first: int, last: int) -> Iterator[Sample | Re
                 yield Rejection(split.name(unit, row), error.reason, error.detail)
 
 
-def _part(split: Split | Tars, name: str, first: int, last: int, video: bool, options: Options) -> tuple[pa.Table, dict[str, Any]]:
-    kept: list[tuple[bytes, Kept, str, int]] = []
+def _part(split: Split | Tars, name: str, first: int, last: int, video: bool, options: IngestOptions) -> tuple[pa.Table, dict[str, Any]]:
+    kept: list[tuple[bytes, CheckedSample, str, int]] = []
     rejected: list[Rejection] = []
     for sample in _samples(split, first, last):
         if isinstance(sample, Rejection):
@@ -200,7 +202,7 @@ def _part(split: Split | Tars, name: str, first: int, last: int, video: bool, op
     return table, state
 
 
-def _rejected(source: Corpus | Unindexed, parts: list[dict[str, Any]], options: Options) -> dict[str, Any]:
+def _rejected(source: Corpus | Unindexed, parts: list[dict[str, Any]], options: IngestOptions) -> dict[str, Any]:
     """Counts and examples by reason. Raises `VitokError` above the allowed share of what is broken; filtered is not broken."""
     reasons: dict[str, dict[str, Any]] = {}
     for rejection in (*source.rejected, *(Rejection(*row) for part in parts for row in part["rejected"])):
@@ -220,7 +222,7 @@ def _rejected(source: Corpus | Unindexed, parts: list[dict[str, Any]], options: 
     return {"rejected": reasons, "samples_read": whole}
 
 
-def _shards(root: str, work: str, parts: list[dict[str, Any]], options: Options, progress: Callable[..., None]) -> dict[str, Any]:
+def _shards(root: str, work: str, parts: list[dict[str, Any]], options: IngestOptions, progress: Callable[..., None]) -> dict[str, Any]:
     """Pass 2."""
     total = {name: sum(p["bytes"] for p in parts if p["split"] == name) for name in SPLITS}
     if options.validation:  # by the hash alone: shards at the upper end of the hashes
@@ -239,7 +241,7 @@ def _shards(root: str, work: str, parts: list[dict[str, Any]], options: Options,
         filesystem.write(uri, data)
         return len(data)
 
-    of_split = pieces(files_of, work, save, lambda kind, task, count: _done(kind, task, count, work, progress))
+    of_split = hash_ranges(files_of, work, save, lambda kind, task, count: _done(kind, task, count, work, progress))
     sources = {name: of_split["all" if options.validation else name] for name in SPLITS}
 
     def shard(job: int) -> dict[str, Any]:
@@ -287,7 +289,7 @@ def _part_file(work: str, number: int) -> str:
     return filesystem.join(work, f"part-{number:06d}.parquet")
 
 
-def _parquet(table: pa.Table, options: Options) -> bytes:
+def _parquet(table: pa.Table, options: IngestOptions) -> bytes:
     buffer = io.BytesIO()
     # Media are compressed already; the statistics of the hashes are what a range of them is found by.
     pq.write_table(table, buffer, row_group_size=options.group_rows, compression="none", write_statistics=["hash"])  # pyright: ignore[reportArgumentType]
@@ -307,10 +309,11 @@ class Piece:
     files: tuple[str, ...]
 
 
-def pieces(
+def hash_ranges(
     parts: dict[str, list[str]], work: str, save: Callable[[str, pa.Table], int], done: Callable[..., list[dict[str, Any]]]
 ) -> dict[str, list[Piece]]:
-    """Of each split's parts. `done(kind, task, count)` runs the tasks that have not been done; `save(uri, table)` writes."""
+    """Return the pieces of each split's parts. `done(kind, task, count)` runs the tasks that have not been done; `save(uri, table)`
+    writes."""
     jobs: list[tuple[list[str], int, int]] = []  # the files of a group, and a range of hashes
     found: dict[str, list[Piece]] = {}
     for name, uris in parts.items():
@@ -340,7 +343,7 @@ def collect(found: list[Piece], low: int, high: int, columns: list[str] | None =
 
 
 def rows(uri: str, low: int, high: int, columns: list[str] | None = None) -> pa.Table:
-    """Of one file: of the row groups that can hold some."""
+    """Return the rows of a file within a range of hashes, from the row groups that can hold some."""
     first, end = low.to_bytes(9, "big")[1:], None if high == WHOLE else high.to_bytes(8, "big")
 
     def attempt() -> pa.Table:

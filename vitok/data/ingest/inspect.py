@@ -21,8 +21,8 @@ FRAMES, FPS = 6, 4.0  # of a strip
 
 
 @dataclass(frozen=True)
-class Seen:
-    """One sample, looked at."""
+class InspectedSample:
+    """A sample that was looked at."""
 
     label: int
     size: int  # bytes
@@ -34,7 +34,7 @@ class Seen:
 def stats(corpus: Corpus, look_at: int) -> dict[str, Any]:
     """Counts of the whole corpus; sizes, durations and labels of `look_at` samples of each split, evenly spread, decoded."""
     rejected: Counter[str] = Counter(rejection.reason for rejection in corpus.rejected)
-    seen: dict[str, list[Seen]] = {}
+    seen: dict[str, list[InspectedSample]] = {}
     for name, split in _splits(corpus).items():
         seen[name] = []
         for unit, row in spread(split, look_at):
@@ -77,7 +77,7 @@ def preview(corpus: Corpus, count: int, side: int) -> bytes:
 
 
 def verify(root: str) -> list[str]:
-    """What is wrong with an ingested corpus, one line each: every shard is read and held against the manifest."""
+    """Return what is wrong with an ingested corpus, one line each: every shard is read and held against the manifest."""
     stated = ingested.manifest(root)
     wrong: list[str] = []
     for shard in stated["shards"]:
@@ -108,13 +108,13 @@ def _splits(corpus: Corpus) -> dict[str, Split]:
     return {"train": corpus.train, "validation": corpus.validation}
 
 
-def _look(sample: Sample, video: bool) -> Seen:
+def _look(sample: Sample, video: bool) -> InspectedSample:
     if video:
         with open_video(sample) as opened:
             size = filesystem.size(sample.uri) if sample.data is None else len(sample.data)
-            return Seen(sample.label, size, opened.width, opened.height, opened.seconds)
+            return InspectedSample(sample.label, size, opened.width, opened.height, opened.seconds)
     image = load(sample.data or b"", 0)
-    return Seen(sample.label, len(sample.data or b""), *image.size, None)
+    return InspectedSample(sample.label, len(sample.data or b""), *image.size, None)
 
 
 def _summary(values: list[Any]) -> dict[str, Any]:

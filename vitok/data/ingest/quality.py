@@ -14,7 +14,9 @@ QUALITY = 95  # of a JPEG that was shrunk; chroma is kept at full size
 
 
 @dataclass(frozen=True)
-class Kept:
+class CheckedSample:
+    """A sample that is worth keeping, as it is stored."""
+
     data: bytes  # as it will be stored
     original: bytes  # as it came: two samples are duplicates if these are equal
     width: int
@@ -23,12 +25,13 @@ class Kept:
     seconds: float | None = None
 
 
-def check(sample: Sample, video: bool, min_side: int, max_side: int, min_seconds: float, max_seconds: float) -> Kept:
-    """Raises `RejectedError`; reasons that begin with "filtered" are the user's own limits."""
+def check(sample: Sample, video: bool, min_side: int, max_side: int, min_seconds: float, max_seconds: float) -> CheckedSample:
+    """Decode a sample to its end and shrink it where it is too large. Raises `RejectedError`; reasons that begin with "filtered" are the
+    user's own limits."""
     return _video(sample, min_side, min_seconds, max_seconds) if video else _image(sample, min_side, max_side)
 
 
-def _image(sample: Sample, min_side: int, max_side: int) -> Kept:
+def _image(sample: Sample, min_side: int, max_side: int) -> CheckedSample:
     original = sample.data or b""
     image = load(original, 0)
     _large_enough(image.size, min_side)
@@ -37,11 +40,11 @@ def _image(sample: Sample, min_side: int, max_side: int) -> Kept:
         image = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))), Image.Resampling.LANCZOS)
         buffer = io.BytesIO()
         image.save(buffer, "JPEG", quality=QUALITY, subsampling=0)
-        return Kept(buffer.getvalue(), original, *image.size)
-    return Kept(original, original, *image.size)
+        return CheckedSample(buffer.getvalue(), original, *image.size)
+    return CheckedSample(original, original, *image.size)
 
 
-def _video(sample: Sample, min_side: int, min_seconds: float, max_seconds: float) -> Kept:
+def _video(sample: Sample, min_side: int, min_seconds: float, max_seconds: float) -> CheckedSample:
     from vitok.data.decoding.remux import cut, walk
 
     original = filesystem.read(sample.uri) if sample.data is None else sample.data
@@ -54,7 +57,7 @@ def _video(sample: Sample, min_side: int, min_seconds: float, max_seconds: float
             raise RejectedError("filtered: short", f"{seconds:.2f} s")
         if max_seconds and seconds > max_seconds:
             raise RejectedError("filtered: long", f"{seconds:.2f} s")
-        return Kept(original, original, opened.width, opened.height, frames, seconds)
+        return CheckedSample(original, original, opened.width, opened.height, frames, seconds)
 
 
 def _large_enough(size: tuple[int, int], min_side: int) -> None:

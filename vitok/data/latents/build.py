@@ -22,8 +22,8 @@ from vitok import config
 from vitok.config import variants
 from vitok.data.corpora.corpus import Corpora
 from vitok.data.latents.dataset import MANIFEST, VERSION, Grid, LatentSet, open_set, row_bytes
-from vitok.data.latents.encode import Columns, LatentEncoder, Wanted, encoded
-from vitok.data.loading.loader import Rejected, reader, reasons
+from vitok.data.latents.encode import Columns, EncodingRequest, LatentEncoder, encode_views
+from vitok.data.loading.loader import RejectedSamples, open_reader, reasons
 from vitok.data.loading.reader import Reader
 from vitok.data.sample import Rejection
 from vitok.errors import UsageError, VitokError
@@ -36,7 +36,7 @@ GROUP_ROWS = 64  # of a row group: what is read, and shuffled, as one
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlannedSet:
     """A set of latents that is asked for, as far as it is known before anything is decoded."""
 
     encoder: LatentEncoder
@@ -57,21 +57,24 @@ class Planned:
 
 
 def key(encoder: LatentEncoder, fingerprint: str, latents: config.Latents, size: int, frames: int) -> str:
-    """Of a set, 16 hex digits: what decides the latents. Beside the weights that is what a state does not show of its tokenizer."""
+    """Return the name of a set's folder, 16 hex digits: a hash of all that decides the latents. Beside the weights that is what a state
+    does not show of its tokenizer."""
     views = latents.model_dump(mode="json", exclude={"max_rejected"} | ({"smallest_crop"} if latents.crops == 1 else set()))
     unseen = [encoder.recipe.tokenizer.encoder.heads, encoder.recipe.precision]
     text = json.dumps([VERSION, encoder.weights, unseen, fingerprint, views, size, frames], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def announce(corpora: Corpora, latents: config.Latents, size: int, frames: int, encoders: list[LatentEncoder], root: str) -> list[Planned]:
-    """What `build` would make, one set for each encoder. Raises `UsageError` for a mixture or pixels that do not divide, `VitokError`
-    where a local disk has too little room."""
+def plan_sets(
+    corpora: Corpora, latents: config.Latents, size: int, frames: int, encoders: list[LatentEncoder], root: str
+) -> list[PlannedSet]:
+    """Plan the sets that `build` would make, one for each encoder. Raises `UsageError` for a mixture or pixels that do not divide,
+    `VitokError` where a local disk has too little room."""
     if len(corpora.parts) > 1:
         raise UsageError(f"corpus {corpora.uri!r} is a mixture, whose weights a set of latents does not keep: give one corpus")
     whole = corpora.counts[0] * latents.crops
     views = min(latents.views or whole, whole)
-    plans: list[Planned] = []
+    plans: list[PlannedSet] = []
     for encoder in encoders:
         grid = encoder.grid(size, frames)
         folder = filesystem.join(filesystem.absolute(root), key(encoder, corpora.fingerprint, latents, size, frames))
@@ -81,7 +84,7 @@ def announce(corpora: Corpora, latents: config.Latents, size: int, frames: int, 
         each = max(1, min(SHARD_VIEWS, SHARD_BYTES // ((1 + latents.flip) * each_row)) // batch) * batch
         finished = filesystem.exists(filesystem.join(folder, MANIFEST)) == "file"
         written = 0 if finished else len(_written(folder, each, batch, views))
-        plans.append(Planned(encoder, folder, grid, views, rows, rows * each_row, each, batch, written, finished))
+        plans.append(PlannedSet(encoder, folder, grid, views, rows, rows * each_row, each, batch, written, finished))
     _need_room(root, sum(plan.missing for plan in {plan.folder: plan for plan in plans}.values()))
     return plans
 
@@ -100,12 +103,12 @@ def build(
     """The set of each encoder, made or gone on with where it is not finished. `gpus` of each actor, 0 or 1. `progress` hears of
     (views done, of all, of them in this call). Needs a connected Ray.
 
-    Raises `UsageError` and `VitokError` as `announce`, `VitokError` where too many views cannot be used or latents are not finite.
+    Raises `UsageError` and `VitokError` as `plan_sets`, `VitokError` where too many views cannot be used or latents are not finite.
     """
-    plans = announce(corpora, latents, size, frames, encoders, root)
+    plans = plan_sets(corpora, latents, size, frames, encoders, root)
     waiting = list({plan.folder: _Set(plan) for plan in plans if not plan.finished}.values())
     if waiting:
-        rejected = _encode(waiting, reader(corpora, "train", latents.data(), size, frames), corpora, latents, actors, gpus, progress)
+        rejected = _encode(waiting, open_reader(corpora, "train", latents.data(), size, frames), corpora, latents, actors, gpus, progress)
         for made in waiting:
             filesystem.tidy(made.plan.folder)
             text = json.dumps(_manifest(made, corpora, latents, size, frames, rejected), indent=1)
@@ -116,13 +119,14 @@ def build(
 class _Set:
     """A set while it is made: shards that are written, and batches that come."""
 
-    def __init__(self, plan: Planned) -> None:
+    def __init__(self, plan: PlannedSet) -> None:
         self.plan = plan
         self.shards = _written(plan.folder, plan.each, plan.batch, plan.views)
         self.first = self.done = min(len(self.shards) * plan.each, plan.views)
         self.pending: list[Columns] = []
 
     def add(self, batch: Columns, writer: "_Writer") -> None:
+        """Add a batch; write a shard when it is full."""
         if batch["number"][0] < self.done:
             return
         self.pending.append(batch)
@@ -136,17 +140,19 @@ class _Set:
 
 
 class _Writer:
-    """One shard is written while the next is made."""
+    """A thread that writes one shard while the next is made."""
 
     def __init__(self, thread: ThreadPoolExecutor) -> None:
         self.thread = thread
         self.running: Future[None] | None = None
 
     def write(self, uri: str, table: pa.Table) -> None:
+        """Begin to write a shard, after the one before."""
         self.finish()
         self.running = self.thread.submit(filesystem.write, uri, lambda file: _store(table, file))
 
     def finish(self) -> None:
+        """Wait for what is being written."""
         if self.running:
             self.running.result()
 
@@ -157,7 +163,7 @@ def _encode(
     """All shards that are missing. What cannot be used."""
     behind = min(sets, key=lambda one: one.first)
     done, total = behind.first, behind.plan.views
-    rejected = Rejected(latents.max_rejected, frozenset(corpora.rejected))
+    rejected = RejectedSamples(latents.max_rejected, frozenset(corpora.rejected))
     begun = np.diff(views.samples(), prepend=-1) != 0  # the first view of a sample: samples are counted, as the rejected are
 
     def count(found: list[Rejection], first: int, last: int) -> None:
@@ -168,10 +174,10 @@ def _encode(
 
     count([Rejection(*row) for shard in behind.shards for row in shard["rejected"]], 0, done)
     firsts = [one.first for one in sets]
-    wanted = Wanted([one.plan.encoder for one in sets], firsts, behind.plan.batch, latents.flip, gpus, views)
+    wanted = EncodingRequest([one.plan.encoder for one in sets], firsts, behind.plan.batch, latents.flip, gpus, views)
     with ThreadPoolExecutor(1) as thread:
         writer = _Writer(thread)
-        for block in encoded(wanted, actors):
+        for block in encode_views(wanted, actors):
             if "error" in block:
                 raise VitokError(f"{block['error'][0]}")
             numbers = block["number"]
@@ -196,7 +202,7 @@ def _encode(
     return list({one.name: one for one in (*corpora.rejected, *found)}.values())
 
 
-def _shard(whole: Columns, plan: Planned) -> tuple[pa.Table, dict[str, Any]]:
+def _shard(whole: Columns, plan: PlannedSet) -> tuple[pa.Table, dict[str, Any]]:
     """The table of a shard's views, and what its footer says of it."""
     ok, channels = whole["ok"].astype(bool), plan.encoder.recipe.tokenizer.channels
     numbers, labels, times = whole["number"][ok], whole["label"][ok], whole["mean"].shape[1]
@@ -229,7 +235,7 @@ def _store(table: pa.Table, file: Any) -> None:
 
 
 def _written(folder: str, each: int, batch: int, views: int) -> list[dict[str, Any]]:
-    """What the shards of a set that is not finished say of themselves, up to the first that is missing, damaged or cut otherwise."""
+    """Return what the shards of a set that is not finished say of themselves, up to the first that is missing, damaged or cut otherwise."""
     there = {name for name, _ in filesystem.listing(folder)} if filesystem.exists(folder) == "folder" else set[str]()
     found: list[dict[str, Any]] = []
     for number, first in enumerate(range(0, views, each)):

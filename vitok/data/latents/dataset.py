@@ -12,7 +12,7 @@ import numpy as np
 from vitok import config
 from vitok.data.corpora.corpus import Corpora, Corpus
 from vitok.data.corpora.splits import Rows
-from vitok.data.loading.reader import described
+from vitok.data.loading.reader import describe_views
 from vitok.data.sample import NO_LABEL, Rejection
 from vitok.errors import RejectedError, UsageError
 from vitok.storage import filesystem
@@ -48,15 +48,17 @@ class LatentSet:
 
     @property
     def tokens(self) -> int:
+        """L, tokens of a latent."""
         return math.prod(self.grid)
 
     @property
     def row_bytes(self) -> int:
-        """Of the two tensors of a row."""
+        """Bytes of the two tensors of a row."""
         return row_bytes(self.grid, self.channels)
 
     @property
     def bytes(self) -> int:
+        """Bytes of all rows."""
         return self.rows * self.row_bytes
 
     @property
@@ -67,11 +69,11 @@ class LatentSet:
     @property
     def about(self) -> str:
         """How the views are cut, for a protocol."""
-        return described(self.latents.data(), self.frames, self.views, self.whole)
+        return describe_views(self.latents.data(), self.frames, self.views, self.whole)
 
 
 def open_set(folder: str) -> LatentSet:
-    """Raises `UsageError` where there is no finished set, or it is damaged."""
+    """Open a finished set. Raises `UsageError` where there is none, or it is damaged."""
     uri = filesystem.join(folder, MANIFEST)
     damaged = f"{uri} is damaged (%s): remove {folder} and encode the corpus again"
     try:
@@ -99,8 +101,8 @@ def open_set(folder: str) -> LatentSet:
     return opened
 
 
-def expect(latents: LatentSet, weights: str) -> None:
-    """Raises `UsageError` where the latents are of another tokenizer than the one with these weights (SHA-256)."""
+def require_tokenizer(latents: LatentSet, weights: str) -> None:
+    """Raise `UsageError` where the latents are of another tokenizer than the one with these weights (SHA-256)."""
     if latents.weights != weights:
         raise UsageError(
             f"the latents in {latents.folder} are of a tokenizer with weights {latents.weights[:16]}, not of {weights[:16]}: "
@@ -109,7 +111,7 @@ def expect(latents: LatentSet, weights: str) -> None:
 
 
 def require_labels(found: Corpora | LatentSet) -> None:
-    """Raises `UsageError` where samples to train on have no label, as far as that is known without reading them."""
+    """Raise `UsageError` where samples to train on have no label, as far as that is known without reading them."""
     if isinstance(found, LatentSet):
         missing, whole, what = found.unlabelled, found.rows, "latents"
     else:
@@ -129,6 +131,7 @@ def _unlabelled(corpus: Corpus) -> int:
 
 
 def row_bytes(grid: Grid, channels: int) -> int:
+    """Return the bytes of the two tensors of a row."""
     return 2 * 2 * math.prod(grid) * channels
 
 

@@ -40,10 +40,11 @@ class LatentEncoder:
 
     @classmethod
     def of(cls, recipe: Recipe, state: dict[str, Tensor]) -> "LatentEncoder":
+        """Return the encoder of a tokenizer's recipe and weights."""
         return cls(recipe, weights_digest(state), state)
 
     def open(self, device: torch.device) -> Callable[[Tensor], Posterior]:
-        """From uint8 (B, [T,] H, W, 3) on the device to the posterior, in the precision of the tokenizer's training."""
+        """Open it on a device: a function from uint8 (B, [T,] H, W, 3) to the posterior, in the precision of the tokenizer's training."""
         model = Tokenizer(self.recipe.tokenizer)
         model.load_state_dict(self.state)
         model.eval().encoder.to(device)
@@ -64,8 +65,8 @@ class LatentEncoder:
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What an actor needs."""
+class EncodingRequest:
+    """The inputs of an encoding actor."""
 
     encoders: list[LatentEncoder]
     firsts: list[int]  # the first view that each encoder's set lacks
@@ -79,7 +80,7 @@ class Encoding:
     """The actor: all tokenizers on one device."""
 
     def __init__(self, reference: Any) -> None:
-        self.asked: Wanted = ray.get(reference)
+        self.asked: EncodingRequest = ray.get(reference)
         self.device = runtime.device(self.asked.gpus, 1)
         self.encoders = [encoder.open(self.device) for encoder in self.asked.encoders]
 
@@ -112,8 +113,8 @@ class Encoding:
 
 
 def _both(encode: Callable[[Tensor], Posterior], images: Tensor, flip: bool) -> Columns:
-    """Of views (B, [T,] H, W, 3) as they are and mirrored (M = 2, or 1): mean and log_variance (B, M, L, c) float16; their sums over
-    tokens, which the statistics are made of (B, M, 3, c) float64."""
+    """Encode views (B, [T,] H, W, 3) as they are and mirrored (M = 2, or 1): mean and log_variance (B, M, L, c) float16; their sums over
+    all rows."""
     found: dict[str, list[Tensor]] = {"mean": [], "log_variance": [], "sums": []}
     for mirrored in (False, True)[: 1 + flip]:
         # Views that could not be decoded are encoded as black: a batch is of one size, whose rounding is its own.
@@ -125,7 +126,7 @@ def _both(encode: Callable[[Tensor], Posterior], images: Tensor, flip: bool) -> 
     return {name: torch.stack(parts, 1).cpu().numpy() for name, parts in found.items()}
 
 
-def encoded(wanted: Wanted, actors: int) -> Iterator[Columns]:
+def encode_views(wanted: EncodingRequest, actors: int) -> Iterator[Columns]:
     """Blocks of the views that some set lacks, in order: a row a view, "mean:0", "log_variance:0", "sums:0" of encoder 0 and so
     on; or an "error"."""
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # who reads shows progress, and errors once
@@ -149,7 +150,8 @@ def encoded(wanted: Wanted, actors: int) -> Iterator[Columns]:
 
 
 def _decode(views: Reader, starts: range) -> tasks.Make:
-    """A function of its own, not a class: that would bring this module, and so torch, into every process that decodes."""
+    """Return the decode task, as a function of its own, not a class: that would bring this module, and so torch, into every process that
+    decodes."""
 
     def make(block: int) -> tasks.Columns:
         rows = range(starts[block], min(starts[block] + starts.step, views.total))

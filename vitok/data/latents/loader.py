@@ -31,6 +31,8 @@ COLUMNS = ("mean", "log_variance", "label")
 
 @dataclass(frozen=True)
 class LatentBatch:
+    """Latents of one step."""
+
     mean: np.ndarray  # (B, L, c) float16, of the posterior
     log_variance: np.ndarray
     labels: np.ndarray  # (B,) int32, -1 where there is none
@@ -40,7 +42,7 @@ class LatentBatch:
         return len(self.labels)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """What is seen in training."""
+        """Return what is seen in training, by name."""
         return {"mean": self.mean, "log_variance": self.log_variance, "labels": self.labels}
 
 
@@ -52,10 +54,12 @@ class LatentSource:
 
     @property
     def uri(self) -> str:
+        """The corpus."""
         return self.set.uri
 
     @property
     def fingerprint(self) -> str:
+        """The corpus's fingerprint."""
         return self.set.fingerprint
 
     @property
@@ -65,11 +69,12 @@ class LatentSource:
 
     @property
     def rejected(self) -> frozenset[Rejection]:
+        """Samples that could not be encoded."""
         return frozenset(self.set.rejected)
 
     @property
     def max_rejected(self) -> float:
-        """Of what is found while training: nothing, the latents being made."""
+        """The share that may turn out unusable while training: none, the latents being made."""
         return self.set.latents.max_rejected
 
     def batches(self, *, seed: int, batch_size: int, start: int, steps: int, rank: int = 0, world: int = 1) -> Iterator[LatentBatch]:
@@ -213,7 +218,7 @@ def _layout(latents: LatentSet) -> _Layout:
 
 
 def _opened(uri: str) -> Any:
-    """For Arrow; a local file without a detour through Python, whose threads would wait for one another."""
+    """Open a file for Arrow; a local one without a detour through Python, whose threads would wait for one another."""
     return filesystem.open_file(uri) if filesystem.is_remote(uri) else pa.OSFile(uri)
 
 

@@ -40,9 +40,11 @@ class _Blocks(Datasource):
         self.make, self.numbers = make, numbers
 
     def estimate_inmemory_data_size(self) -> int | None:
+        """Return nothing: Ray measures blocks as they come."""
         return None
 
     def get_read_tasks(self, parallelism: int, *_: Any, **__: Any) -> list[ReadTask]:
+        """Return the tasks that make the blocks."""
         unknown = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
         return [ReadTask(_Read(self.make, number), unknown) for number in self.numbers]
 
@@ -57,7 +59,8 @@ class _Read:
 
 
 def decode_on(nodes: str) -> None:
-    """Where the tasks of this process run from now on: "anywhere", or on the "cpu-nodes", those that offer the resource `decode`."""
+    """Choose where the decode tasks of this process run from now on: "anywhere", or on the "cpu-nodes", those that offer the resource
+    `decode`."""
     global _apart
     _apart = nodes == "cpu-nodes"
 

@@ -36,6 +36,8 @@ FORGIVEN = 10  # unusable samples that stop no run, however small the corpus
 
 @dataclass(frozen=True)
 class Batch:
+    """Decoded samples of one step."""
+
     images: np.ndarray  # (B, H, W, 3) or, of several frames, (B, T, H, W, 3) uint8
     rejected: frozenset[Rejection]  # every sample that had to be replaced or left out
     labels: np.ndarray | None = None  # (B,) int32, -1 where there is none
@@ -45,7 +47,7 @@ class Batch:
         return len(self.images)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """What is seen in training."""
+        """Return what is seen in training, by name."""
         return {"images": self.images, "labels": np.array([]) if self.labels is None else self.labels}
 
     def tensor(self) -> "Tensor":
@@ -55,7 +57,7 @@ class Batch:
         return torch.from_numpy(self.images if self.images.flags.writeable else self.images.copy())
 
 
-class Rejected:
+class RejectedSamples:
     """Unusable samples, each counted once, by reason. More of them than a set share stop the run. `known` are those that were accepted
     before it began."""
 
@@ -78,6 +80,7 @@ class Rejected:
             )
 
     def reasons(self) -> Counter[str]:
+        """Count unusable samples by reason."""
         return Counter(rejection.reason for rejection in self.found.values())
 
 
@@ -98,6 +101,7 @@ class Source:
 
     @property
     def max_rejected(self) -> float:
+        """The share of samples that may be unusable."""
         return self.data.max_rejected
 
     @property
@@ -160,15 +164,15 @@ class Source:
         return VitokError(f"corpus {self.uri!r}: none of {len(rejected)} samples could be decoded; the first: {first}")
 
 
-def prepare(corpora: Corpora, data: Data, size: int, frames: int = 1) -> Source:
+def prepare_source(corpora: Corpora, data: Data, size: int, frames: int = 1) -> Source:
     """Lay out the samples of a corpus; with a pool, decode it now, on all of Ray's CPUs. Needs a connected Ray.
 
     Raises `VitokError` where not one sample of the training split can be decoded, or too many cannot.
     """
-    training, held_out = (reader(corpora, part, data, size, frames) for part in PARTS)
+    training, held_out = (open_reader(corpora, part, data, size, frames) for part in PARTS)
     source = Source(corpora.uri, corpora.fingerprint, data, size, frames, training, held_out, None, None, frozenset(corpora.rejected))
     count = sum(corpora.counts)
-    Rejected(data.max_rejected).add(source.rejected, count, count + len(source.rejected))
+    RejectedSamples(data.max_rejected).add(source.rejected, count, count + len(source.rejected))
     if not data.pool:
         return source
     _must_fit(data.pool * math.prod(training.shape) + source.views * math.prod(held_out.shape), data.pool)
@@ -180,12 +184,12 @@ def prepare(corpora: Corpora, data: Data, size: int, frames: int = 1) -> Source:
     rejected = frozenset(rejection for row in rows for rejection in reasons(row["rejected"]))
     if not all(row["ok"] for row in rows[: data.pool]):
         raise source._dead(rejected)
-    Rejected(data.max_rejected, source.rejected).add(rejected, data.pool, count)
+    RejectedSamples(data.max_rejected, source.rejected).add(rejected, data.pool, count)
     return Source(corpora.uri, corpora.fingerprint, data, size, frames, training, held_out, pool, validation, source.rejected | rejected)
 
 
 def _must_fit(need: int, pool: int) -> None:
-    """Raises `VitokError` where decoded samples would fill the object stores: they would be written to disk and read again, without end."""
+    """Raise `VitokError` where decoded samples would fill the object stores: they would be written to disk and read again, without end."""
     room = ray.cluster_resources().get("object_store_memory", 0)
     if need > FULL * room:
         raise VitokError(
@@ -194,8 +198,8 @@ def _must_fit(need: int, pool: int) -> None:
         )
 
 
-def reader(corpora: Corpora, part: Part, data: Data, size: int, frames: int) -> Reader:
-    """Of a split of every corpus, or of all there is. Needs a connected Ray."""
+def open_reader(corpora: Corpora, part: Part, data: Data, size: int, frames: int) -> Reader:
+    """Return the reader of a split of every corpus, or of all there is. Needs a connected Ray."""
     wanted = PARTS if part == "all" else (part,)
     found = [
         (weight, corpus, corpus.train if name == "train" else corpus.validation) for name in wanted for weight, corpus in corpora.parts
@@ -251,7 +255,7 @@ def columns(decoded: list[Decoded], reader: Reader) -> dict[str, np.ndarray]:
 
 
 def _batch(found: Any, first: int | None = None) -> Batch:
-    """A block as it is read: without the rows that could not be decoded. `first`: the number of the first view."""
+    """Return a block as a batch, without the rows that could not be decoded. `first`: the number of the first view."""
     ok: np.ndarray = found["ok"]
     rejected = frozenset(rejection for cell in found["rejected"] for rejection in reasons(cell))
     images, labels = (found["image"], found["label"]) if ok.all() else (found["image"][ok], found["label"][ok])
@@ -259,6 +263,7 @@ def _batch(found: Any, first: int | None = None) -> Batch:
 
 
 def reasons(cell: Any) -> list[Rejection]:
+    """Count rejections by reason."""
     return [Rejection(*parts) for parts in json.loads(cell)] if cell != "[]" else []
 
 

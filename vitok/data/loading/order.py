@@ -10,7 +10,7 @@ PATTERN = 1000  # samples after which the schedule of a mixture repeats, in anot
 
 @dataclass(frozen=True, eq=False)
 class Order:
-    """One epoch. Units in random order; within each window of units, their samples in random order."""
+    """The order of one epoch: units in random order; within each window of units, their samples in random order."""
 
     seed: int
     epoch: int
@@ -30,7 +30,7 @@ class Order:
         return int(members[which]), drawn - (int(borders[which - 1]) if which else 0)
 
     def rows(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The same of many places (N,): units and rows, (N,) each."""
+        """Return units and rows, (N,) each, of many places (N,)."""
         if self.sizes is None:
             return self.units[places], np.zeros(len(places), np.int64)
         windows = self.ends.searchsorted(places, side="right")
@@ -65,8 +65,8 @@ def epoch_order(count: int, sizes: np.ndarray | None, window: int, seed: int, ep
 
 @dataclass(frozen=True)
 class Mixture:
-    """Which corpus sample i of a run comes from, and which of that corpus's samples it is. Exact to one sample in every
-    `PATTERN`: a run of any length, resumed anywhere, draws the corpora in proportion to their weights."""
+    """A mixture of corpora: which corpus sample i of a run comes from, and which of that corpus's samples it is. Exact to one sample in
+    every window."""
 
     weights: tuple[float, ...]
 

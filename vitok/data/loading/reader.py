@@ -37,7 +37,8 @@ class Decoded:
 
 @dataclass(frozen=True)
 class Reader:
-    """What a task needs. The splits themselves, which may be large, lie once in the object store of each node."""
+    """The reader of samples, as a decode task uses it. The splits themselves, which may be large, lie once in the object store of each
+    node."""
 
     splits: tuple[Any, ...]  # references to the `Split` of each corpus of the mixture
     counts: tuple[int, ...]
@@ -50,7 +51,7 @@ class Reader:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one sample's pixels."""
+        """The shape of one sample's pixels."""
         return (self.size, self.size, 3) if self.frames == 1 else (self.frames, self.size, self.size, 3)
 
     @property
@@ -64,14 +65,15 @@ class Reader:
         return sum(self.counts) * self.data.validation_crops
 
     def samples(self) -> np.ndarray:
-        """Which sample each view is of."""
+        """Return which sample each view is of (N,)."""
         return np.arange(self.total) * self.whole // self.total // self.data.validation_crops
 
     def training(self, samples: Sequence[int], seed: int) -> list[Decoded]:
+        """Decode samples of training, by number; unusable ones are replaced by the next of their epoch."""
         return self._each(lambda sample: self._training(sample, seed), samples)
 
     def views(self, views: Sequence[int]) -> list[Decoded]:
-        """Of the held-out samples, by number up to `total`."""
+        """Decode held-out views, by number up to `total`."""
         return self._each(self._view, views)
 
     def _each(self, decode: Any, numbers: Sequence[int]) -> list[Decoded]:
@@ -97,16 +99,17 @@ class Reader:
         return Decoded(None, NO_LABEL, tuple(rejected))
 
     def name(self, view: int) -> str:
-        """Of the sample that a view shows, within its corpus."""
+        """Return the name, within its corpus, of the sample that a view shows."""
         corpus, unit, row = self._find(view)
         crop = f" (crop {self._drawn(view) % self.data.validation_crops})" if self.data.validation_crops > 1 else ""
         return _split(self.splits[corpus]).name(unit, row) + crop
 
     def about(self) -> str:
-        return described(self.data, self.frames, self.total, self.whole)
+        """Return how views are cut, for a protocol."""
+        return describe_views(self.data, self.frames, self.total, self.whole)
 
     def _drawn(self, view: int) -> int:
-        """Its number among all that there could be."""
+        """Return the number of a view among all that there could be."""
         return view * self.whole // self.total
 
     def _find(self, view: int) -> tuple[int, int, int]:
@@ -145,14 +148,14 @@ class Reader:
         return _kept(sample.name, sample.data or b"", smallest) if few else load(sample.data or b"", smallest)
 
     def _shaped(self, pixels: np.ndarray) -> np.ndarray:
-        """One frame has no axis of frames; an image among videos is a still."""
+        """Shape pixels: one frame has no axis of frames; an image among videos is a still."""
         if self.frames == 1:
             return pixels[0] if pixels.ndim == 4 else pixels
         return pixels if pixels.ndim == 4 else np.repeat(pixels[None], self.frames, axis=0)
 
 
-def described(data: Data, frames: int, views: int, whole: int) -> str:
-    """How so many views of `whole` are cut, for a protocol."""
+def describe_views(data: Data, frames: int, views: int, whole: int) -> str:
+    """Return how so many views of `whole` are cut, for a protocol."""
     crops, share = data.validation_crops, data.smallest_crop
     cut = "ADM's centre crop" if crops == 1 else f"{crops} fixed random crops a sample, of sides from {share:g} of its short side"
     cut += f", {frames} frames at {data.fps:g} a second" if frames > 1 else ""

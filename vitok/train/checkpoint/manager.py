@@ -84,7 +84,7 @@ class Checkpoints:
             if self.place.rank == 0:
                 self.say(f"checkpoint of step {step} is damaged ({problem}): put aside as {self.shelf.aside(step, self.attempt)}")
         if steps:
-            raise VitokError(f"all checkpoints in {mirror.told(self.folder)} are damaged; delete the folder to begin again")
+            raise VitokError(f"all checkpoints in {mirror.address_of(self.folder)} are damaged; delete the folder to begin again")
         return None
 
     def save(self, engines: Sequence[Checkpointed], step: int, state: dict[str, Any]) -> None:

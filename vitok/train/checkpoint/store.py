@@ -93,19 +93,19 @@ class ObjectStore:
     poll = 0.5
 
     def __init__(self, folder: Path, rank: int) -> None:
-        self.folder, self.rank, self.uri = folder, rank, mirror.told(folder)
+        self.folder, self.rank, self.uri = folder, rank, mirror.address_of(folder)
         folder.mkdir(parents=True, exist_ok=True)
 
     def clear(self) -> None:
         """Remove files of attempts that did not come to a checkpoint. Called by rank 0."""
         whole = {checkpoint_name(step) for step in self.steps()}
-        for name in {name.partition("/")[0] for name in mirror.names(self.folder)} - whole:
+        for name in {name.partition("/")[0] for name in mirror.list_files(self.folder)} - whole:
             if "." not in name:  # one that was put aside stays
                 mirror.drop(self.folder / name)
 
     def steps(self) -> list[int]:
         """Return the steps of the checkpoints that are whole, oldest first."""
-        whole = (name.partition("/") for name in mirror.names(self.folder))
+        whole = (name.partition("/") for name in mirror.list_files(self.folder))
         return sorted(int(folder[5:]) for folder, _, file in whole if file == STATE and "." not in folder)
 
     def opened(self, step: int) -> Path:
@@ -130,7 +130,7 @@ class ObjectStore:
         """Send this rank's file; `entry` describes it. Raises `OSError`."""
         path = self.begin(step, attempt)
         try:
-            mirror.keep(path)
+            mirror.send(path)
             filesystem.write(self._file(step, _of(self.rank, attempt, "json")), json.dumps(entry).encode())
         except VitokError as error:
             raise OSError(str(error)) from None
@@ -175,7 +175,7 @@ class ObjectStore:
 
 def open_store(folder: Path, rank: int) -> DiskStore | ObjectStore:
     """Open the store of a run's checkpoints: a disk, or an object store where the folder stands for one."""
-    return ObjectStore(folder, rank) if mirror.there(folder) else DiskStore(folder, rank)
+    return ObjectStore(folder, rank) if mirror.store_address(folder) else DiskStore(folder, rank)
 
 
 def checkpoint_name(step: int) -> str:
