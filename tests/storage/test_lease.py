@@ -16,7 +16,7 @@ import sys, time
 from vitok.storage import mirror
 from vitok.storage import lease
 lease.EVERY = 0.2
-with lease.leased(mirror.here(sys.argv[1]), "study"):
+with lease.leased(mirror.local_path(sys.argv[1]), "study"):
     print("held", flush=True)
     time.sleep(60)
 """
