@@ -174,7 +174,12 @@ BROKEN = [  # (file, what stands there, what stands there instead, what is said)
         "restrat: unless-stopped",
         "services.postgres.restrat: unknown key: did you mean restart?",
     ),
-    ("mlflow/compose.yaml", "restart: unless-stopped", "restart: [always]", "services.postgres.restart: ['always'] is not of type 'string'"),
+    (
+        "mlflow/compose.yaml",
+        "restart: unless-stopped",
+        "restart: [always]",
+        "services.postgres.restart: ['always'] is not of type 'string'",
+    ),
     (
         "mlflow/compose.yaml",
         "${MLFLOW_BIND:-127.0.0.1}:5000:5000",

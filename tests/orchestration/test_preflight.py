@@ -138,3 +138,23 @@ def test_what_ran_out_is_one_line(name: str, said: str) -> None:
         raise task.as_instanceof_cause()
     with pytest.raises(KeyError), session.results_apart():  # a defect stays one
         raise KeyError("x")
+
+
+def test_a_node_that_goes_while_it_is_asked_is_no_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when an autoscaler lets an idle node go: it is listed, takes no task, and is gone a moment later."""
+    import ray
+    from ray.exceptions import TaskUnschedulableError
+
+    node = {"NodeID": "f" * 8, "NodeManagerAddress": "192.0.2.2", "Resources": {"CPU": 1.0}, "Alive": True}
+    listed = [[node], [node], [{**node, "Alive": False}]]
+    monkeypatch.setattr(ray, "nodes", lambda: listed.pop(0) if len(listed) > 1 else listed[0])
+
+    def refuse(*_: object, **__: object) -> None:
+        raise TaskUnschedulableError("the node doesn't exist any more")
+
+    monkeypatch.setattr(ray, "get", refuse)
+    assert preflight._heard(node, None) is None
+    listed[:] = [[node]]
+    monkeypatch.setattr(preflight, "LEAVING", 0.6)
+    stays = preflight._heard(node, None)
+    assert stays is not None and stays.problem.startswith("cannot run a task: ")

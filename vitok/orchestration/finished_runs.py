@@ -47,7 +47,7 @@ def find_generator(name: str, tracker: Tracker, option: str) -> Generator:
     """Find a trained generator by its run's id in MLflow or its folder. Raises `UsageError`, which names the `option`."""
     folder = RunFolder(locate(name, tracker, option))
     folder.fetch()
-    recipe = _recipe(folder, name, option) if folder.file(folder.START).is_file() else None
+    recipe = _recipe(folder, name, option) if folder.file(folder.TOKENIZER).is_file() else None
     if isinstance(recipe, Recipe):
         raise UsageError(f"{option} {name}: this is a tokenizer, a generator is meant (`vitok train dit --tokenizer {name}`)")
     _require(folder.file(folder.DIT), name, option)

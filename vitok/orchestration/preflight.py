@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -14,6 +15,7 @@ from vitok.errors import VitokError
 from vitok.orchestration.capacity import plain
 from vitok.storage import filesystem, mirror
 
+LEAVING = 20.0  # seconds for which a node that takes no task may still be listed
 PATIENCE = 60.0  # seconds for a node to answer: its first worker process starts
 
 
@@ -77,7 +79,7 @@ def survey(storage: Path) -> tuple[list[NodeReport], list[str]]:
     try:
         asked = {node["NodeID"]: _ask(_questions(uri, probe, text), node["NodeID"]) for node in alive}
         ray.wait(list(asked.values()), num_returns=len(asked), timeout=PATIENCE, fetch_local=False)
-        nodes = [_heard(node, asked[node["NodeID"]]) for node in alive]
+        nodes = [heard for node in alive if (heard := _heard(node, asked[node["NodeID"]]))]
     finally:
         for name in (probe, *(f"{probe}-{node['NodeID']}" for node in alive)):
             mirror.drop(storage / name)
@@ -135,7 +137,8 @@ def _ask(answers: Callable[[str], dict[str, str]], node: str) -> Any:
     return ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(answers).remote(node)
 
 
-def _heard(node: dict[str, Any], answer: Any) -> NodeReport:
+def _heard(node: dict[str, Any], answer: Any) -> NodeReport | None:
+    """Return what a node has answered; None where the node has gone meanwhile, as an autoscaler lets idle ones go."""
     import ray
     from ray.exceptions import GetTimeoutError, RayError
 
@@ -146,8 +149,22 @@ def _heard(node: dict[str, Any], answer: Any) -> NodeReport:
     except GetTimeoutError:
         return NodeReport(name, resources, problem=f"gives no answer within {PATIENCE:.0f} s: see Ray's logs there, or remove it")
     except RayError as error:
+        if _is_gone(node["NodeID"]):
+            return None
         lines = str(error).strip().splitlines()
         return NodeReport(name, resources, problem=f"cannot run a task: {lines[-1] if lines else type(error).__name__}")
+
+
+def _is_gone(node: str) -> bool:
+    """Return whether a node that takes no task leaves the cluster within the time that a drained one has to go."""
+    import ray
+
+    ends = time.monotonic() + LEAVING
+    while any(one["NodeID"] == node and one["Alive"] for one in ray.nodes()):
+        if time.monotonic() > ends:
+            return False
+        time.sleep(0.5)
+    return True
 
 
 def reached(uri: str, probe: str, text: str, node: str) -> str:

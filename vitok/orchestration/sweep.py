@@ -19,6 +19,7 @@ from vitok.orchestration.plan import room
 from vitok.orchestration.request import Request
 from vitok.orchestration.session import Session
 from vitok.storage import locks, mirror
+from vitok.storage.layout import RunFolder
 from vitok.study import grid
 from vitok.study.grid import Cell
 from vitok.tracking.recorder import Recorder
@@ -65,6 +66,9 @@ class Sweep:
                     self.session.say(f"{others} tokenizer(s) that cells start from are not there yet: they are trained first")
                 self._train_tokenizers([cell for cell in level if isinstance(cell.recipe, Recipe)])
                 self._train_generators([cell for cell in level if isinstance(cell.recipe, Generation)])
+            for digest, result in self.results.items():
+                if "error" not in result:  # an attempt that was taken for dead may have written one since
+                    self.storage.cell(digest).drop(RunFolder.CHECKPOINTS)
             open_ones = {cell.digest for cell in self._pending()}
             self.tracker.close(self.parent, finished=not open_ones)
             self.session.warn_rejected(frozenset(name for result in self.results.values() for name in result.get("rejected", [])))
