@@ -284,6 +284,7 @@ def guidance_scales(text: str, usual: float) -> list[float]:
 
 
 def usual(letter: str, frames: int) -> list[str]:
+    """Return the metrics that are measured without --metrics, for reconstructions ("r") or samples ("g") of so many frames."""
     names = ["rPSNR", "rSSIM", "LPIPS", "rFID", "rIS"] if letter == "r" else ["gFID", "gIS"]
     from vitok.evaluation.available import missing
     from vitok.metrics.registry import METRICS

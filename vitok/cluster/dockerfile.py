@@ -12,6 +12,7 @@ INSTRUCTIONS = {
 
 
 def problems(text: str) -> list[Problem]:
+    """Return all that is wrong with a Dockerfile."""
     found, user, stages = list[Problem](), "", set[str]()
     for number, word, rest in _instructions(text):
         where = f"line {number}"
@@ -53,7 +54,7 @@ def _instructions(text: str) -> list[tuple[int, str, str]]:
 
 
 def _installs(command: str, where: str) -> list[Problem]:
-    """Of pip: constraints, or every package with its version."""
+    """Return what is wrong with an installation by pip: without constraints, every package needs its version."""
     found: list[Problem] = []
     for part in re.split(r"&&|;|\|\|", command):
         if not re.search(r"\bpip3? install\b", part) or re.search(r"(--constraint|-c|--requirement|-r)\s", part):

@@ -61,7 +61,8 @@ def _row(pool: Pool, known: dict[str, prices.PricedNode], path: Path) -> dict[st
 
 
 def _totals(rows: list[dict[str, Any]], pools: Sequence[Pool], largest: int | None) -> dict[str, Any]:
-    """At most: the dearest nodes first, up to the bound of all pools together where there is one."""
+    """Return the totals at the least and at the most: there the dearest nodes first, up to the bound of all pools together where there
+    is one."""
     dearest = sorted(
         ((row["USD/h a node"], pool.maximum or 0) for row, pool in zip(rows, pools, strict=True) if not pool.head), reverse=True
     )

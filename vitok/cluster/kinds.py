@@ -7,6 +7,8 @@ from vitok.cluster.read import File
 
 @dataclass(frozen=True)
 class Kind:
+    """A kind of file, with its name for people."""
+
     name: str
 
 

@@ -8,7 +8,7 @@ from vitok.config.resources import DECODE, TRIAL_SLOT, WORKER_CPUS
 
 
 def rules(pools: Sequence[Pool]) -> list[Problem]:
-    """Of all pools of one cluster, the head's included."""
+    """Check all pools of one cluster, the head's included, against what studies need."""
     found = [problem for pool in pools for problem in (_head(pool) if pool.head else _worker(pool)) + _memory(pool)]
     return found + _fallbacks(pools) + _offered(pools)
 

@@ -22,6 +22,7 @@ class RuntimeEnv(BaseModel):
 
 
 def problems(document: dict[str, Any]) -> list[Problem]:
+    """Return all that is wrong with a job's runtime environment."""
     model, found = checked(RuntimeEnv, document)
     if model is None:
         return found

@@ -11,7 +11,7 @@ from vitok.config.resources import TRIAL_SLOT
 
 
 def problems(text: str) -> list[Problem]:
-    """Of a script in bash; nothing of it is run."""
+    """Return all that is wrong with a script in bash; nothing of it is run."""
     syntax = subprocess.run(["bash", "-n"], input=text, capture_output=True, text=True, timeout=30)
     found = [Problem("", f"bash: {syntax.stderr.strip().splitlines()[0]}")] if syntax.returncode else []
     begun = starts(text)

@@ -11,6 +11,8 @@ from vitok.cluster.read import File, UnreadableError, read
 
 @dataclass(frozen=True)
 class FileVerdict:
+    """What is found of a file: its kind, its problems, what is to be filled in."""
+
     path: Path
     kind: str
     problems: tuple[Problem, ...]
@@ -18,7 +20,7 @@ class FileVerdict:
 
 
 def validate(path: Path) -> FileVerdict:
-    """Raises `UsageError` where there is no file."""
+    """Validate a file of a cluster. Raises `UsageError` where there is no file."""
     try:
         file = read(path)
     except UnreadableError as error:
@@ -30,6 +32,7 @@ def validate(path: Path) -> FileVerdict:
 
 
 def problems(file: File) -> list[Problem]:
+    """Return all that is wrong with a file of a known kind."""
     which = kinds.kind(file)
     if which is None:
         known = ", ".join(one.name for one in vars(kinds).values() if isinstance(one, kinds.Kind))

@@ -47,7 +47,7 @@ MEASURED, GENERATED = "measured", "generated"  # what has been counted of views;
 
 @dataclass(frozen=True)
 class Target:
-    """What is evaluated: a subject that reconstructs, a corpus of generated samples, or a generator that draws them."""
+    """The target of an evaluation: a subject that reconstructs, a corpus of generated samples, or a generator that draws them."""
 
     name: str
     identity: str = ""  # a hash of weights, a codec's name
@@ -66,7 +66,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Views:
-    """What it is measured on: views of a corpus, which are reconstructed, or are the reference of generated samples."""
+    """The views that a target is measured on: of a corpus, reconstructed, or the reference of generated samples."""
 
     corpora: Corpora
     part: Part
@@ -78,7 +78,7 @@ class Views:
 
 @dataclass(frozen=True)
 class EvaluationRequest:
-    """One evaluation, checked."""
+    """An evaluation to run, checked."""
 
     target: Target
     views: Views

@@ -38,6 +38,7 @@ class Plan:
         return f"{len(self.rows)} cells: about {duration(self.hours)} of trials{clock} ({self.device})"
 
     def json(self) -> dict[str, Any]:
+        """Return the plan as JSON holds it."""
         return {
             "scale": self.scale, "reason": self.reason, "corpus": self.corpus, "device": self.device, "workers_per_trial": self.workers,
             "at_once": self.at_once, "warnings": self.warnings,

@@ -21,7 +21,7 @@ PATIENCE = 60.0  # seconds for a node to answer: its first worker process starts
 
 @dataclass(frozen=True)
 class NodeReport:
-    """What a node answers: its versions, its resources, and what is wrong with it."""
+    """The answer of a node: its versions, its resources, and what is wrong with it."""
 
     name: str
     resources: dict[str, float]
@@ -33,6 +33,7 @@ class NodeReport:
     problem: str = ""  # why it says nothing
 
     def json(self) -> dict[str, Any]:
+        """Return the answer as JSON holds it."""
         return asdict(self)
 
 

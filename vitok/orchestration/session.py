@@ -23,7 +23,8 @@ SLOTS = 64  # trials that may each drive a worker group, of a Ray that is starte
 
 
 class Session:
-    """What every command works with. Nothing is opened before it is asked for, but the storage: a wrong one is told first."""
+    """The storage, tracker, console and cluster of one command. Nothing is opened before it is asked for, but the storage: a wrong one
+    is told first."""
 
     def __init__(self, storage: str | Path | None = None) -> None:
         """Open the storage at a path or an address (default: VITOK_STORAGE, or ./runs). Raises `UsageError`, `VitokError`."""
@@ -41,7 +42,7 @@ class Session:
 
     @cached_property
     def capacity(self) -> Capacity:
-        """What the cluster has that is meant; connects to it, or starts Ray on this machine. Raises `VitokError`."""
+        """The capacity of the cluster that is meant; connects to it, or starts Ray on this machine. Raises `VitokError`."""
         with core_silent():
             return connect(self.storage)
 

@@ -28,7 +28,7 @@ EXPERIMENT = "train"  # in MLflow
 
 @dataclass(frozen=True)
 class SingleRun:
-    """What `vitok train` runs."""
+    """A run by itself, as `vitok train` asks for it."""
 
     recipe: Training
     resources: Resources
@@ -41,10 +41,12 @@ class SingleRun:
 
     @property
     def digest(self) -> str:
+        """The identity of the run: of recipe and corpus."""
         return self.recipe.digest(self.corpora.fingerprint)
 
     @property
     def label(self) -> str:
+        """The name in tables."""
         return recipe_label(self.recipe) + (f" stage {self.recipe.stage}" if isinstance(self.recipe, Recipe) else "")
 
     @property

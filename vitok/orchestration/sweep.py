@@ -38,7 +38,7 @@ def run(request: Request, session: Session) -> None:
 
 
 class Sweep:
-    """One call of `run`."""
+    """A sweep while it runs: its request, its session, the results so far."""
 
     def __init__(self, request: Request, session: Session) -> None:
         self.request, self.session = request, session
@@ -47,6 +47,7 @@ class Sweep:
         self.results: dict[str, Result] = {}  # by cell
 
     def run(self) -> None:
+        """Run what is not finished, level by level. Raises `VitokError` for cells that failed, after the others have run."""
         request, fingerprint = self.request, self.request.corpora.fingerprint
         with ExitStack() as held:
             held.enter_context(locks.exclusive(self.folder, "study"))
