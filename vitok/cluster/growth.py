@@ -14,8 +14,8 @@ BOOTSTRAP = "~/ray_bootstrap_config.yaml"  # where `ray up` leaves it on the hea
 
 
 def pools() -> tuple[Pool, ...]:
-    """Return the pools of the running cluster, as far as a file tells: the one that `ray up` has left here, or the one that
-    VITOK_CLUSTER names."""
+    """Return the pools of the running cluster, as far as a file tells: the one that `ray up` has left here, or the one that VITOK_CLUSTER
+    names; none: it does not grow. Raises `VitokError` for a file that does not tell."""
     left, named = Path(BOOTSTRAP).expanduser(), os.environ.get(CLUSTER)
     if not left.is_file() and not named:
         return ()
