@@ -41,7 +41,7 @@ def poison(monkeypatch: pytest.MonkeyPatch) -> set[int]:
         found = drawn(batch, position, recipe, place)
         return found._replace(noise=torch.full_like(found.noise, torch.inf)) if position in bad else found
 
-    monkeypatch.setattr(tokenizer, "draw", draw)
+    monkeypatch.setattr(tokenizer, "draw_inputs", draw)
     return bad
 
 
@@ -158,11 +158,11 @@ def test_a_hung_process_ends_itself_and_says_where(tmp_path: Path) -> None:
 import sys, time
 from pathlib import Path
 from vitok.storage.layout import RunFolder
-from vitok.train.reliability.timer import Clock
+from vitok.train.reliability.timer import StepTimer
 from vitok.train.engine.deepspeed import Place
-from vitok.train.reliability.watchdog import Watch
-clock = Clock()
-watch = Watch(RunFolder(Path(sys.argv[1])), Place(), clock, 0.01)
+from vitok.train.reliability.watchdog import Watchdog
+clock = StepTimer()
+watch = Watchdog(RunFolder(Path(sys.argv[1])), Place(), clock, 0.01)
 clock.step = 4
 with clock("data"):
     time.sleep(60)
