@@ -1,1 +1,1 @@
-"""Corpora: what exists, how it is decoded, how it streams into training."""
+"""Data: corpora, decoding, ingest into sharded Parquet, and the stream of batches into training."""

@@ -1,4 +1,4 @@
-"""One sample before it is decoded, and what becomes of one that cannot be."""
+"""One sample before it is decoded, and the record of a sample that cannot be used."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ PHOTOS, MOTION = "sample-photos", "sample-motion"  # the embedded corpora
 
 @dataclass(frozen=True)
 class Sample:
-    """An image or a video as its source holds it."""
+    """An encoded image or video with its name and label."""
 
     name: str  # within the corpus, the same on every node
     label: int  # index into the corpus's classes, or NO_LABEL
@@ -19,7 +19,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Rejection:
-    """A rejected sample as it travels through Ray Data: a row like any other."""
+    """The record of a sample that cannot be used: its name, a reason of a few words, and a detail."""
 
     name: str
     reason: str

@@ -1,6 +1,7 @@
-"""Bytes from where they are: a local path, s3://, gs:// or hf://. Everything else in this room asks here.
+"""Read, list and write files by URI: a local path, s3://, gs:// or hf:// (Hugging Face Hub, read only).
 
-Requests to a store are repeated when they fail; a file that is gone, or a store that stays away, is a rejected sample.
+The stores are reached through `pyarrow.fs`; credentials come from the environment. A request that fails is repeated with growing pauses.
+A file that cannot be read after that becomes a `RejectedError`: training counts the sample as rejected and goes on.
 """
 
 import contextlib
@@ -24,22 +25,23 @@ Result = TypeVar("Result")
 
 
 def is_remote(uri: str) -> bool:
-    """Return whether an address is of a store: s3://, gs:// or hf://."""
+    """Return whether a URI names a store (s3://, gs:// or hf://) rather than a local path."""
     return uri.partition("://")[0] in SCHEMES and "://" in uri
 
 
 def join(root: str, name: str) -> str:
-    """Join a folder's address and a name."""
+    """Return the URI of file `name`, a relative path, below the folder `root`."""
     return f"{root.rstrip('/')}/{name}"
 
 
 def absolute(uri: str) -> str:
-    """Return a path as an absolute one; a store's address without a slash at its end."""
+    """Return a local path as an absolute one, with `~` and links resolved; return the URI of a store without a slash at its end."""
     return uri.rstrip("/") if is_remote(uri) else str(Path(uri).expanduser().resolve())
 
 
 def listing(root: str) -> list[tuple[str, int]]:
-    """All files under a folder: (name relative to it, bytes), sorted by name. Raises `UsageError` where it cannot be read."""
+    """Return all files below a folder as (path relative to the folder, bytes), sorted by path. Raise `UsageError` where the folder
+    cannot be read."""
     if is_remote(root):
         from pyarrow import fs
 
@@ -53,7 +55,7 @@ def listing(root: str) -> list[tuple[str, int]]:
 
 
 def exists(uri: str) -> str | None:
-    """ "file", "folder" or None."""
+    """Return "file" or "folder" for what lies at a URI, None where nothing does. Raise `UsageError` where a store cannot be asked."""
     if not is_remote(uri):
         return "folder" if Path(uri).is_dir() else "file" if Path(uri).is_file() else None
     from pyarrow import fs
@@ -64,22 +66,23 @@ def exists(uri: str) -> str | None:
 
 
 def size(uri: str) -> int:
-    """Bytes of a file. Raises `UsageError` if it is not there."""
+    """Return the size of a file in bytes. Raise `UsageError` where there is no such file."""
     return _stat(uri)[0]
 
 
 def changed(uri: str) -> int:
-    """When a file was last written, in ns. Raises `UsageError`."""
+    """Return the time of the last change of a file, in nanoseconds since 1970. Raise `UsageError` where there is no such file."""
     return int(_stat(uri)[1])
 
 
 def stamp(uri: str) -> str:
-    """Another text when a file has been written again. Raises `UsageError`."""
+    """Return a text that differs once a file has been written again, for use in cache keys. Raise `UsageError` where there is no such
+    file."""
     return "{} {}".format(*_stat(uri))
 
 
 def _stat(uri: str) -> tuple[int, int | str]:
-    """(bytes, time of the last change in ns; on the Hub, which has no times, the name of the content)"""
+    """Return (bytes, time of the last change in ns) of a file; on the Hub, which keeps no times, the second is the content's blob id."""
     if not is_remote(uri):
         try:
             found = Path(uri).stat()
@@ -96,7 +99,7 @@ def _stat(uri: str) -> tuple[int, int | str]:
 
 
 def read(uri: str, offset: int = 0, count: int | None = None) -> bytes:
-    """Bytes of a file, all or a range. Raises `RejectedError` ("vanished", "unreadable")."""
+    """Return the bytes of a file: all, or `count` from `offset` on. Raise `RejectedError` ("vanished", "unreadable")."""
 
     def attempt() -> bytes:
         with open_file(uri) as file:
@@ -108,7 +111,7 @@ def read(uri: str, offset: int = 0, count: int | None = None) -> bytes:
 
 
 def open_file(uri: str) -> Any:
-    """A seekable binary file for reading. Raises OSError."""
+    """Open a seekable binary file for reading. One attempt; raise `OSError` where it fails."""
     if not is_remote(uri):
         return Path(uri).open("rb")
     system, path = filesystem(uri)
@@ -116,12 +119,16 @@ def open_file(uri: str) -> Any:
 
 
 def opened(uri: str) -> Any:
-    """`open_file` for one sample. Raises `RejectedError`."""
+    """Open a file as `open_file` does, with several attempts. Raise `RejectedError` ("vanished", "unreadable")."""
     return retried(uri, lambda: open_file(uri))
 
 
 def write(uri: str, data: bytes | Callable[[BinaryIO], None]) -> None:
-    """Write a whole file or none: beside its place and renamed; a store does that by itself. Raises `VitokError`."""
+    """Write a file so that a reader sees all of it or nothing; a store does so by itself, a local file is renamed into place.
+
+    `data` is bytes, or a function that writes to the open file and may be called again for another attempt. Raise `UsageError` for
+    hf://, `VitokError` where the file cannot be written.
+    """
     if uri.startswith("hf://"):
         raise UsageError(f"{uri}: the Hub is read here, not written; write to a folder and upload it with `hf upload`")
     fill: Callable[[BinaryIO], Any] = (lambda file: file.write(data)) if isinstance(data, bytes) else data
@@ -138,7 +145,7 @@ def _upload(uri: str, fill: Callable[[BinaryIO], Any]) -> None:
 
 
 def remove(uri: str) -> None:
-    """A folder and all in it; of a store, or a file."""
+    """Remove a folder with everything in it. In a store, `uri` may name a file, too."""
     if is_remote(uri):
         system, path = filesystem(uri)
         with contextlib.suppress(FileNotFoundError):  # gs:// has deleted all within, and then misses the folder, which is only a name
@@ -150,14 +157,15 @@ def remove(uri: str) -> None:
 
 
 def tidy(root: str) -> None:
-    """Remove what writers that were killed have left in a local folder."""
+    """Remove the partial files that killed writers left in a local folder. Do nothing for a store."""
     if not is_remote(root):
         for path in Path(root).glob("*.partial-*"):
             path.unlink()
 
 
 def retried(uri: str, attempt: Callable[[], Result]) -> Result:
-    """Run what reads one sample, several times where a store may answer. Raises `RejectedError` ("vanished", "unreadable")."""
+    """Return the result of `attempt`, a function that reads from `uri`, with several attempts. Raise `RejectedError` ("vanished",
+    "unreadable")."""
     try:
         return _patiently(uri, attempt)
     except FileNotFoundError:
@@ -167,7 +175,8 @@ def retried(uri: str, attempt: Callable[[], Result]) -> Result:
 
 
 def _patiently(uri: str, attempt: Callable[[], Result]) -> Result:
-    """Try several times, with a pause that doubles, where a store may answer the next attempt. Raises `OSError`, the last one's."""
+    """Call `attempt` up to `ATTEMPTS` times with doubled pauses for a store, once for a local path. Raise `FileNotFoundError` at once,
+    otherwise the last error as an `OSError` of one line."""
     retried = retry_if_exception_type(_failures(uri)) & retry_if_not_exception_type(FileNotFoundError)
     stop = stop_after_attempt(ATTEMPTS if is_remote(uri) else 1)
     attempts = Retrying(retry=retried, stop=stop, wait=wait_exponential(PAUSE), reraise=True, sleep=time.sleep)
@@ -180,8 +189,8 @@ def _patiently(uri: str, attempt: Callable[[], Result]) -> Result:
 
 
 def _failures(uri: str) -> tuple[type[Exception], ...]:
-    """Return the errors that a client raises when a request fails. The Hub's lets the errors of its HTTP library through, whichever that
-    is; Google's says that an argument is invalid when an upload broke off and cannot go on."""
+    """Return the exceptions that a client raises when a request fails. The Hub's client lets through the errors of its HTTP library,
+    whichever that is; Google's reports an invalid argument when an upload broke off and cannot go on."""
     if uri.startswith("gs://"):
         from pyarrow import ArrowException
 
@@ -194,7 +203,8 @@ def _failures(uri: str) -> tuple[type[Exception], ...]:
 
 
 def _asked(uri: str, what: str, attempt: Callable[[], Result]) -> Result:
-    """Ask a store about its files; once where the client asks again by itself. Raises `UsageError`."""
+    """Return a store's answer about its files. Only the Hub is asked several times: the other clients repeat requests by themselves.
+    Raise `UsageError`."""
     try:
         return _patiently(uri, attempt) if uri.startswith("hf://") else attempt()
     except OSError as error:
@@ -214,14 +224,15 @@ def _walk(root: str, prefix: str, found: list[tuple[str, int]]) -> None:
 
 
 def filesystem(uri: str) -> tuple[Any, str]:
-    """(pyarrow's filesystem of a store, the path in it)"""
+    """Return (pyarrow's filesystem of the store, path within it) for the URI of a store."""
     scheme, _, path = uri.partition("://")
     return _connected(scheme), path
 
 
 @lru_cache
 def _connected(scheme: str) -> Any:
-    """A pyarrow filesystem. Credentials come from the environment, as the clouds' own tools read them."""
+    """Return the pyarrow filesystem of a scheme. Credentials and endpoints come from the environment, as the clouds' own tools read
+    them."""
     from pyarrow import fs
 
     if scheme == "s3":
@@ -243,5 +254,5 @@ def _short(error: Exception) -> str:
 
 
 def cache() -> Path:
-    """Return the folder of what can be made again, on this machine."""
+    """Return vitok's cache folder in the user's cache on this machine. Everything in it can be made again."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vitok"

@@ -1,7 +1,8 @@
-"""One process at a time in a folder of a store, which knows no locks: who works there says so again and again.
+"""Leases: one process at a time in a folder of an object store, which has no locks.
 
-A lease that has not been renewed while another waited for it is of a process that died. Two that begin in the same moment are told
-apart by who wrote last.
+A process writes the file .lease and rewrites it every `EVERY` seconds. A process that comes second watches the file for `PATIENCE`
+seconds: if the file does not change, its writer is dead and the lease is taken over. Of two processes that begin at the same moment, the
+one that wrote last holds the lease.
 """
 
 import json
@@ -24,7 +25,7 @@ NAME = ".lease"
 
 
 class _Holder:
-    """This process: all its leases, renewed by one thread."""
+    """All leases of this process, renewed by one thread."""
 
     def __init__(self) -> None:
         self.identity = uuid.uuid4().hex
@@ -59,7 +60,8 @@ _here = _Holder()
 
 @contextmanager
 def leased(folder: Path, what: str) -> Iterator[None]:
-    """Hold a lease of a folder of a store. Raises `VitokError` while another process works in it."""
+    """Hold the lease of a folder in a store for the length of the `with` block. Raise `VitokError` while another process holds the
+    lease; `what` names the work in that message ("study")."""
     uri = filesystem.join(mirror.address_of(folder), NAME)
     other = _read(uri)
     if other and other["holder"] not in (_here.identity, *_here.dead):
@@ -87,6 +89,7 @@ def leased(folder: Path, what: str) -> Iterator[None]:
 
 
 def _read(uri: str) -> dict[str, Any] | None:
+    """Return the content of a lease file, or None where there is none or it is not valid JSON."""
     if filesystem.exists(uri) != "file":
         return None
     try:

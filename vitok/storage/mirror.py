@@ -1,8 +1,8 @@
-"""Storage in an object store: what lies at s3://bucket/runs is worked on in a folder of this machine that stands for it.
+"""Local copies of files in an object store (s3://, gs://), so that all other code works with paths.
 
-A path within that folder says itself what it stands for, so that all code has paths alone. It calls `fetch` before it reads what
-another node may have written, and `send` after it has written what others, or a later run, must find. On a disk that all nodes see
-both do nothing.
+A storage such as s3://bucket/runs has a folder in the user's cache, and the path of that folder holds the address:
+~/.cache/vitok/vitok-store/s3/bucket/runs. Code downloads with `fetch` before it reads what another node may have written, and uploads
+with `send` after it has written what other nodes or later runs need. For a path on a disk that all nodes see both do nothing.
 """
 
 import os
@@ -23,7 +23,8 @@ SCHEMES = ("s3", "gs")
 
 
 def local_path(uri: str) -> Path:
-    """Return where the files of an address are worked on, on this machine. A path is its own place."""
+    """Return the local path that stands for a storage's address; for a local path, the path itself, made absolute. Raise `UsageError`
+    for another scheme, or an address without a bucket."""
     scheme, slashes, rest = uri.partition("://")
     if not slashes:
         return Path(uri).expanduser().absolute()
@@ -36,7 +37,7 @@ def local_path(uri: str) -> Path:
 
 
 def store_address(path: Path) -> str | None:
-    """Return the address that a path stands for; None: it lies on a disk."""
+    """Return the store address (s3://..., gs://...) that a local path stands for, or None for a path on an ordinary disk."""
     if MARK not in path.parts:
         return None
     scheme, *rest = path.parts[path.parts.index(MARK) + 1 :]
@@ -44,12 +45,14 @@ def store_address(path: Path) -> str | None:
 
 
 def address_of(path: Path) -> str:
-    """Return a path as people, and other machines, know it: the store's address, or the path itself. `local_path` gives the path again."""
+    """Return a path as text for messages and for other machines: its store address where it has one. `local_path` turns the text into
+    the path again."""
     return store_address(path) or str(path)
 
 
 def identity(storage: Path) -> str:
-    """Return the text that tells this storage from another under the same path on another machine: written once."""
+    """Return the random id of a storage, which is written on the first call. Two machines can see different disks at one path; the id
+    tells the disks apart."""
     path = storage / IDENTITY
     if not exists(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -59,7 +62,7 @@ def identity(storage: Path) -> str:
 
 
 def expect(storage: Path, wanted: str) -> None:
-    """Raise `VitokError` where this machine does not see the storage with that identity."""
+    """Raise `VitokError` where this machine does not see the storage with the id `wanted` (see `identity`)."""
     try:
         path = fetch(storage / IDENTITY)
         if path.is_file() and path.read_text() == wanted:
@@ -74,14 +77,14 @@ def expect(storage: Path, wanted: str) -> None:
 
 
 def exists(path: Path) -> bool:
-    """Return whether there is such a file, here or in the store it stands for."""
+    """Return whether a file exists, in the store or on the disk that the path stands for."""
     uri = store_address(path)
     return path.is_file() if uri is None else filesystem.exists(uri) == "file"
 
 
 def fetch(path: Path) -> Path:
-    """Fetch a file, or the files of a folder (not of those within it), from the store. Return the path. What is not there is not here
-    either."""
+    """Download a file, or the files directly in a folder, from the store to the local path, and return the path. A local file that the
+    store no longer has is removed. Raise `VitokError` where a download fails."""
     uri = store_address(path)
     if uri is None:
         return path
@@ -98,7 +101,8 @@ def fetch(path: Path) -> Path:
 
 
 def send(path: Path) -> Path:
-    """Send a file, or the files of a folder, to the store. Return the path. Raises `VitokError`."""
+    """Upload a file, or the files directly in a folder, to the store, and return the path. Hidden and partial files stay local. Raise
+    `VitokError` where an upload fails."""
     uri = store_address(path)
     if uri is None:
         return path
@@ -109,7 +113,7 @@ def send(path: Path) -> Path:
 
 
 def drop(path: Path) -> None:
-    """Remove a file or a folder, here and there."""
+    """Remove a file or a folder, the local copy and the one in the store."""
     uri = store_address(path)
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
@@ -120,7 +124,7 @@ def drop(path: Path) -> None:
 
 
 def list_files(path: Path) -> list[str]:
-    """Return the names of the files in a folder and below it, relative to it."""
+    """Return the paths of all files below a folder, relative to the folder, as the store or the disk has them."""
     uri = store_address(path)
     if uri is not None:
         return [name for name, _ in filesystem.listing(uri)]
@@ -136,6 +140,7 @@ def _send(path: Path, uri: str) -> None:
 
 
 def _fetch(uri: str, path: Path) -> None:
+    """Download a file, unless it is larger than `ALWAYS_FETCHED` and the local copy has the store's size and is not older."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.fetch")):  # ranks of one node want the same
         size = filesystem.size(uri)

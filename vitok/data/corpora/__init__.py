@@ -1,1 +1,1 @@
-"""Corpora: which samples exist, where they lie, how they are labelled and split."""
+"""Corpora (image and video datasets): which samples exist, where they are stored, their labels and splits."""

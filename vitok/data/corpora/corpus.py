@@ -1,11 +1,9 @@
-"""What there is to train on: one description for every corpus, given as a URI. Nothing is decoded here.
+"""Open a corpus (a dataset of images or videos) given as a URI. Nothing is decoded here.
 
-sample-photos, sample-motion      embedded: photographs (each a class), and clips of motions made from them (a class a motion)
-path/to/anything                  a folder or file; what lies there is recognised
-s3://, gs://, hf://datasets/...   the same, in a store
-imagenet:, coco:, ucf101:, kinetics:, images:, videos:, webdataset:, parquet:, idx:   before a path: do not guess
-ucf101:path?split=2, shards-{000..120}.tar
-0.7*path/one + 0.3*path/two       a mixture, by weight
+sample-photos, sample-motion      embedded: photographs (one class each), and clips of motions made from them (one class a motion)
+path/to/anything                  a folder or file, whose layout is recognised s3://, gs://, hf://datasets/...   a folder or file in a
+store imagenet:, coco:, ucf101:, kinetics:, images:, videos:, webdataset:, parquet:, idx:   before a path: the layout, not recognised
+ucf101:path?split=2, shards-{000..120}.tar 0.7*path/one + 0.3*path/two       a mixture, with sampling weights
 """
 
 import hashlib
@@ -32,7 +30,8 @@ LAYOUTS: dict[str, Callable[..., RecognisedCorpus]] = {
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """Names are relative to the corpus, so that they mean the same on every node."""
+    """One dataset: its samples in two splits, its classes and its fingerprint. Sample names are relative to the corpus, the same on
+    every node."""
 
     uri: str
     kind: Kind
@@ -47,14 +46,14 @@ class Corpus:
 
 @dataclass(frozen=True, eq=False)
 class Corpora:
-    """The corpora of a run: one, or a mixture of several with their weights."""
+    """The data of a run: one corpus, or a mixture of several with their sampling weights."""
 
     uri: str
     parts: tuple[tuple[float, Corpus], ...]
 
     @property
     def fingerprint(self) -> str:
-        """The identity of the samples, whatever place they lie in."""
+        """The corpus's fingerprint, 16 hex digits; for a mixture, a hash over the weights and the fingerprints of its parts."""
         if len(self.parts) == 1:
             return self.parts[0][1].fingerprint
         text = " + ".join(f"{weight}*{corpus.fingerprint}" for weight, corpus in self.parts)
@@ -62,29 +61,31 @@ class Corpora:
 
     @property
     def counts(self) -> tuple[int, int]:
-        """Samples to train on, and held out."""
+        """The number of samples in (training split, validation split), summed over the parts."""
         return sum(len(corpus.train) for _, corpus in self.parts), sum(len(corpus.validation) for _, corpus in self.parts)
 
     @property
     def rejected(self) -> tuple[Rejection, ...]:
-        """Samples that are known to be unusable, without reading any."""
+        """The samples of all parts that were found unusable without being read."""
         return tuple(rejection for _, corpus in self.parts for rejection in corpus.rejected)
 
 
 def open_corpora(uri: str) -> Corpora:
-    """The corpus at `uri`, or each part of a mixture. Raises `UsageError`."""
+    """Open the corpus at `uri`, or each part of a mixture. Raise `UsageError` for a corpus that is missing, unreadable or too small."""
     parts = _parts(uri)
     return Corpora(canonical(uri), tuple((weight, open_corpus(name)) for weight, name in parts))
 
 
 def canonical(uri: str) -> str:
-    """Return the same text for the same place, whatever the working directory. Nothing is looked for."""
+    """Return the URI with absolute paths, so that a place has one text whatever the working directory. Nothing is read. Raise
+    `UsageError` for a malformed mixture."""
     parts = _parts(uri)
     names = [_canonical(name) for _, name in parts]
     return names[0] if len(parts) == 1 else " + ".join(f"{weight:g}*{name}" for (weight, _), name in zip(parts, names, strict=True))
 
 
 def _parts(uri: str) -> list[tuple[float, str]]:
+    """Return (weight, URI) of each part of a mixture; (1, `uri`) for one corpus. Raise `UsageError` for a malformed mixture."""
     texts = re.split(r"\s+\+\s+", uri.strip())
     if len(texts) == 1 and not re.match(r"[\d.]+\*", texts[0]):
         return [(1.0, uri)]
@@ -105,19 +106,20 @@ def _canonical(uri: str) -> str:
 
 
 def _taken_apart(uri: str) -> tuple[str, str, str]:
-    """(layout or "", place, query)"""
+    """Return (layout or "", path, query) of a corpus URI such as ucf101:path?split=2."""
     layout, _, place = uri.partition(":") if uri.partition(":")[0] in LAYOUTS else ("", "", uri)
     place, _, query = place.partition("?")
     return layout, place, query
 
 
 def open_corpus(uri: str) -> Corpus:
-    """The corpus at `uri`. Raises `UsageError` for one that is missing, unreadable or too small."""
+    """Open one corpus. Raise `UsageError` for a corpus that is missing, unreadable or has fewer than two samples."""
     return _corpus(uri, uri, _embedded(uri)) if uri in (PHOTOS, MOTION) else _opened(uri, *_located(uri))
 
 
 def open_source(uri: str) -> "Corpus | webdataset.Unindexed":
-    """Open what an ingest reads: the corpus at `uri`; tars of more samples than can be indexed, tar by tar. Raises `UsageError`."""
+    """Open the source of an ingest: a `Corpus`, or for tars with more samples than an index may hold an `Unindexed`, which is read tar
+    by tar. Raise `UsageError` as `open_corpus` does."""
     if uri in (PHOTOS, MOTION):
         return open_corpus(uri)
     layout, root, listing = _located(uri)
@@ -126,7 +128,7 @@ def open_source(uri: str) -> "Corpus | webdataset.Unindexed":
 
 
 def _located(uri: str) -> tuple[str, str, Listing]:
-    """(layout, root, what lies there)"""
+    """Return (layout, root, files below the root) of a corpus URI."""
     layout, place, _ = _taken_apart(uri)
     root, listing = _listed(uri, filesystem.absolute(place))
     return layout or _recognise(uri, listing), root, listing
@@ -208,7 +210,7 @@ def _options(uri: str, layout: str, query: str) -> dict[str, Any]:
 
 
 def _expand(place: str) -> list[str]:
-    """shards-{000..120}.tar and {train,extra}.tar, as webdataset writes them."""
+    """Return the paths that a brace pattern stands for: shards-{000..120}.tar or {train,extra}.tar, as in webdataset."""
     match = re.search(r"\{(\d+)\.\.(\d+)\}|\{([^{}]+,[^{}]+)\}", place)
     if not match:
         return [place]

@@ -1,6 +1,6 @@
-"""How corpora of loose files lie on disk: image folders, ImageNet-1K, COCO, video folders, UCF-101, Kinetics.
+"""Layouts of corpora made of loose files: image folders, ImageNet-1K, COCO, video folders, UCF-101, Kinetics.
 
-Each takes the root and its listing and gives what it found: who is in which split, with which label.
+Each layout is a function that takes the root and the list of files below it and returns a `RecognisedCorpus`: both splits, with labels.
 """
 
 import csv
@@ -28,7 +28,7 @@ Listing = list[tuple[str, int]]
 
 @dataclass(frozen=True)
 class RecognisedCorpus:
-    """A corpus that was recognised: its kind, its splits, its classes."""
+    """The result of reading a layout: splits, labels and class names, before fingerprint and URI make a `Corpus` of them."""
 
     kind: Kind
     train: Split
@@ -40,13 +40,16 @@ class RecognisedCorpus:
 
 
 def file_ending(name: str) -> str:
-    """Return a file name's ending, in small letters, without the dot."""
+    """Return the ending of a file name in lower case, with its dot (".jpg")."""
     return PurePosixPath(name).suffix.lower()
 
 
 def folder(root: str, listing: Listing, kind: Kind) -> RecognisedCorpus:
-    """Files anywhere under the root. A first folder called train, val, validation or test is a split, if all have one; the
-    next one is the class, if all have one and there are several."""
+    """Read a folder of images or videos at any depth (as torchvision's ImageFolder, with optional splits).
+
+    A first folder called train, val, validation or test is a split, if every file has one. The next folder is the class, if every file
+    has one and there are at least two classes; otherwise there are no labels. Without splits, see `divide`.
+    """
     endings = IMAGES if kind == "image" else VIDEOS
     items = [(name, size) for name, size in listing if file_ending(name) in endings]
     splits, rest = _split_folders([name for name, _ in items])
@@ -61,8 +64,11 @@ def folder(root: str, listing: Listing, kind: Kind) -> RecognisedCorpus:
 
 
 def imagenet(root: str, listing: Listing) -> RecognisedCorpus:
-    """train/<wnid>/*, val/ with a folder a wnid or flat with a mapping beside it (LOC_val_solution.csv, or lines of a file
-    name and a wnid or number). Anywhere below the root, as Kaggle's ILSVRC/Data/CLS-LOC."""
+    """Read ImageNet-1K (ILSVRC 2012): train/<wnid>/*, and val/ either with one folder per wnid or flat with a mapping file.
+
+    A mapping file is LOC_val_solution.csv, or a text file val*.txt whose lines hold a file name and a wnid or class number. The folders
+    may lie anywhere below the root, as in Kaggle's ILSVRC/Data/CLS-LOC. Raise `UsageError` where either split has no images.
+    """
     train = [(name, size, match[1]) for name, size in listing if (match := re.search(r"(?:^|/)train/(n\d{8})/[^/]+$", name))]
     held = [(name, size) for name, size in listing if re.search(r"(?:^|/)val/", name) and file_ending(name) in IMAGES]
     wnids = sorted({wnid for *_, wnid in train})
@@ -85,7 +91,8 @@ def imagenet(root: str, listing: Listing) -> RecognisedCorpus:
 
 
 def coco(root: str, listing: Listing) -> RecognisedCorpus:
-    """train2017/ and val2017/. Its labels are of objects, not of images: none are given."""
+    """Read COCO-2017: train2017/ and val2017/. No labels are given, because COCO's annotations describe objects, not whole images. Raise
+    `UsageError` where a split is missing."""
     parts = {part: [(n, s, NO_LABEL) for n, s in listing if n.startswith(f"{part}/")] for part in ("train2017", "val2017")}
     if not all(parts.values()):
         raise UsageError(f"{root!r}: COCO-2017 needs train2017/ and val2017/ with images")
@@ -93,7 +100,8 @@ def coco(root: str, listing: Listing) -> RecognisedCorpus:
 
 
 def ucf101(root: str, listing: Listing, split: int = 1) -> RecognisedCorpus:
-    """UCF-101 with its official lists: classInd.txt, trainlist0N.txt, testlist0N.txt; videos anywhere below the root."""
+    """Read UCF-101 with its official lists: classInd.txt, trainlist0N.txt and testlist0N.txt, where N is `split` (1 to 3). Videos may
+    lie anywhere below the root. Raise `UsageError` where a list is missing."""
     lists = {PurePosixPath(name).name: name for name, _ in listing if name.endswith(".txt")}
     wanted = ("classInd.txt", f"trainlist{split:02d}.txt", f"testlist{split:02d}.txt")
     if missing := [name for name in wanted if name not in lists]:
@@ -114,8 +122,11 @@ def ucf101(root: str, listing: Listing, split: int = 1) -> RecognisedCorpus:
 
 
 def kinetics(root: str, listing: Listing) -> RecognisedCorpus:
-    """Kinetics-400/600/700: CSV annotations (label, youtube_id, time_start, time_end, split) whose names begin with train or
-    val; videos named <id>.* (whole: the span is cut out) or <id>_<start>_<end>.* (cut already), anywhere below the root."""
+    """Read Kinetics-400/600/700: CSV annotations with the columns label, youtube_id, time_start, time_end.
+
+    A CSV whose name begins with train or val is that split. Videos lie anywhere below the root, named <id>.* (whole: only the annotated
+    span is used) or <id>_<start>_<end>.* (already cut). Raise `UsageError` where a CSV or a column is missing.
+    """
     at: dict[str, tuple[str, int]] = {PurePosixPath(name).stem: (name, size) for name, size in listing if file_ending(name) in VIDEOS}
     tables = [name for name, _ in listing if name.endswith(".csv") and PurePosixPath(name).name.startswith(("train", "val"))]
     lines: list[tuple[str, dict[str, str]]] = []
@@ -147,7 +158,10 @@ def kinetics(root: str, listing: Listing) -> RecognisedCorpus:
 
 
 def divide(rows: list[tuple[str, int, int]], splits: list[str | None]) -> tuple[pa.Table, pa.Table]:
-    """Train and validation: by the splits that there are (test, if there is no validation), or by a hash of the names."""
+    """Return the tables of (train, validation) from rows (name, bytes, label) and the split of each row.
+
+    Validation is the test split where there is no validation split. Without usable splits, samples are held out by `hold_out`.
+    """
     present = set(splits)
     held = "validation" if "validation" in present else "test"
     if None in present or not {"train", held} <= present:
@@ -157,13 +171,14 @@ def divide(rows: list[tuple[str, int, int]], splits: list[str | None]) -> tuple[
 
 
 def hold_out(names: Iterable[str]) -> set[str]:
-    """Split samples without a split of their own: a few of them, by the hash of their names, are held out."""
+    """Return the names that are held out for validation: the first tenth by SHA-256 of the name, at least 1, at most 50,000."""
     ranked = sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
     return set(ranked[: min(MOST_HELD_OUT, max(1, round(HELD_OUT * len(ranked))))])
 
 
 def table(rows: list[Any]) -> pa.Table:
-    """(name, bytes, label[, start, stop]) -> the table of a `Files` split, sorted by name."""
+    """Return the Arrow table of a `Files` split from rows (name, bytes, label[, start, stop]), sorted by name; start and stop in
+    seconds."""
     columns = [("name", pa.string()), ("size", pa.int64()), ("label", pa.int32()), ("start", pa.float64()), ("stop", pa.float64())]
     wide = columns[: len(rows[0])] if rows else columns[:3]
     turned = zip(*sorted(rows, key=lambda row: row[0]), strict=True) if rows else [[] for _ in wide]
@@ -171,7 +186,7 @@ def table(rows: list[Any]) -> pa.Table:
 
 
 def _split_folders(names: list[str]) -> tuple[list[str | None], list[str]]:
-    """(split of each, name without the split's folder); splits only if every name begins with one."""
+    """Return (split of each name, names without the split's folder). Splits are None unless every name begins with one."""
     firsts = [name.partition("/")[0].lower() if "/" in name else "" for name in names]
     if names and all(first in SPLITS for first in firsts):
         return [SPLITS[first] for first in firsts], [name.partition("/")[2] for name in names]
@@ -179,7 +194,7 @@ def _split_folders(names: list[str]) -> tuple[list[str | None], list[str]]:
 
 
 def _imagenet_mapping(root: str, listing: Listing, wnids: list[str]) -> dict[str, str]:
-    """Stem of a validation image -> wnid, from whatever mapping lies under the root."""
+    """Return {file stem of a validation image: wnid} from the mapping files below the root (see `imagenet`)."""
     found: dict[str, str] = {}
     for name, _ in listing:
         if not re.search(r"(?:^|/)(LOC_val_solution\.csv|(?:imagenet_)?val[^/]*\.txt)$", name):

@@ -1,4 +1,4 @@
-"""What `vitok data ingest` leaves behind: shards of Parquet and a manifest, and how they are read as a corpus."""
+"""Ingested corpora: read the Parquet shards and the manifest that `vitok data ingest` writes."""
 
 import json
 from typing import Any
@@ -16,7 +16,7 @@ COLUMNS = Columns("data", "label", "source")
 
 
 def manifest(root: str) -> dict[str, Any]:
-    """Read the manifest of an ingested corpus. Raises `UsageError`."""
+    """Return the manifest of an ingested corpus. Raise `UsageError` where it is no JSON or of another version."""
     try:
         found = json.loads(filesystem.read(filesystem.join(root, MANIFEST)))
     except ValueError:
@@ -27,8 +27,11 @@ def manifest(root: str) -> dict[str, Any]:
 
 
 def found(root: str, listing: Listing) -> RecognisedCorpus:
-    """The shards that the manifest names. Rows lie in the order of their content's hash, so that every row group is a
-    random draw from the corpus already and the epochs need to mix groups only."""
+    """Return the splits of an ingested corpus from the shards that its manifest names. Raise `UsageError` where a shard is missing.
+
+    Rows are sorted by the hash of their content. Each row group is therefore a random draw from the whole corpus, and an epoch needs to
+    shuffle only the order of the row groups (window = 1).
+    """
     stated = manifest(root)
     there = {name for name, _ in listing}
     shards: list[dict[str, Any]] = stated["shards"]

@@ -1,4 +1,4 @@
-"""How corpora in files of their own kind lie: Parquet (plain, Hugging Face's), IDX."""
+"""Layouts of corpora packed into files: Parquet (plain or as Hugging Face datasets write it) and IDX (the MNIST family)."""
 
 import json
 import re
@@ -18,8 +18,12 @@ MEDIA = ("image", "video", "jpg", "jpeg", "png", "webp", "mp4", "img", "bytes", 
 
 
 def parquet(root: str, listing: Listing) -> RecognisedCorpus:
-    """Parquet with a column of encoded files: bytes, or Hugging Face's struct of bytes and path. Groups of rows are read
-    whole, so their neighbours are mixed only within a window of groups: `vitok data ingest` makes them mix fully."""
+    """Read Parquet files with a column of encoded images or videos: bytes, or Hugging Face's struct of bytes and path.
+
+    Row groups are read whole, and only `MIXED_GROUPS` of them are shuffled together; `vitok data ingest` rewrites a corpus so that
+    shuffling is complete. Splits come from the file names (`split_of`), else the last tenth of each row group is held out. Raise
+    `UsageError` where a file is not readable or no column fits.
+    """
     names = tuple(name for name, _ in listing if file_ending(name) == ".parquet")
     metas = [_parquet_meta(filesystem.join(root, name)) for name in names]
     schema = metas[0].schema.to_arrow_schema()
@@ -42,7 +46,8 @@ def parquet(root: str, listing: Listing) -> RecognisedCorpus:
 
 
 def idx(root: str, listing: Listing) -> RecognisedCorpus:
-    """The MNIST family: train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-..., plain or gzipped."""
+    """Read the MNIST family: train-images-idx3-ubyte, train-labels-idx1-ubyte and the t10k-... pair, plain or gzipped. Raise
+    `UsageError` where a file is missing or damaged."""
     at = {PurePosixPath(name).name.removesuffix(".gz"): name for name, _ in listing}
     wanted = [f"{part}-{what}" for part in ("train", "t10k") for what in ("images-idx3-ubyte", "labels-idx1-ubyte")]
     if missing := [name for name in wanted if name not in at]:
@@ -65,6 +70,7 @@ def _parquet_meta(uri: str) -> pq.FileMetaData:
 
 
 def _columns(root: str, schema: pa.Schema) -> tuple[Columns, tuple[str, ...]]:
+    """Return the columns that hold media, label and name, and the class names that Hugging Face's metadata states."""
     names = set(schema.names)
     fitting = [name for name in MEDIA if name in names and (_binary(schema.field(name).type) or _bytes_and_path(schema.field(name).type))]
     if not fitting:
@@ -89,7 +95,8 @@ def _bytes_and_path(kind: pa.DataType) -> bool:
 
 
 def split_of(name: str) -> str | None:
-    """train-00000-of-00010.parquet, data/validation/..., as Hugging Face and others name them."""
+    """Return "train", "validation" or "test" from a path such as train-00000-of-00010.parquet or data/validation/..., else None. The
+    last part of the path that names a split counts."""
     for part in reversed(PurePosixPath(name).parts):
         if (word := re.split(r"[-_.0-9]", part.lower())[0]) in SPLITS:
             return SPLITS[word]
@@ -97,7 +104,7 @@ def split_of(name: str) -> str | None:
 
 
 def _hold_out_rows(units: list[tuple[int, int, int, int]]) -> tuple[list[tuple[int, int, int, int]], list[str | None], str]:
-    """No splits in the names: the last tenth of every row group is held out."""
+    """Divide units (file, group, first row, rows) whose files name no split: the last tenth of every row group is held out."""
     divided: list[tuple[int, int, int, int]] = []
     parts: list[str | None] = []
     for file, group, _, rows in units:

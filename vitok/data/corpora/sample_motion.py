@@ -1,7 +1,7 @@
-"""`sample-motion`: videos of two seconds with a known motion, rendered from the photographs of sample-photos on first use.
+"""`sample-motion`: two-second videos with a known motion, rendered from the photographs of sample-photos on first use.
 
-The class names what the view does, as of a camera: while it pans left, what it shows moves right; while it turns left
-(anticlockwise), what it shows turns clockwise. All motions are of constant speed, and no border of the photograph comes into view.
+The class names the camera's motion: while the view pans left, its content moves right; while it turns left (anticlockwise), its content
+turns clockwise. All motions have constant speed, and no border of the photograph comes into view.
 """
 
 import io
@@ -28,17 +28,17 @@ TURN, ANGLE = 0.7, 60.0  # the view's side, likewise, and how far it turns, degr
 
 
 def names(photographs: Sequence[str]) -> list[str]:
-    """Every motion over every photograph: "skimage/data/chelsea/pan-left.mp4", ..."""
+    """Return the names of all videos of some photographs, one per motion: "skimage/data/chelsea/pan-left.mp4", ..."""
     return [f"{PurePosixPath(photograph).with_suffix('')}/{motion}.mp4" for photograph in photographs for motion in CLASSES]
 
 
 def label(name: str) -> int:
-    """Index into `CLASSES`."""
+    """Return the class of a video, an index into `CLASSES`, from its name."""
     return CLASSES.index(PurePosixPath(name).stem)
 
 
 def locate(name: str) -> Path:
-    """The file on this machine, in the user's cache. It is rendered if it is not there."""
+    """Return the path of a video in the user's cache, rendered if it is not there. Raise `UsageError` for an unknown name."""
     path = filesystem.cache() / "motion" / VERSION / name
     if not path.is_file():
         photograph = next((photo for photo in (*sample_photos.TRAIN, *sample_photos.VALIDATION) if name in names([photo])), None)
@@ -51,7 +51,7 @@ def locate(name: str) -> Path:
 
 
 def _moved(path: Path, motion: str) -> Iterator[Image.Image]:
-    """FRAMES pictures of (SIDE, SIDE): pans and zooms are resizes out of a moving box."""
+    """Yield FRAMES images of (SIDE, SIDE) for a pan or a zoom: resizes out of a moving box."""
     ground = _ground(path, GROUND)
     for progress in np.linspace(0, 1, FRAMES).tolist():
         x, y, side = _box(motion, progress)
@@ -60,7 +60,7 @@ def _moved(path: Path, motion: str) -> Iterator[Image.Image]:
 
 
 def _box(motion: str, progress: float) -> tuple[float, float, float]:
-    """The view's middle (x, y) and its side, in sides of the ground. `progress` is from 0 to 1."""
+    """Return the centre (x, y) and the side of the view, as shares of the ground's side, at `progress` from 0 to 1."""
     if motion.startswith("zoom"):
         return 0.5, 0.5, WIDE * (NEAR / WIDE) ** (progress if motion == "zoom-in" else 1 - progress)
     moved = (progress - 0.5) * TRAVEL * (1 if motion in ("pan-right", "pan-down") else -1)
@@ -68,7 +68,7 @@ def _box(motion: str, progress: float) -> tuple[float, float, float]:
 
 
 def _turned(path: Path, motion: str) -> Iterator[Image.Image]:
-    """FRAMES pictures of (SIDE, SIDE): the view turns about its middle, over a ground shrunk to the view's own scale."""
+    """Yield FRAMES images of (SIDE, SIDE) for a turn of the view about its centre, over a ground shrunk to the view's scale."""
     ground = _ground(path, round(SIDE / TURN))
     for way in np.linspace(-0.5, 0.5, FRAMES).tolist():
         angle = math.radians(way * ANGLE) * (1 if motion == "turn-right" else -1)
@@ -79,7 +79,7 @@ def _turned(path: Path, motion: str) -> Iterator[Image.Image]:
 
 
 def _ground(path: Path, side: int) -> Image.Image:
-    """(side, side) RGB: the middle of the photograph."""
+    """Return the central square of a photograph, resized to (side, side) RGB."""
     with Image.open(path) as image:
         photograph = image.convert("RGB")
     short = min(photograph.size)
@@ -89,7 +89,7 @@ def _ground(path: Path, side: int) -> Image.Image:
 
 
 def _encoded(pictures: Iterator[Image.Image]) -> bytes:
-    """Encode frames as an MP4 of H.264, on one thread, so that the same pictures give the same bytes."""
+    """Encode images as an H.264 MP4. One thread, so that the same images give the same bytes."""
     import av  # 0.1 s, which who only asks for names need not wait
 
     file = io.BytesIO()

@@ -1,7 +1,7 @@
-"""`sample-photos`: the photographs that scikit-image and scikit-learn ship in their wheels, so on every machine that runs this.
+"""`sample-photos`: the photographs that scikit-image and scikit-learn ship in their wheels, present wherever vitok is installed.
 
-Photographs only: no drawings, text or synthetic patterns. motorcycle_right is left out, being motorcycle_left from a few
-centimetres aside. The held-out four are an animal, a still life, architecture and a machine.
+Photographs only: no drawings, text or synthetic patterns. motorcycle_right is left out, because it shows motorcycle_left from a few
+centimetres aside. The four held-out photographs are an animal, a still life, architecture and a machine.
 """
 
 import importlib.util
@@ -24,7 +24,7 @@ CLASSES = tuple(PurePosixPath(name).stem for name in TRAIN)
 
 
 def locate(name: str) -> Path:
-    """The file of a photograph on this machine."""
+    """Return the path of a photograph in the installed package. Raise `UsageError` where the package is missing."""
     package, _, rest = name.partition("/")
     spec = importlib.util.find_spec(package)  # finds the folder without importing the package
     if spec is None or spec.origin is None:

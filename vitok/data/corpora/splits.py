@@ -1,6 +1,7 @@
-"""What a split of a corpus is to those who read it: samples in units that are read together, found by number.
+"""Splits: the samples of a corpus in units that are read together, each found by (unit, row).
 
-A table (Arrow: compact, and shared between the processes of a node) says where each sample or group of samples lies.
+A unit is one sample, or a run of rows of a Parquet row group. An Arrow table, compact and shared between the processes of a node, says
+where each unit lies.
 """
 
 from dataclasses import dataclass
@@ -19,36 +20,37 @@ Kind = Literal["image", "video"]
 
 
 class Split(Protocol):
-    """A split of a corpus: samples in units that are read together, found by number."""
+    """The interface of a split: `len` samples, addressed by unit and by row within the unit."""
 
     @property
     def units(self) -> np.ndarray | None:
-        """Samples in each unit; None if every unit is one sample, wherever it lies."""
+        """The number of samples in each unit, (U,) integers; None where every unit is one sample."""
         ...
 
     @property
     def window(self) -> int:
-        """Units that the order of an epoch mixes: 1 where a unit's samples are a random draw from the corpus already."""
+        """The number of neighbouring units whose samples an epoch shuffles together; 1 where a unit is a random draw from the corpus
+        already."""
         ...
 
     def __len__(self) -> int: ...
 
     def name(self, unit: int, row: int) -> str:
-        """Return a sample's name within its corpus."""
+        """Return the name of a sample within the corpus, without reading the sample."""
         ...
 
     def get(self, unit: int, row: int) -> Sample:
-        """Read a sample. Raises `RejectedError` for one that is gone or unreadable."""
+        """Read one sample, still encoded. Raise `RejectedError` where it is gone or unreadable."""
         ...
 
     def index(self) -> pa.Table:
-        """Return all that is known without reading: the fingerprint covers it."""
+        """Return the table of all that is known without reading the samples; the corpus's fingerprint is a hash of it."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class _Singles:
-    """A row of the table a sample."""
+    """Base of splits whose units are single samples, one row of the table each."""
 
     root: str
     table: pa.Table
@@ -69,12 +71,12 @@ class _Singles:
 
 @dataclass(frozen=True, eq=False)
 class Files(_Singles):
-    """A file a sample. Table: name, size, label, and for parts of longer videos start and stop (seconds)."""
+    """A split of one file per sample. Table: name, size, label, and for spans of longer videos start and stop (seconds)."""
 
     kind: Kind
 
     def get(self, unit: int, row: int = 0) -> Sample:
-        """Read a sample's file."""
+        """Read the image's bytes; a video is not read: its sample holds the URI and the span."""
         name, label = _cell(self.table, "name", unit), _cell(self.table, "label", unit)
         uri = locate(self.root, name)
         if self.kind == "image":
@@ -86,12 +88,13 @@ class Files(_Singles):
 
 @dataclass(frozen=True, eq=False)
 class Members(_Singles):
-    """A range of bytes of a tar a sample. Table: name, shard (number in `shards`), offset, size, label."""
+    """A split of tar members, read by byte range. Table: name, shard (index into `shards`), offset, size, label; offset and size in
+    bytes of the tar."""
 
     shards: tuple[str, ...]
 
     def get(self, unit: int, row: int = 0) -> Sample:
-        """Read a sample's members of its tar."""
+        """Read the bytes of one member. Raise `RejectedError` ("truncated" where the tar ends within it)."""
         shard = self.shards[_cell(self.table, "shard", unit)]
         offset, size = _cell(self.table, "offset", unit), _cell(self.table, "size", unit)
         data = filesystem.read(filesystem.join(self.root, shard), offset, size)
@@ -102,7 +105,7 @@ class Members(_Singles):
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of a Parquet row. `media` holds bytes, or a struct of bytes and path (Hugging Face)."""
+    """The column names of a Parquet corpus. `media` holds bytes, or a struct of bytes and path (Hugging Face)."""
 
     media: str
     label: str | None
@@ -111,7 +114,7 @@ class Columns:
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """A run of rows of a Parquet row group a unit. Table: file (number in `files`), group, first, rows."""
+    """A split whose units are runs of rows of a Parquet row group. Table: file (index into `files`), group, first, rows."""
 
     root: str
     files: tuple[str, ...]
@@ -121,7 +124,7 @@ class Rows:
 
     @property
     def units(self) -> np.ndarray:
-        """The number of rows of each row group."""
+        """The number of rows in each unit, (U,) integers."""
         return self._numbers[-1]
 
     @cached_property
@@ -132,12 +135,12 @@ class Rows:
         return int(self.units.sum())
 
     def name(self, unit: int, row: int) -> str:
-        """Return a sample's name: its file and row."""
+        """Return file#group.row, the address of a row."""
         file, group, first = self._place(unit)
         return f"{file}#{group}.{first + row}"
 
     def get(self, unit: int, row: int) -> Sample:
-        """Read a sample's row."""
+        """Read one row; the row group is cached. Raise `RejectedError` ("empty" where the row has no bytes, "corrupt")."""
         file, group, first = self._place(unit)
         columns, at = self.columns, first + row
         media, labels, names = _group(filesystem.join(self.root, file), group, columns)
@@ -155,13 +158,13 @@ class Rows:
         return self.files[int(file[unit])], int(group[unit]), int(first[unit])
 
     def index(self) -> pa.Table:
-        """Return the files with their sizes and row groups."""
+        """Return the table of the units; labels are within the Parquet files and not part of it."""
         return self.table
 
 
 @dataclass(frozen=True, eq=False)
 class Idx:
-    """A row of an IDX file of grey pictures a sample (the MNIST family), handed on as a PGM file."""
+    """A split of grey images in an IDX file (the MNIST family). Each sample is handed on as a PGM file."""
 
     images: str
     labels: str
@@ -173,23 +176,23 @@ class Idx:
         return self.count
 
     def name(self, unit: int, row: int = 0) -> str:
-        """Return a sample's name: its number."""
+        """Return file#row, the address of an image."""
         return f"{self.images.rsplit('/', 1)[-1].split('.')[0]}#{unit}"
 
     def get(self, unit: int, row: int = 0) -> Sample:
-        """Read a sample's pixels and label."""
+        """Return one image as an encoded PGM file, with its label."""
         pictures, labels = idx_array(self.images), idx_array(self.labels)
         height, width = pictures.shape[1:]
         return Sample(self.name(unit), int(labels[unit]), b"P5 %d %d 255\n" % (width, height) + pictures[unit].tobytes())
 
     def index(self) -> pa.Table:
-        """Return the checksums of the files."""
+        """Return a table of file and label for each image."""
         labels = idx_array(self.labels)[: self.count]
         return pa.table({"file": [self.images.rsplit("/", 1)[-1]] * self.count, "label": labels})
 
 
 def locate(root: str, name: str) -> str:
-    """The file of a sample, as this node reaches it."""
+    """Return the local path or URI of a sample's file; files of the embedded corpora are found or rendered on this machine."""
     if root == PHOTOS:
         return str(sample_photos.locate(name))
     if root == MOTION:
@@ -205,7 +208,7 @@ def _cell(table: pa.Table, column: str, row: int) -> Any:
 
 @lru_cache(maxsize=12)  # more than the units of a window of `Rows`
 def _group(uri: str, group: int, columns: Columns) -> tuple[pa.Array, pa.Array | None, pa.Array | None]:
-    """Media, labels and names of a row group."""
+    """Return the columns (media, labels, names) of a row group."""
     import pyarrow.parquet as pq
 
     wanted = (columns.media, columns.label, columns.name)
@@ -223,7 +226,8 @@ def _group(uri: str, group: int, columns: Columns) -> tuple[pa.Array, pa.Array |
 
 @lru_cache(maxsize=4)
 def idx_array(uri: str) -> np.ndarray:
-    """An IDX file of unsigned bytes, plain or gzipped."""
+    """Return the array of an IDX file of unsigned bytes, plain or gzipped: (N,) labels or (N, H, W) images, uint8. Raise `RejectedError`
+    ("corrupt", "truncated")."""
     import gzip
 
     data = filesystem.read(uri)

@@ -1,7 +1,7 @@
-"""Webdataset tars: members that share a key are a sample, with .cls or .json for its label.
+"""WebDataset tars: members that share a key are one sample, with a .cls or .json member for its label.
 
-Up to `MOST_MEMBERS` they are streamed as they lie, from an index of all members. Larger ones are ingested, tar by tar,
-without one.
+Tars of up to `MOST_MEMBERS` samples are streamed in place, through an index of all members. Larger ones must be ingested first, which
+reads them tar by tar without an index.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ INDEX = pa.schema([("name", pa.string()), ("offset", pa.int64()), ("size", pa.in
 
 @dataclass(frozen=True, eq=False)
 class Tars:
-    """Tars of which only the names are known, each read once and whole."""
+    """Tars of which only the names are known; an ingest reads each once, from beginning to end."""
 
     root: str
     names: tuple[str, ...]
@@ -39,7 +39,7 @@ class Tars:
         return len(self.names)
 
     def walk(self, number: int) -> Iterator[Sample | Rejection]:
-        """The samples of a tar as they lie in it, and what of it is unusable."""
+        """Yield the samples of one tar in their order there, and a `Rejection` for each that is unusable."""
         name = self.names[number]
         uri = filesystem.join(self.root, name)
         try:
@@ -61,7 +61,7 @@ class Tars:
 
 @dataclass(frozen=True, eq=False)
 class Unindexed:
-    """A corpus in tars of more samples than can be indexed, as an ingest reads it."""
+    """A corpus of tars too large for an index: what an ingest needs to know of it."""
 
     uri: str
     kind: Kind
@@ -73,7 +73,8 @@ class Unindexed:
 
 
 def unindexed(uri: str, root: str, listing: Listing) -> Unindexed | None:
-    """None for as few samples as can be streamed. Without splits in the names of the tars, whole tars are held out."""
+    """Return the corpus of tars that are too large for an index, or None where they can be streamed in place. Where the names of the
+    tars state no splits, whole tars are held out. Raise `UsageError` for one tar, which cannot be divided."""
     shards = [(name, size) for name, size in listing if file_ending(name) == ".tar"]
     if _estimate(root, shards) <= MOST_MEMBERS:
         return None
@@ -87,8 +88,8 @@ def unindexed(uri: str, root: str, listing: Listing) -> Unindexed | None:
 
 
 def webdataset(root: str, listing: Listing) -> RecognisedCorpus:
-    """Tars whose members share a key: the picture or video, and .cls or .json with a label. Their places are found in one
-    pass over the headers and kept in the user's cache."""
+    """Read WebDataset tars. The members' byte ranges are found in one pass over the tar headers and cached in the user's cache. Raise
+    `UsageError` for more than `MOST_MEMBERS` samples."""
     shards = [(name, size) for name, size in listing if file_ending(name) == ".tar"]
     if _estimate(root, shards) > MOST_MEMBERS:
         raise UsageError(f"{root!r} holds more than {MOST_MEMBERS} samples in {len(shards)} tars: run `vitok data ingest` first")
@@ -114,7 +115,7 @@ def webdataset(root: str, listing: Listing) -> RecognisedCorpus:
 
 
 def _estimate(root: str, shards: list[tuple[str, int]]) -> float:
-    """Samples, as if all tars were like the first."""
+    """Return the estimated number of samples: the first tar's samples per byte times the bytes of all."""
     return len(_tar_index(root, shards[0][0])) * sum(size for _, size in shards) / max(1, shards[0][1]) if shards else 0
 
 
@@ -144,7 +145,8 @@ def _tar_index(root: str, shard: str) -> pa.Table:
 
 
 def _scan(file: Any, shard: str) -> pa.Table:
-    """Read a tar's headers in one pass. What a name or the end of the file makes unusable is a row with a reason."""
+    """Return the index of a tar (schema `INDEX`) from one pass over its headers. A member that its name or the end of the file makes
+    unusable is a row with a reason in the column `why`."""
     rows: list[dict[str, Any]] = []
     labels: dict[str, int] = {}
     keys: list[str] = []
@@ -177,7 +179,7 @@ def _scan(file: Any, shard: str) -> pa.Table:
 
 
 def _key(name: str) -> tuple[str, str, str]:
-    """webdataset's rule: the key ends at the first dot of the last part."""
+    """Return (key, dot, ending) of a member's name by WebDataset's rule: the key ends at the first dot after the last slash."""
     folder, _, last = name.rpartition("/")
     stem, dot, ending = last.partition(".")
     return f"{folder}/{stem}", dot, ending

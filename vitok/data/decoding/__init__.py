@@ -1,1 +1,1 @@
-"""Encoded images and videos -> pixels."""
+"""Decoding: encoded images and videos to uint8 pixels."""

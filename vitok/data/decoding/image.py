@@ -1,4 +1,4 @@
-"""From a sample to square uint8 pixels. What cannot be decoded is a reason in words, not an exception of a library."""
+"""Decode a sample to square uint8 pixels. Whatever a library raises on damaged data becomes a `RejectedError` with a reason in words."""
 
 import io
 import os
@@ -24,9 +24,11 @@ Image.MAX_IMAGE_PIXELS = int(os.environ.get("VITOK_MAX_PIXELS") or 178_956_970)
 
 
 def load(data: bytes, smallest: int) -> Image.Image:
-    """The whole image as RGB, decoded to its last byte; of an animation the first picture. Raises `RejectedError`.
+    """Decode a whole image, to its last byte, as RGB; of an animation, the first picture.
 
-    `smallest` is the side (pixels) that must be left: JPEGs far larger are decoded at a half, a quarter or an eighth.
+    `smallest` is the short side in pixels that must be left (0: full size): a JPEG far larger is decoded at 1/2, 1/4 or 1/8 scale. Raise
+    `RejectedError`: "empty", "bomb" (more than VITOK_MAX_PIXELS pixels), "not an image", "truncated", "corrupt", "unsupported", "too
+    small".
     """
     if not data:
         raise RejectedError("empty", "zero bytes")
@@ -52,15 +54,19 @@ def load(data: bytes, smallest: int) -> Image.Image:
 
 
 def random_crop(image: Image.Image, size: int, smallest_crop: float, rng: np.random.Generator) -> np.ndarray:
-    """A square of random side and place, resized to (size, size, 3) uint8."""
+    """Cut a random square and resize it to (size, size, 3) uint8. Its side is log-uniform between `smallest_crop` of the short side
+    (`size` at least) and the short side."""
     side, left, top = _square(image.width, image.height, size, smallest_crop, rng)
     box = (left, top, left + side, top + side)
     return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0))
 
 
 def center_crop(image: Image.Image, size: int) -> np.ndarray:
-    """ADM's centre crop (Dhariwal & Nichol 2021), the field's protocol: halve with a box filter while the short side is
-    at least twice `size`, resize the short side to `size` bicubically, cut the centre. (size, size, 3) uint8."""
+    """Return ADM's centre crop (Dhariwal & Nichol 2021), the protocol of the field, as (size, size, 3) uint8.
+
+    The image is halved with a box filter while its short side is at least twice `size`, the short side is resized to `size` bicubically,
+    and the centre is cut.
+    """
     while min(image.size) >= 2 * size:
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
     scale = size / min(image.size)
@@ -71,7 +77,8 @@ def center_crop(image: Image.Image, size: int) -> np.ndarray:
 
 @contextmanager
 def open_video(sample: Sample) -> Iterator["Video"]:
-    """Open a video from its bytes, a local file, or a store, of which only what is needed is read."""
+    """Open a sample's video as a context manager, from its bytes, a local file or a store; from a store only the needed ranges are read.
+    Raise `RejectedError` as `Video` does."""
     from vitok.data.decoding.video import Video
 
     with ExitStack() as opened:
@@ -82,7 +89,8 @@ def open_video(sample: Sample) -> Iterator["Video"]:
 
 
 def random_clip(sample: Sample, size: int, frames: int, fps: float, smallest_crop: float, rng: np.random.Generator) -> np.ndarray:
-    """`frames` pictures from a random start, all cut to one random square. (frames, size, size, 3) uint8."""
+    """Decode `frames` pictures at `fps` from a random start, all cut to one random square: (frames, size, size, 3) uint8. Raise
+    `RejectedError`."""
     with open_video(sample) as video:
         start = float(rng.uniform(0, max(0.0, video.seconds - frames / fps)))
         side, left, top = _square(video.width, video.height, size, smallest_crop, rng)
@@ -93,7 +101,8 @@ def random_clip(sample: Sample, size: int, frames: int, fps: float, smallest_cro
 
 
 def center_clip(sample: Sample, size: int, frames: int, fps: float) -> np.ndarray:
-    """The `frames` pictures in the middle of a video, each cut by `center_crop`. (frames, size, size, 3) uint8."""
+    """Decode `frames` pictures at `fps` from the middle of a video, each cut by `center_crop`: (frames, size, size, 3) uint8. Raise
+    `RejectedError`."""
     with open_video(sample) as video:
         start = max(0.0, video.seconds - frames / fps) / 2
         clip = video.clip(start, frames, fps, (video.width, video.height))
@@ -101,7 +110,8 @@ def center_clip(sample: Sample, size: int, frames: int, fps: float) -> np.ndarra
 
 
 def _square(width: int, height: int, size: int, smallest_crop: float, rng: np.random.Generator) -> tuple[float, float, float]:
-    """(side, left, top). The side is log-uniform between `smallest_crop` of the short side (or `size`, if more) and the short side."""
+    """Return (side, left, top) of a random square in pixels of the original. The side is log-uniform between `smallest_crop` of the
+    short side (`size` at least) and the short side."""
     short = min(width, height)
     low = min(max(smallest_crop * short, size), short)
     side = min(float(np.exp(rng.uniform(np.log(low), np.log(short)))), float(short))  # exp(log(x)) can be above x

@@ -1,4 +1,4 @@
-"""Videos without their pictures: cutting a span out without decoding it, walking through all that can be decoded."""
+"""Process the packets of a video without its pixels: cut out a span without encoding again, count what can be decoded."""
 
 import io
 
@@ -12,8 +12,11 @@ SAFE = {"format_whitelist": CONTAINERS}  # a playlist would make FFmpeg open oth
 
 
 def cut(data: bytes, span: tuple[float, float]) -> bytes:
-    """The packets of the video stream from the key frame before the span's start to its end, in a file of their own (Matroska).
-    Nothing is encoded again, so up to one group of pictures more comes before the start. The same bytes give the same bytes."""
+    """Cut a span (start, end in seconds) out of a video and return it as Matroska, without encoding again.
+
+    The result begins at the key frame before the start, so it may hold up to one group of pictures more. The same bytes give the same
+    bytes. Raise `RejectedError` ("corrupt").
+    """
     target = io.BytesIO()
     try:
         with (
@@ -40,7 +43,8 @@ def cut(data: bytes, span: tuple[float, float]) -> bytes:
 
 
 def walk(data: bytes) -> tuple[int, float]:
-    """(frames, seconds) of what can be decoded, to the end. Raises `RejectedError` if that is nothing."""
+    """Decode a video to its end and return (frames, seconds) of what can be decoded. Raise `RejectedError` ("corrupt") where that is
+    nothing."""
     frames, last, step = 0, 0.0, 0.0
     try:
         with av.open(io.BytesIO(data), "r", container_options=SAFE) as source:

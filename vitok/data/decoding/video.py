@@ -1,6 +1,6 @@
-"""Clips out of videos: seek to a key frame, decode what is needed, scale while converting.
+"""Decode clips out of videos: seek to a key frame, decode only what is needed, scale while converting to RGB.
 
-FFmpeg's log is off, which is PyAV's default: what goes wrong is raised, and files with flipped bits would fill the terminal.
+FFmpeg's log is off, PyAV's default: errors are raised as exceptions, and files with flipped bits would fill the terminal.
 """
 
 import io
@@ -36,10 +36,10 @@ BUFFER = 1 << 20  # bytes asked of a file object at once; each time may be a req
 
 
 class Video:
-    """An opened video, a context manager. Times are seconds since its first decodable picture, or since the span's start.
+    """An opened video, a context manager. Times are seconds since its first decodable picture, or since the start of the span.
 
-    Raises `RejectedError`: "empty", "not a video", "no video stream", "bomb", "corrupt" (no picture can be decoded), "too short",
-    "vanished", "unreadable". Errors in the middle are stepped over: a damaged file gives what it has.
+    Raise `RejectedError`: "empty", "not a video", "no video stream", "bomb", "corrupt" (no picture can be decoded), "too short",
+    "vanished", "unreadable". Errors in the middle are stepped over: a damaged file yields the pictures that it has.
     """
 
     width: int  # pixels, as shown: after the rotation and the mirroring that the file asks for
@@ -48,7 +48,8 @@ class Video:
     seconds: float  # that can be sampled: as the file states, or as its packets tell; less once a clip has met an earlier end
 
     def __init__(self, source: str | bytes | BinaryIO, span: tuple[float, float] | None = None) -> None:
-        """`source`: a local path, a file's bytes, or a seekable file, which stays the caller's. `span`: the part that counts, seconds."""
+        """Open a video. `source` is a local path, a file's bytes, or a seekable file, which the caller closes. `span` is (start, end) in
+        seconds of the part to use."""
         self._source = source
         self._opened = ExitStack()
         self._scaler = VideoReformatter()
@@ -80,14 +81,15 @@ class Video:
         self.close()
 
     def close(self) -> None:
-        """Close the container."""
+        """Close the container and free the decoder."""
         self._frames, self._shown, self._coming = iter(()), None, None
         self._opened.close()
 
     def clip(self, start: float, frames: int, fps: float, size: tuple[int, int]) -> np.ndarray:
-        """(frames, H, W, 3) uint8 RGB: the pictures on show at `start` + k / `fps`, scaled to `size`, which is (W, H).
+        """Return (frames, H, W, 3) uint8 RGB: the pictures on show at `start` + k / `fps` seconds, scaled to `size`, which is (W, H).
 
-        Where the video or the span ends first, its last picture is repeated. "too short": it has ended at `start`.
+        Where the video or the span ends first, its last picture is repeated. Raise `RejectedError` ("too short") where it has ended at
+        `start`.
         """
         pictures = np.empty((frames, size[1], size[0], 3), np.uint8)
         begin, last, drawn = self._from + start, self._until - 2 * self._slack, None
@@ -105,7 +107,7 @@ class Video:
         return pictures
 
     def _find(self, time: float) -> None:
-        """Sees to it that the picture shown is not later than `time`, with a seek unless it is but a little earlier already."""
+        """Make the picture shown one that is not later than `time`; seek unless it is at most `AHEAD` earlier already."""
         if self._shown and -self._slack <= time - self._shown[0] <= AHEAD:
             return
         early = 0.0
@@ -129,7 +131,7 @@ class Video:
             self._shown, self._coming = shown, next(self._frames, None)
 
     def _ended(self, time: float) -> bool:
-        """Return whether the picture shown is the last and no longer on show. Then `seconds` is corrected."""
+        """Return True where the picture shown is the last and its time has passed; then correct `seconds`."""
         if self._coming or not self._shown:
             return False
         shown, frame = self._shown
@@ -146,7 +148,7 @@ class Video:
         return turned[self._flips]
 
     def _stated(self) -> float | None:
-        """The length in seconds that the file states; 0 or None if it does not."""
+        """Return the length in seconds that the file states; 0 or None where it states none."""
         if self._stream.duration:
             return max(self._stream.duration * self._tick, 0.0)
         return max(self._container.duration or 0, 0) / av.time_base
@@ -159,7 +161,7 @@ class Video:
         return max(ends) * self._tick if ends else len(packets) / self.fps
 
     def _rewind(self) -> None:
-        """Opens the file and decodes from its start, which works for what cannot be sought in."""
+        """Open the file again and decode from its start, which works for files that cannot be sought in."""
         self._open()
         self._read(seeked=False)
 
@@ -203,7 +205,7 @@ class Video:
         self._coming = next(self._frames, None)
 
     def _decoded(self, seeked: bool) -> Iterator[tuple[float, VideoFrame]]:
-        """(seconds, picture) from where the container stands; after a seek, from the first key frame there."""
+        """Yield (seconds, picture) from the container's position; after a seek, from the first key frame there."""
         by_decoding = self._container.format.name == "avi"  # which states no other times, and PyAV's pts are out of order there
         time = math.inf if seeked else -1 / self.fps
         for packet in self._packets():
@@ -222,7 +224,7 @@ class Video:
                 yield time, frame
 
     def _packets(self) -> Iterator["Packet[VideoStream]"]:
-        """Packets from where the container stands, the last of them empty: it makes the decoder give what it holds."""
+        """Yield packets from the container's position. The last one is empty, which makes the decoder flush."""
         for _ in range(FAILURES):
             try:
                 yield from self._container.demux(self._stream)
@@ -232,7 +234,7 @@ class Video:
 
 
 def _orientation(frame: VideoFrame) -> tuple[bool, tuple[slice, slice]]:
-    """Return, from the display matrix (nine int32), whether rows become columns; then how either axis is read."""
+    """Return (transposed, flips of the rows and columns) from the display matrix of a frame, nine int32."""
     data = frame.side_data.get("DISPLAYMATRIX")
     if data is None:
         return False, (slice(None), slice(None))
@@ -259,7 +261,7 @@ def _refuse_empty(source: str | bytes | BinaryIO) -> None:
 
 @contextmanager
 def _rejecting(reason: str) -> Iterator[None]:
-    """Whatever FFmpeg, PyAV or the file raises becomes a `RejectedError`, without paths."""
+    """Turn whatever FFmpeg, PyAV or the file raises into a `RejectedError`, without paths in its text."""
     try:
         yield
     except RejectedError:

@@ -1,1 +1,1 @@
-"""Any corpus -> sharded Parquet made for streaming; what a corpus holds."""
+"""Ingest: rewrite a corpus as sharded Parquet for streaming; inspect and verify a corpus."""

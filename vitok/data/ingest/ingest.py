@@ -1,12 +1,12 @@
-"""Anything -> sharded Parquet made for streaming.
+"""Rewrite any corpus as sharded Parquet for streaming (as MosaicML's MDS or WebDataset shards), deduplicated and globally shuffled.
 
-Two passes of Ray Data, each a list of tasks whose results are files, whole or absent: an ingest that was killed goes on
-where it was, and what comes out does not depend on where that was.
+Two passes of Ray Data. Each is a list of tasks that write whole files: an ingest that was killed continues with the missing files, and
+its result does not depend on where it was killed.
 
-1. Parts: a run of the source's samples is read, checked by decoding, filtered, shrunk, and written in the order of the
-   content's hash.
-2. Shards: each collects its range of hashes from all parts (`merge`) and drops exact duplicates. So neighbours in a shard are a
-   random draw from the whole corpus, and reading it in order is as good as shuffling it.
+1. Parts: a run of samples is read, decoded as a check, filtered, shrunk, and written sorted by the SHA-256 of the content.
+
+2. Shards: each collects its range of hashes from all parts (through `merge`, where parts are many) and drops exact duplicates.
+Neighbours in a shard are therefore a random draw from the whole corpus, and reading in order is as good as shuffling.
 """
 
 import hashlib
@@ -42,7 +42,7 @@ SCHEMA = pa.schema([
 
 @dataclass(frozen=True)
 class IngestOptions:
-    """The options of an ingest: with the source they decide its result."""
+    """The options of an ingest. Together with the source they decide every byte of its result."""
 
     min_side: int = 0  # pixels
     max_side: int = 0  # larger images are shrunk to it; 0 keeps all
@@ -58,9 +58,9 @@ class IngestOptions:
 def ingest(
     source: Corpus | Unindexed, target: str, options: IngestOptions, progress: Callable[[str, int, int, int], None]
 ) -> dict[str, Any]:
-    """Run or go on with an ingest; the manifest. `progress(stage, done, total, bytes)` is called as tasks end. Needs Ray.
+    """Run or continue an ingest and return its manifest. Needs Ray. `progress(stage, done, total, bytes)` is called as tasks end.
 
-    Raises `UsageError` where the target holds another ingest, `VitokError` where too much of the source is unusable.
+    Raise `UsageError` where the target holds another ingest, `VitokError` where too much of the source is unusable.
     """
     plan = {"version": ingested.VERSION, "source": source.uri, "source_fingerprint": source.fingerprint, "options": asdict(options)}
     root = filesystem.absolute(target)
@@ -84,7 +84,7 @@ def ingest(
 
 
 def _parts(source: Corpus | Unindexed, work: str, options: IngestOptions, progress: Callable[..., None]) -> list[dict[str, Any]]:
-    """Pass 1. What each part holds and rejected, in the order of the source."""
+    """Run pass 1 and return the state of each part (rows, bytes, highest label, rejected samples) in the order of the source."""
     import ray
 
     splits: dict[str, Split | Tars] = {"train": source.train, "validation": source.validation}
@@ -103,8 +103,8 @@ def _parts(source: Corpus | Unindexed, work: str, options: IngestOptions, progre
 
 
 def _done(kind: str, task: Callable[[int], dict[str, Any]], count: int, work: str, progress: Callable[..., None]) -> list[dict[str, Any]]:
-    """Run those of task(0) .. task(count - 1) that have not been done before. Return what all of them tell of themselves, which each
-    writes last: a task that has told is done."""
+    """Run those of task(0) .. task(count - 1) that have not been done and return the states of all. A task's state file is written last,
+    so a task with a state file is done."""
 
     def tell(job: int) -> int:
         state = task(job)
@@ -124,7 +124,7 @@ def _state(work: str, kind: str, job: int) -> str:
 
 
 def run_tasks(task: Callable[[int], int], numbers: list[int]) -> Iterator[int]:
-    """Run task(n) for every n by Ray Data, on all CPUs, and yield the results in order. Raises the `VitokError` of a task."""
+    """Yield task(n) for every n in `numbers`, in order, run by Ray Data on all CPUs. Raise `VitokError` where a task raises it."""
     from vitok.data.loading import blocks
 
     def make(n: int) -> blocks.Columns:
@@ -141,7 +141,7 @@ def run_tasks(task: Callable[[int], int], numbers: list[int]) -> Iterator[int]:
 
 
 def _runs(split: Split | Tars, each: int) -> Iterator[tuple[int, int]]:
-    """Runs of whole units of about `each` samples: (first unit, unit after the last)."""
+    """Yield runs of whole units of about `each` samples as (first unit, unit after the last)."""
     if isinstance(split, Tars):
         yield from ((number, number + 1) for number in range(len(split)))
         return
@@ -203,7 +203,8 @@ def _part(split: Split | Tars, name: str, first: int, last: int, video: bool, op
 
 
 def _rejected(source: Corpus | Unindexed, parts: list[dict[str, Any]], options: IngestOptions) -> dict[str, Any]:
-    """Counts and examples by reason. Raises `VitokError` above the allowed share of what is broken; filtered is not broken."""
+    """Return counts and examples of rejected samples by reason. Raise `VitokError` where more are broken than `max_rejected` allows; a
+    filtered sample is not broken."""
     reasons: dict[str, dict[str, Any]] = {}
     for rejection in (*source.rejected, *(Rejection(*row) for part in parts for row in part["rejected"])):
         entry = reasons.setdefault(rejection.reason, {"count": 0, "examples": []})
@@ -223,7 +224,7 @@ def _rejected(source: Corpus | Unindexed, parts: list[dict[str, Any]], options: 
 
 
 def _shards(root: str, work: str, parts: list[dict[str, Any]], options: IngestOptions, progress: Callable[..., None]) -> dict[str, Any]:
-    """Pass 2."""
+    """Run pass 2 and return the manifest's entries on shards, counts and fingerprint."""
     total = {name: sum(p["bytes"] for p in parts if p["split"] == name) for name in SPLITS}
     if options.validation:  # by the hash alone: shards at the upper end of the hashes
         whole = sum(total.values())
@@ -279,7 +280,7 @@ def _shards(root: str, work: str, parts: list[dict[str, Any]], options: IngestOp
 
 
 def _range(name: str, number: int, count: int, validation: float) -> tuple[int, int]:
-    """The hashes of a shard, by their first eight bytes: from the first number on, below the second."""
+    """Return the range of hashes of a shard, [first, end), as numbers of their first eight bytes."""
     border = round((1 - validation) * WHOLE) if validation else WHOLE
     start, stop = (0, border) if name == "train" or not validation else (border, WHOLE)
     return start + (stop - start) * number // count, start + (stop - start) * (number + 1) // count
@@ -302,7 +303,7 @@ WHOLE = 2**64  # the first eight bytes of a hash, as a number
 
 @dataclass(frozen=True)
 class Piece:
-    """Files, each in the order of the hash, that hold everything between `low` and `high`."""
+    """Files sorted by hash that together hold every row with a hash in [low, high), numbers of the hash's first eight bytes."""
 
     low: int
     high: int
@@ -312,8 +313,11 @@ class Piece:
 def hash_ranges(
     parts: dict[str, list[str]], work: str, save: Callable[[str, pa.Table], int], done: Callable[..., list[dict[str, Any]]]
 ) -> dict[str, list[Piece]]:
-    """Return the pieces of each split's parts. `done(kind, task, count)` runs the tasks that have not been done; `save(uri, table)`
-    writes."""
+    """Return the pieces of each split, merging its part files by `FAN` where there are more than that, so that no shard reads every
+    part.
+
+    `done(kind, task, count)` runs the tasks that have not been done; `save(uri, table)` writes a file and returns its bytes.
+    """
     jobs: list[tuple[list[str], int, int]] = []  # the files of a group, and a range of hashes
     found: dict[str, list[Piece]] = {}
     for name, uris in parts.items():
@@ -338,12 +342,13 @@ def hash_ranges(
 
 
 def collect(found: list[Piece], low: int, high: int, columns: list[str] | None = None) -> list[pa.Table]:
-    """The rows of a range of hashes, from every file that can hold some."""
+    """Return tables of the rows with a hash in [low, high), one from each file that can hold some."""
     return [rows(uri, low, high, columns) for piece in found if piece.low < high and low < piece.high for uri in piece.files]
 
 
 def rows(uri: str, low: int, high: int, columns: list[str] | None = None) -> pa.Table:
-    """Return the rows of a file within a range of hashes, from the row groups that can hold some."""
+    """Return the rows of one file with a hash in [low, high). Only row groups whose statistics allow such a hash are read. Raise
+    `RejectedError` where the file cannot be read."""
     first, end = low.to_bytes(9, "big")[1:], None if high == WHOLE else high.to_bytes(8, "big")
 
     def attempt() -> pa.Table:

@@ -1,4 +1,4 @@
-"""What is in a corpus: numbers, pictures, and whether an ingested one is still what its manifest says."""
+"""Inspect a corpus: statistics, a contact sheet, and a check of an ingested corpus against its manifest."""
 
 import hashlib
 import io
@@ -22,7 +22,7 @@ FRAMES, FPS = 6, 4.0  # of a strip
 
 @dataclass(frozen=True)
 class InspectedSample:
-    """A sample that was looked at."""
+    """The properties of one decoded sample."""
 
     label: int
     size: int  # bytes
@@ -32,7 +32,8 @@ class InspectedSample:
 
 
 def stats(corpus: Corpus, look_at: int) -> dict[str, Any]:
-    """Counts of the whole corpus; sizes, durations and labels of `look_at` samples of each split, evenly spread, decoded."""
+    """Return statistics of a corpus, as shown by `vitok data stats`: counts of the whole corpus; sizes, durations and labels of
+    `look_at` evenly spread samples of each split, decoded."""
     rejected: Counter[str] = Counter(rejection.reason for rejection in corpus.rejected)
     seen: dict[str, list[InspectedSample]] = {}
     for name, split in _splits(corpus).items():
@@ -57,7 +58,8 @@ def stats(corpus: Corpus, look_at: int) -> dict[str, Any]:
 
 
 def preview(corpus: Corpus, count: int, side: int) -> bytes:
-    """A contact sheet as PNG: evenly spread samples of the training split with their classes; videos as strips of frames."""
+    """Return a contact sheet as PNG: `count` evenly spread training samples of `side` pixels with their classes; videos as strips of
+    frames. Raise `VitokError` where there are no samples."""
     cells: list[tuple[np.ndarray, str]] = []
     for unit, row in spread(corpus.train, count):
         try:
@@ -77,7 +79,8 @@ def preview(corpus: Corpus, count: int, side: int) -> bytes:
 
 
 def verify(root: str) -> list[str]:
-    """Return what is wrong with an ingested corpus, one line each: every shard is read and held against the manifest."""
+    """Read every shard of an ingested corpus and return its differences from the manifest, one line each. Raise `UsageError` where the
+    manifest is damaged."""
     stated = ingested.manifest(root)
     wrong: list[str] = []
     for shard in stated["shards"]:
@@ -95,7 +98,7 @@ def verify(root: str) -> list[str]:
 
 
 def spread(split: Split, count: int) -> list[tuple[int, int]]:
-    """(unit, row) of at most `count` samples, evenly spread."""
+    """Return (unit, row) of at most `count` samples, evenly spread over a split."""
     chosen = np.unique(np.linspace(0, len(split) - 1, min(count, len(split))).round().astype(int)) if len(split) else np.empty(0, int)
     if split.units is None:
         return [(int(n), 0) for n in chosen]
@@ -118,7 +121,7 @@ def _look(sample: Sample, video: bool) -> InspectedSample:
 
 
 def _summary(values: list[Any]) -> dict[str, Any]:
-    """Percentiles, and a histogram of ten bins between the extremes."""
+    """Return percentiles, and a histogram of ten bins between the extremes."""
     if not values:
         return {}
     array = np.asarray(values, float)

@@ -1,4 +1,4 @@
-"""Is a sample worth keeping? Decoded once to its end, filtered, and shrunk where it is larger than anyone will look at."""
+"""Check a sample for an ingest: decode it once to its end, filter it by size and length, and shrink a large image."""
 
 import io
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ QUALITY = 95  # of a JPEG that was shrunk; chroma is kept at full size
 
 @dataclass(frozen=True)
 class CheckedSample:
-    """A sample that is worth keeping, as it is stored."""
+    """A sample that passed the check, as it will be stored."""
 
     data: bytes  # as it will be stored
     original: bytes  # as it came: two samples are duplicates if these are equal
@@ -26,8 +26,8 @@ class CheckedSample:
 
 
 def check(sample: Sample, video: bool, min_side: int, max_side: int, min_seconds: float, max_seconds: float) -> CheckedSample:
-    """Decode a sample to its end and shrink it where it is too large. Raises `RejectedError`; reasons that begin with "filtered" are the
-    user's own limits."""
+    """Decode, filter and shrink one sample. Sides are in pixels, 0 for no limit; seconds apply to videos. Raise `RejectedError`; reasons
+    that begin with "filtered" are the user's own limits."""
     return _video(sample, min_side, min_seconds, max_seconds) if video else _image(sample, min_side, max_side)
 
 

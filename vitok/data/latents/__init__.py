@@ -1,1 +1,1 @@
-"""Latents of a corpus: encoded once by a tokenizer, kept in sharded Parquet, streamed into a generator's training."""
+"""Cached latents: a corpus encoded once by a tokenizer, kept in sharded Parquet, streamed into DiT training."""

@@ -1,7 +1,7 @@
-"""Latents, made once: what `latent_encode` gives comes here in the order of the views, and is written as whole shards.
+"""Build sets of latents: take the posteriors that `encode` yields in the order of the views and write them as whole shards.
 
-What a shard holds depends on nothing but its views: they are encoded in batches of a fixed size at fixed places, so that a build
-that was killed goes on from the first missing shard of each set and comes to the same bytes.
+The content of a shard depends on its views alone, because views are encoded in batches of a fixed size at fixed places. A build that was
+killed continues from the first missing shard of each set and writes the same bytes.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ GROUP_ROWS = 64  # of a row group: what is read, and shuffled, as one
 
 @dataclass(frozen=True)
 class PlannedSet:
-    """A set of latents that is asked for, as far as it is known before anything is decoded."""
+    """A set of latents that is to be built, with the sizes that are known before anything is decoded."""
 
     encoder: LatentEncoder
     folder: str
@@ -52,13 +52,13 @@ class PlannedSet:
 
     @property
     def missing(self) -> int:
-        """Bytes that are still to be written."""
+        """The bytes that are still to be written."""
         return 0 if self.finished else self.bytes - min(self.written * self.each, self.views) * self.bytes // self.views
 
 
 def key(encoder: LatentEncoder, fingerprint: str, latents: config.Latents, size: int, frames: int) -> str:
-    """Return the name of a set's folder, 16 hex digits: a hash of all that decides the latents. Beside the weights that is what a state
-    does not show of its tokenizer."""
+    """Return the key of a set, 16 hex digits of SHA-256 over everything that decides its latents: the tokenizer's weights, the number of
+    heads and the precision, which the weights do not show, the corpus and the views."""
     views = latents.model_dump(mode="json", exclude={"max_rejected"} | ({"smallest_crop"} if latents.crops == 1 else set()))
     unseen = [encoder.recipe.tokenizer.encoder.heads, encoder.recipe.precision]
     text = json.dumps([VERSION, encoder.weights, unseen, fingerprint, views, size, frames], sort_keys=True)
@@ -68,8 +68,8 @@ def key(encoder: LatentEncoder, fingerprint: str, latents: config.Latents, size:
 def plan_sets(
     corpora: Corpora, latents: config.Latents, size: int, frames: int, encoders: list[LatentEncoder], root: str
 ) -> list[PlannedSet]:
-    """Plan the sets that `build` would make, one for each encoder. Raises `UsageError` for a mixture or pixels that do not divide,
-    `VitokError` where a local disk has too little room."""
+    """Return the sets that `build` would make, one for each encoder. Raise `UsageError` for a mixture of corpora or pixels that the
+    patches do not divide, `VitokError` where a local disk has too little room."""
     if len(corpora.parts) > 1:
         raise UsageError(f"corpus {corpora.uri!r} is a mixture, whose weights a set of latents does not keep: give one corpus")
     whole = corpora.counts[0] * latents.crops
@@ -100,10 +100,10 @@ def build(
     gpus: int = 0,
     progress: Callable[[int, int, int], None] = lambda *_: None,
 ) -> list[LatentSet]:
-    """The set of each encoder, made or gone on with where it is not finished. `gpus` of each actor, 0 or 1. `progress` hears of
-    (views done, of all, of them in this call). Needs a connected Ray.
+    """Build or continue the set of each encoder and return all of them. Needs a connected Ray.
 
-    Raises `UsageError` and `VitokError` as `plan_sets`, `VitokError` where too many views cannot be used or latents are not finite.
+    `actors` encode, with `gpus` GPUs each, 0 or 1. `progress(done, total, new)` counts views; `new` are those of this call. Raise as
+    `plan_sets` does, and `VitokError` where too many views are unusable or latents are not finite.
     """
     plans = plan_sets(corpora, latents, size, frames, encoders, root)
     waiting = list({plan.folder: _Set(plan) for plan in plans if not plan.finished}.values())
@@ -117,7 +117,7 @@ def build(
 
 
 class _Set:
-    """A set while it is made: shards that are written, and batches that come."""
+    """A set while it is built: its written shards, and the batches of the next."""
 
     def __init__(self, plan: PlannedSet) -> None:
         self.plan = plan
@@ -140,7 +140,7 @@ class _Set:
 
 
 class _Writer:
-    """A thread that writes one shard while the next is made."""
+    """A writer of one shard at a time in a thread, while the next shard is made."""
 
     def __init__(self, thread: ThreadPoolExecutor) -> None:
         self.thread = thread
@@ -160,7 +160,7 @@ class _Writer:
 def _encode(
     sets: list[_Set], views: Reader, corpora: Corpora, latents: config.Latents, actors: int, gpus: int, progress: Callable[..., None]
 ) -> list[Rejection]:
-    """All shards that are missing. What cannot be used."""
+    """Write all missing shards and return the rejected samples. Raise `VitokError` as `build` does."""
     behind = min(sets, key=lambda one: one.first)
     done, total = behind.first, behind.plan.views
     rejected = RejectedSamples(latents.max_rejected, frozenset(corpora.rejected))
@@ -203,7 +203,7 @@ def _encode(
 
 
 def _shard(whole: Columns, plan: PlannedSet) -> tuple[pa.Table, dict[str, Any]]:
-    """The table of a shard's views, and what its footer says of it."""
+    """Return (table of a shard's views, its state: the JSON in the file's footer)."""
     ok, channels = whole["ok"].astype(bool), plan.encoder.recipe.tokenizer.channels
     numbers, labels, times = whole["number"][ok], whole["label"][ok], whole["mean"].shape[1]
     width = row_bytes(plan.grid, channels) // 2
@@ -227,7 +227,7 @@ def _shard(whole: Columns, plan: PlannedSet) -> tuple[pa.Table, dict[str, Any]]:
 
 
 def _store(table: pa.Table, file: Any) -> None:
-    """Half-precision noise does not compress. A column of a row group is one page."""
+    """Write a shard's Parquet, uncompressed, since half-precision noise does not compress. Each column of a row group is one page."""
     pq.write_table(
         table, file, row_group_size=GROUP_ROWS, compression="none", use_dictionary=False, write_statistics=False,  # pyright: ignore[reportArgumentType]
         data_page_size=1 << 30,
@@ -235,7 +235,7 @@ def _store(table: pa.Table, file: Any) -> None:
 
 
 def _written(folder: str, each: int, batch: int, views: int) -> list[dict[str, Any]]:
-    """Return what the shards of a set that is not finished say of themselves, up to the first that is missing, damaged or cut otherwise."""
+    """Return the states of an unfinished set's shards, up to the first that is missing, damaged or cut into other views."""
     there = {name for name, _ in filesystem.listing(folder)} if filesystem.exists(folder) == "folder" else set[str]()
     found: list[dict[str, Any]] = []
     for number, first in enumerate(range(0, views, each)):
@@ -300,5 +300,5 @@ def _name(number: int) -> str:
 
 
 def _power_of_two(most: int) -> int:
-    """The largest up to a number, 1 at least."""
+    """Return the largest power of two up to `most`, 1 at least."""
     return 1 << max(0, most.bit_length() - 1)

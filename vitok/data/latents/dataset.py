@@ -1,6 +1,6 @@
-"""Latents as they lie: the posterior of every view of a corpus's training split, by one tokenizer, in sharded Parquet.
+"""A set of cached latents: the posterior of every view of a corpus's training split by one tokenizer, in sharded Parquet.
 
-`latent_build` makes them, `latent_stream` reads them in training.
+`latents.build` writes a set, `latents.loader` streams it into training.
 """
 
 import json
@@ -23,7 +23,7 @@ MANIFEST, VERSION = "manifest.json", 2
 
 @dataclass(frozen=True)
 class LatentSet:
-    """Finished latents, as their manifest tells of them. Small: it goes to every trial."""
+    """A finished set of latents, as its manifest describes it. Small enough to be sent to every trial."""
 
     folder: str
     weights: str  # of the tokenizer, SHA-256
@@ -48,32 +48,32 @@ class LatentSet:
 
     @property
     def tokens(self) -> int:
-        """L, tokens of a latent."""
+        """The number of tokens L of one view."""
         return math.prod(self.grid)
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of the two tensors of a row."""
+        """The bytes of mean and log-variance of one row."""
         return row_bytes(self.grid, self.channels)
 
     @property
     def bytes(self) -> int:
-        """Bytes of all rows."""
+        """The bytes of mean and log-variance of all rows."""
         return self.rows * self.row_bytes
 
     @property
     def unlabelled(self) -> int:
-        """Rows without a label."""
+        """The number of rows without a label."""
         return self.rows - sum(self.counts)
 
     @property
     def about(self) -> str:
-        """How the views are cut, for a protocol."""
+        """A description of how the views are cut, for an evaluation protocol."""
         return describe_views(self.latents.data(), self.frames, self.views, self.whole)
 
 
 def open_set(folder: str) -> LatentSet:
-    """Open a finished set. Raises `UsageError` where there is none, or it is damaged."""
+    """Open a finished set from its manifest. Raise `UsageError` where there is none, or it is damaged or of another version."""
     uri = filesystem.join(folder, MANIFEST)
     damaged = f"{uri} is damaged (%s): remove {folder} and encode the corpus again"
     try:
@@ -102,7 +102,7 @@ def open_set(folder: str) -> LatentSet:
 
 
 def require_tokenizer(latents: LatentSet, weights: str) -> None:
-    """Raise `UsageError` where the latents are of another tokenizer than the one with these weights (SHA-256)."""
+    """Raise `UsageError` where the latents were not made by the tokenizer with these weights (SHA-256 hex digits)."""
     if latents.weights != weights:
         raise UsageError(
             f"the latents in {latents.folder} are of a tokenizer with weights {latents.weights[:16]}, not of {weights[:16]}: "
@@ -111,7 +111,7 @@ def require_tokenizer(latents: LatentSet, weights: str) -> None:
 
 
 def require_labels(found: Corpora | LatentSet) -> None:
-    """Raise `UsageError` where samples to train on have no label, as far as that is known without reading them."""
+    """Raise `UsageError` where training samples have no label, as far as that is known without reading them."""
     if isinstance(found, LatentSet):
         missing, whole, what = found.unlabelled, found.rows, "latents"
     else:
@@ -122,7 +122,7 @@ def require_labels(found: Corpora | LatentSet) -> None:
 
 
 def _unlabelled(corpus: Corpus) -> int:
-    """Training samples that are known to have no label."""
+    """Return the number of training samples that are known to have no label."""
     split = corpus.train
     if isinstance(split, Rows):  # labels are within; without a class an ingested corpus has none
         return len(split) if split.columns.label is None or (corpus.layout == "ingested" and not corpus.classes) else 0
@@ -131,7 +131,7 @@ def _unlabelled(corpus: Corpus) -> int:
 
 
 def row_bytes(grid: Grid, channels: int) -> int:
-    """Return the bytes of the two tensors of a row."""
+    """Return the bytes of one row: mean and log-variance, two bytes a number, over a (T, H, W) grid of tokens."""
     return 2 * 2 * math.prod(grid) * channels
 
 

@@ -1,4 +1,4 @@
-"""Views -> posteriors: Ray Data's tasks decode each view once, actors encode it by every tokenizer whose set lacks it."""
+"""Encode views to posteriors: Ray Data tasks decode each view once, and actors encode it with every tokenizer whose set lacks it."""
 
 import logging
 import math
@@ -32,7 +32,7 @@ DECODING = 0.25  # CPUs of a decode task: its work is a fraction of an encoder's
 
 @dataclass(frozen=True)
 class LatentEncoder:
-    """A tokenizer as an actor opens it."""
+    """A tokenizer in the form that is sent to an actor: its recipe, its state dict and the hash of the state."""
 
     recipe: Recipe
     weights: str  # SHA-256 of the state
@@ -40,11 +40,12 @@ class LatentEncoder:
 
     @classmethod
     def of(cls, recipe: Recipe, state: dict[str, Tensor]) -> "LatentEncoder":
-        """Return the encoder of a tokenizer's recipe and weights."""
+        """Return the encoder of a recipe and a state dict, with the hash of the weights computed."""
         return cls(recipe, weights_digest(state), state)
 
     def open(self, device: torch.device) -> Callable[[Tensor], Posterior]:
-        """Open it on a device: a function from uint8 (B, [T,] H, W, 3) to the posterior, in the precision of the tokenizer's training."""
+        """Return a function from uint8 images (B, [T,] H, W, 3) on the device to their posterior, in the precision of the tokenizer's
+        training."""
         model = Tokenizer(self.recipe.tokenizer)
         model.load_state_dict(self.state)
         model.eval().encoder.to(device)
@@ -56,7 +57,8 @@ class LatentEncoder:
         return encode
 
     def grid(self, size: int, frames: int) -> TokenGrid:
-        """Tokens of the code along (t, y, x). Raises `UsageError` where the pixels do not divide."""
+        """Return the grid of tokens (T, H, W) for clips of `frames` x `size` x `size` pixels. Raise `UsageError` where the patches do
+        not divide them."""
         q, p = self.recipe.tokenizer.stride, self.recipe.tokenizer.patch
         if frames % q or size % p:
             name = variants.variant_name(self.recipe.tokenizer)
@@ -66,7 +68,7 @@ class LatentEncoder:
 
 @dataclass(frozen=True)
 class EncodingRequest:
-    """The inputs of an encoding actor."""
+    """The request that every encoding actor receives."""
 
     encoders: list[LatentEncoder]
     firsts: list[int]  # the first view that each encoder's set lacks
@@ -77,7 +79,7 @@ class EncodingRequest:
 
 
 class Encoding:
-    """The actor: all tokenizers on one device."""
+    """The Ray actor that encodes: all tokenizers of a request on one device."""
 
     def __init__(self, reference: Any) -> None:
         self.asked: EncodingRequest = ray.get(reference)
@@ -85,7 +87,8 @@ class Encoding:
         self.encoders = [encoder.open(self.device) for encoder in self.asked.encoders]
 
     def __call__(self, block: Columns) -> Columns:
-        """A row a view. What a user must be told goes as a row too: an exception of a task comes back wrapped and logged twice."""
+        """Encode a block of decoded views, a row each. An error for the user is returned as a row "error", because Ray would wrap an
+        exception and log it twice."""
         try:
             return self._encoded(block)
         except VitokError as error:
@@ -113,8 +116,11 @@ class Encoding:
 
 
 def _both(encode: Callable[[Tensor], Posterior], images: Tensor, flip: bool) -> Columns:
-    """Encode views (B, [T,] H, W, 3) as they are and mirrored (M = 2, or 1): mean and log_variance (B, M, L, c) float16; their sums over
-    all rows."""
+    """Encode images (B, [T,] H, W, 3) as they are and, with `flip`, mirrored (M = 2, else 1).
+
+    Return mean and log_variance (B, M, L, c) float16, and sums over the tokens for the statistics (B, M, 3, c) float64: of the mean, its
+    square and the variance.
+    """
     found: dict[str, list[Tensor]] = {"mean": [], "log_variance": [], "sums": []}
     for mirrored in (False, True)[: 1 + flip]:
         # Views that could not be decoded are encoded as black: a batch is of one size, whose rounding is its own.
@@ -127,7 +133,7 @@ def _both(encode: Callable[[Tensor], Posterior], images: Tensor, flip: bool) -> 
 
 
 def encode_views(wanted: EncodingRequest, actors: int) -> Iterator[Columns]:
-    """Blocks of the views that some set lacks, in order: a row a view, "mean:0", "log_variance:0", "sums:0" of encoder 0 and so
+    """Yield blocks of the views that some set lacks, in order, a row each: "mean:0", "log_variance:0" and "sums:0" of encoder 0, and so
     on; or an "error"."""
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # who reads shows progress, and errors once
     views, batch, gpus, total = wanted.reader, wanted.batch, wanted.gpus, wanted.reader.total
@@ -150,8 +156,8 @@ def encode_views(wanted: EncodingRequest, actors: int) -> Iterator[Columns]:
 
 
 def _decode(views: Reader, starts: range) -> tasks.Make:
-    """Return the decode task, as a function of its own, not a class: that would bring this module, and so torch, into every process that
-    decodes."""
+    """Return the function that makes a block of decoded views. It is no method, because pickling a class would import this module, and
+    so torch, in every process that decodes."""
 
     def make(block: int) -> tasks.Columns:
         rows = range(starts[block], min(starts[block] + starts.step, views.total))

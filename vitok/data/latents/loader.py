@@ -1,7 +1,7 @@
-"""Cached latents -> batches, within the process that trains.
+"""Training batches from cached latents, read within the training process.
 
-Row groups come in windows of a size that fits the memory: a thread reads the next while one is consumed; a set of one window is read
-once and stays. The order within is a function of (seed, epoch) alone, so that any number of ranks cut the same global batches and a
+Row groups are read in windows that fit the memory: a thread reads the next window while one is consumed; a set of one window is read
+once and stays in memory. The order is a function of (seed, epoch) alone, so that any number of ranks cut the same global batches and a
 resumed run asks for the batches from its step on.
 """
 
@@ -31,7 +31,7 @@ COLUMNS = ("mean", "log_variance", "label")
 
 @dataclass(frozen=True)
 class LatentBatch:
-    """Latents of one step."""
+    """A batch of posteriors on the host."""
 
     mean: np.ndarray  # (B, L, c) float16, of the posterior
     log_variance: np.ndarray
@@ -42,46 +42,44 @@ class LatentBatch:
         return len(self.labels)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return what is seen in training, by name."""
+        """Return the arrays that a training step uses: mean, log_variance and labels."""
         return {"mean": self.mean, "log_variance": self.log_variance, "labels": self.labels}
 
 
 @dataclass(frozen=True)
 class LatentSource:
-    """All samples of a generator's run. Goes to every trial; the latents stay where they are."""
+    """The latent data of a run. Sent to every trial; the latents stay where they are stored."""
 
     set: LatentSet
 
     @property
     def uri(self) -> str:
-        """The corpus."""
+        """The URI of the corpus that was encoded."""
         return self.set.uri
 
     @property
     def fingerprint(self) -> str:
-        """The corpus's fingerprint."""
+        """The fingerprint of the corpus, 16 hex digits."""
         return self.set.fingerprint
 
     @property
     def count(self) -> int:
-        """Samples to train on."""
+        """The number of training rows: views, times two where mirrored ones are kept."""
         return self.set.rows
 
     @property
     def rejected(self) -> frozenset[Rejection]:
-        """Samples that could not be encoded."""
+        """The samples of the corpus that could not be encoded."""
         return frozenset(self.set.rejected)
 
     @property
     def max_rejected(self) -> float:
-        """The share that may turn out unusable while training: none, the latents being made."""
+        """The share of unusable samples that was accepted when the latents were made. Training finds no more."""
         return self.set.latents.max_rejected
 
     def batches(self, *, seed: int, batch_size: int, start: int, steps: int, rank: int = 0, world: int = 1) -> Iterator[LatentBatch]:
-        """The batches of steps start .. steps - 1; this rank's share, batch_size / world samples, of each.
-
-        Raises `VitokError` where a shard cannot be read.
-        """
+        """Yield the batches of steps `start` .. `steps` - 1; of each, this rank's share of batch_size / world samples. Raise
+        `VitokError` where a shard cannot be read."""
         share = slice(rank * batch_size // world, (rank + 1) * batch_size // world)
         size, shape = share.stop - share.start, (self.set.tokens, self.set.channels)
         windows = self._windows(seed, start * batch_size + share.start, steps * batch_size)
@@ -105,7 +103,7 @@ class LatentSource:
             windows.close()
 
     def _windows(self, seed: int, first: int, last: int) -> "Generator[_Window, None, None]":
-        """The windows of samples first .. last - 1 of a run, as they come; one is read ahead."""
+        """Yield the windows of samples `first` .. `last` - 1 of a run in order; one is read ahead."""
         layout = _layout(self.set)
         reads = REMOTE_READS if filesystem.is_remote(self.set.folder) else READS
         with ThreadPoolExecutor(reads) as readers, ThreadPoolExecutor(1) as ahead:
@@ -116,7 +114,7 @@ class LatentSource:
                 yield window
 
     def _asked(self, layout: "_Layout", seed: int, first: int, last: int) -> Iterator[tuple[Order, int]]:
-        """(order of the epoch, window)"""
+        """Yield (order of the epoch, number of the window) for samples `first` .. `last` - 1 of a run."""
         epoch, place = divmod(first, self.set.rows)
         for number in count(epoch):
             order = epoch_order(self.set.rows, layout.sizes, layout.window, seed, number)
@@ -137,7 +135,7 @@ class LatentSource:
         return self._read(order, end, np.sort(units), layout, readers)
 
     def _read(self, order: Order, end: int, units: np.ndarray, layout: "_Layout", readers: Executor) -> "_Window":
-        """The row groups `units`, ascending."""
+        """Read the row groups `units`, in ascending order, into a window."""
         sizes, width = layout.sizes[units], self.set.tokens * self.set.channels
         ends = np.cumsum(sizes)
         starts = np.zeros(len(layout.sizes), np.int64)
@@ -151,7 +149,7 @@ class LatentSource:
         return window
 
     def _piece(self, units: np.ndarray, at: int, layout: "_Layout", window: "_Window") -> None:
-        """Row groups of one file to rows `at` on of a window."""
+        """Read row groups of one file into rows `at` and following of a window. Raise `VitokError` where the file is damaged."""
         uri = filesystem.join(self.set.folder, self.set.shards[int(layout.files[units[0]])][0])
         groups, rows = layout.groups[units].tolist(), int(layout.sizes[units].sum())
 
@@ -174,7 +172,7 @@ class LatentSource:
 
 @dataclass(frozen=True, eq=False)
 class _Layout:
-    """Row groups of a set in the order of the shards, (U,) each."""
+    """The row groups of a set in the order of its shards, arrays of (U,) each."""
 
     files: np.ndarray  # number of the shard
     groups: np.ndarray  # within it
@@ -184,7 +182,7 @@ class _Layout:
 
 @dataclass(frozen=True, eq=False)
 class _Window:
-    """Row groups in memory."""
+    """A window of row groups in memory."""
 
     order: Order
     end: int  # place after its last sample
@@ -198,7 +196,7 @@ class _Window:
         return self.order.epoch
 
     def take(self, place: int, to: slice, mean: np.ndarray, log_variance: np.ndarray, labels: np.ndarray) -> None:
-        """The samples from a place of the epoch on into rows `to` of a batch's arrays."""
+        """Copy the samples from a place of the epoch on into the rows `to` of a batch's arrays."""
         units, rows = self.order.rows(np.arange(place, place + to.stop - to.start))
         rows += self.starts[units]
         for source, target in ((self.mean, mean), (self.log_variance, log_variance)):
@@ -218,7 +216,7 @@ def _layout(latents: LatentSet) -> _Layout:
 
 
 def _opened(uri: str) -> Any:
-    """Open a file for Arrow; a local one without a detour through Python, whose threads would wait for one another."""
+    """Open a file for Arrow; a local one without Python file objects, whose lock would make the threads wait for one another."""
     return filesystem.open_file(uri) if filesystem.is_remote(uri) else pa.OSFile(uri)
 
 
@@ -229,7 +227,7 @@ def _footer(uri: str) -> pq.FileMetaData:
 
 
 def _halves(column: pa.ChunkedArray, target: np.ndarray) -> None:
-    """Fixed-size binary to (R, L * c) float16."""
+    """Copy a column of fixed-size binary into a float16 array (R, L * c). Raise `pa.ArrowInvalid` where the width is another."""
     width, first = target.shape[1], 0
     if column.type != pa.binary(width * HALF.itemsize):
         raise pa.ArrowInvalid(f"a row is {column.type}, not {width} numbers of two bytes")

@@ -1,1 +1,1 @@
-"""Pixels -> batches: the order of samples, decode tasks, the stream into training."""
+"""Loading: the order of samples, decode tasks, and the stream of uint8 batches into training."""

@@ -1,9 +1,9 @@
-"""Blocks made by Ray Data tasks, read in order, never far ahead of who reads them.
+"""Blocks of numpy columns made by Ray Data tasks, read in order, never far ahead of the reader.
 
-One task a block: a source of its own, because a map over `range` is two tasks a block, of which the first makes a list of
-numbers and holds a CPU for it. Without Ray Data's reservation of resources, which for a lone operator left one of two CPUs
-idle (200 images a second instead of 490): what it guards, the memory of the object store, is kept by short plans, the next
-one begun shortly before the end of one.
+Each block is one read task of a Datasource of our own: a map over `ray.data.range` takes two tasks a block, of which the first makes a
+list of numbers and holds a CPU for it. Ray Data's reservation of resources is off, because for a lone operator it left one of two CPUs
+idle (200 images a second instead of 490). Short plans (one execution of a dataset each) bound the memory of the object store instead;
+the next plan begins shortly before the current one ends.
 """
 
 import logging
@@ -59,19 +59,20 @@ class _Read:
 
 
 def decode_on(nodes: str) -> None:
-    """Choose where the decode tasks of this process run from now on: "anywhere", or on the "cpu-nodes", those that offer the resource
+    """Set where the decode tasks of this process run from now on: "anywhere", or on "cpu-nodes", the nodes that offer the resource
     `decode`."""
     global _apart
     _apart = nodes == "cpu-nodes"
 
 
 def dataset(make: Make, count: int, cpus: float = 1) -> Dataset:
-    """The dataset of blocks make(0) .. make(count - 1), columns of numpy arrays, each made by one task that holds `cpus`."""
+    """Return the Ray dataset of the blocks make(0) .. make(count - 1), each made by one task that holds `cpus` CPUs."""
     return _plan(ray.put(make), range(count), cpus)
 
 
 def stream(make: Make, count: int, block_bytes: int, streams: int = 1) -> Iterator[Columns]:
-    """make(0) .. make(count - 1) in order. `block_bytes` is about the size of one. `streams` share the cluster, a rank each."""
+    """Yield the blocks make(0) .. make(count - 1) in order. `block_bytes` is the approximate size of one; `streams` streams (ranks)
+    share the cluster."""
     with ThreadPoolExecutor(1) as fetch:
         blocks = _planned(ray.put(make), count, plan_length(block_bytes, streams), _cpus(streams))
         coming = deque(fetch.submit(next, blocks, None) for _ in range(FETCHED))
@@ -85,12 +86,12 @@ def stream(make: Make, count: int, block_bytes: int, streams: int = 1) -> Iterat
 
 
 def plan_length(block_bytes: int, streams: int) -> int:
-    """Blocks of one plan."""
+    """Return the number of blocks of one plan, so that its blocks fit into this stream's share of the object stores."""
     return max(FEWEST, min(int(_store(streams) / block_bytes), WAVES * _cpus(streams)))
 
 
 def largest_block(streams: int) -> int:
-    """Bytes of a block, of which a plan may still have its fewest."""
+    """Return the most bytes that a block may have for a plan to hold `FEWEST` of them."""
     return int(_store(streams) / FEWEST)
 
 
@@ -103,7 +104,8 @@ def _cpus(streams: int) -> int:
 
 
 def _planned(reference: Any, count: int, each: int, last: int) -> Iterator[Columns]:
-    """The next plan is begun when the `last` blocks of one are being made: earlier, it has kept its CPUs from those that waited."""
+    """Yield the blocks of all plans in order. The next plan begins when the `last` blocks of the current one are being made: begun
+    earlier, it kept its CPUs from the tasks that waited."""
     plans = [range(first, min(first + each, count)) for first in range(0, count, each)]
     with ThreadPoolExecutor(1) as beginner:  # it waits for actors of Ray Data's
         begun = beginner.submit(_begun, reference, plans[0]) if plans else None
@@ -117,8 +119,8 @@ def _planned(reference: Any, count: int, each: int, last: int) -> Iterator[Colum
 
 
 def _begun(reference: Any, numbers: range) -> Iterator[Columns]:
-    """The blocks, once the first of them is there. Closed early it kills its workers, which Ray survives; to interrupt them
-    (as `iter_internal_ref_bundles` does) has lost a task of the next plan, and that plan waited for ever."""
+    """Return the blocks of a plan, once the first of them is there. A plan that is closed early kills its workers, which Ray survives;
+    interrupting them (as `iter_internal_ref_bundles` does) lost a task of the next plan, and that plan waited for ever."""
     blocks: Any = iter(_plan(reference, numbers).iter_batches(batch_size=None, prefetch_batches=0))
     return chain([next(blocks)], blocks)
 

@@ -1,7 +1,7 @@
-"""Ray Data -> batches, uint8 all the way to the device.
+"""Training and validation batches from Ray Data, uint8 until they are on the device.
 
-Two ways, one content: `pool` crops decoded once, kept in Ray's object store and shared by all trials on a node; or,
-with `pool = 0`, a fresh crop for every sample, decoded by Ray Data on whatever CPUs there are, as training goes.
+Two modes. `pool` > 0: that many crops are decoded once, kept in Ray's object store and shared by all trials. `pool` = 0: a fresh crop
+for every sample, decoded by Ray Data during training on whatever CPUs there are.
 """
 
 import json
@@ -36,7 +36,7 @@ FORGIVEN = 10  # unusable samples that stop no run, however small the corpus
 
 @dataclass(frozen=True)
 class Batch:
-    """Decoded samples of one step."""
+    """A batch of decoded samples on the host."""
 
     images: np.ndarray  # (B, H, W, 3) or, of several frames, (B, T, H, W, 3) uint8
     rejected: frozenset[Rejection]  # every sample that had to be replaced or left out
@@ -47,19 +47,19 @@ class Batch:
         return len(self.images)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return what is seen in training, by name."""
+        """Return the arrays that a training step uses: images and labels (empty where there are none)."""
         return {"images": self.images, "labels": np.array([]) if self.labels is None else self.labels}
 
     def tensor(self) -> "Tensor":
-        """The images. A copy where they lie in Ray's store, which nobody may write to."""
+        """Return the images as a uint8 tensor, copied where they lie in Ray's object store, which is read-only."""
         import torch
 
         return torch.from_numpy(self.images if self.images.flags.writeable else self.images.copy())
 
 
 class RejectedSamples:
-    """Unusable samples, each counted once, by reason. More of them than a set share stop the run. `known` are those that were accepted
-    before it began."""
+    """Count unusable samples, each once, and stop the run above a share of `limit`. `known` are samples that were accepted before the
+    run began."""
 
     def __init__(self, limit: float, known: frozenset[Rejection] = frozenset()) -> None:
         self.limit, self.drawn = limit, 0
@@ -67,7 +67,8 @@ class RejectedSamples:
         self.found: dict[str, Rejection] = {rejection.name: rejection for rejection in known}
 
     def add(self, rejected: frozenset[Rejection], drawn: int, whole: int) -> None:
-        """After `drawn` more samples of a corpus of `whole`. Raises `VitokError` above the share."""
+        """Add the samples rejected among `drawn` more samples of a corpus of `whole`. Raise `VitokError` where more than `limit` of the
+        samples tried, and more than `FORGIVEN`, are unusable."""
         self.drawn += drawn
         self.found |= {rejection.name: rejection for rejection in rejected}
         new = [one for name, one in self.found.items() if name not in self.accepted]
@@ -80,13 +81,13 @@ class RejectedSamples:
             )
 
     def reasons(self) -> Counter[str]:
-        """Count unusable samples by reason."""
+        """Return the number of rejected samples for each reason."""
         return Counter(rejection.reason for rejection in self.found.values())
 
 
 @dataclass(frozen=True)
 class Source:
-    """All samples of a run at one size. Goes to every trial; splits and pooled blocks stay in the object store."""
+    """The pixel data of a run at one resolution. Sent to every trial; the splits and the pooled blocks stay in Ray's object store."""
 
     uri: str
     fingerprint: str
@@ -101,26 +102,27 @@ class Source:
 
     @property
     def max_rejected(self) -> float:
-        """The share of samples that may be unusable."""
+        """The share of unusable samples that a run accepts."""
         return self.data.max_rejected
 
     @property
     def count(self) -> int:
-        """Samples to train on."""
+        """The number of training samples."""
         return sum(self.training.counts)
 
     @property
     def views(self) -> int:
-        """Held-out views: what an evaluation sees."""
+        """The number of held-out views, which an evaluation measures."""
         return self.held_out.total
 
     def batches(self, *, seed: int, batch_size: int, start: int, steps: int, rank: int = 0, world: int = 1) -> Iterator[Batch]:
-        """The training batches of steps start .. steps - 1; this rank's share, batch_size / world samples, of each."""
+        """Yield the training batches of steps `start` .. `steps` - 1; of each, this rank's share of batch_size / world samples."""
         make = self._pooled if self.pool is not None else self._fresh
         return make(seed, batch_size, start, steps, slice(rank * batch_size // world, (rank + 1) * batch_size // world))
 
     def validation_batches(self, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[Batch]:
-        """Every held-out view once, in order, over the ranks together: batch b is rank b % world's. The last may be short."""
+        """Yield every held-out view once, in order, divided over the ranks: batch b belongs to rank b % world. The last batch may be
+        short."""
         if self.validation is not None:
             for number, batch in enumerate(self.validation.iter_batches(batch_size=batch_size, prefetch_batches=1)):
                 if number % world == rank:
@@ -159,15 +161,17 @@ class Source:
             yield batch
 
     def _dead(self, rejected: frozenset[Rejection]) -> VitokError:
-        """To be raised where the rows are read: an exception inside a task would come back wrapped, and logged twice, by Ray."""
+        """Return the error of a corpus without one decodable sample, for the caller to raise: raised inside a task, Ray would wrap it
+        and log it twice."""
         first = min(rejected, key=str)
         return VitokError(f"corpus {self.uri!r}: none of {len(rejected)} samples could be decoded; the first: {first}")
 
 
 def prepare_source(corpora: Corpora, data: Data, size: int, frames: int = 1) -> Source:
-    """Lay out the samples of a corpus; with a pool, decode it now, on all of Ray's CPUs. Needs a connected Ray.
+    """Return the source of a run from its corpora; with a pool, decode the pool now, on all of Ray's CPUs. Needs a connected Ray.
 
-    Raises `VitokError` where not one sample of the training split can be decoded, or too many cannot.
+    Raise `VitokError` where no sample of the training split can be decoded, too many are unusable, or the pool does not fit the object
+    stores.
     """
     training, held_out = (open_reader(corpora, part, data, size, frames) for part in PARTS)
     source = Source(corpora.uri, corpora.fingerprint, data, size, frames, training, held_out, None, None, frozenset(corpora.rejected))
@@ -189,7 +193,8 @@ def prepare_source(corpora: Corpora, data: Data, size: int, frames: int = 1) -> 
 
 
 def _must_fit(need: int, pool: int) -> None:
-    """Raise `VitokError` where decoded samples would fill the object stores: they would be written to disk and read again, without end."""
+    """Raise `VitokError` where the decoded samples would fill the object stores: Ray would write them to disk and read them again,
+    without end."""
     room = ray.cluster_resources().get("object_store_memory", 0)
     if need > FULL * room:
         raise VitokError(
@@ -199,7 +204,7 @@ def _must_fit(need: int, pool: int) -> None:
 
 
 def open_reader(corpora: Corpora, part: Part, data: Data, size: int, frames: int) -> Reader:
-    """Return the reader of a split of every corpus, or of all there is. Needs a connected Ray."""
+    """Return the reader of one split of all corpora, or of both splits. Puts the splits into Ray's object store: needs a connected Ray."""
     wanted = PARTS if part == "all" else (part,)
     found = [
         (weight, corpus, corpus.train if name == "train" else corpus.validation) for name in wanted for weight, corpus in corpora.parts
@@ -219,7 +224,7 @@ def _batches(
     world: int,
     numbered: bool = False,
 ) -> Iterator[Batch]:
-    """Batches 0 .. count - 1 of the rows of each, several by one task where they are small."""
+    """Yield batches 0 .. count - 1, batch b made of the samples in rows(b). One task makes several batches where they are small."""
     if not count:
         return
     batch_bytes = len(rows(0)) * math.prod(reader.shape)
@@ -238,13 +243,13 @@ def _batches(
 
 
 def _runs(count: int, about: int) -> list[range]:
-    """0 .. count - 1 in runs of equal length, give or take one."""
+    """Return 0 .. count - 1 cut into runs of about `about`, whose lengths differ by one at most."""
     runs = max(1, count // about)
     return [range(count * n // runs, count * (n + 1) // runs) for n in range(runs)]
 
 
 def columns(decoded: list[Decoded], reader: Reader) -> dict[str, np.ndarray]:
-    """Rows of a block, one for each sample asked for, `ok` where it could be decoded."""
+    """Return a block of decoded samples, a row each: image (zeros where it failed), label, ok (whether it was decoded), rejected (JSON)."""
     nothing = np.zeros(reader.shape, np.uint8)
     return {
         "image": np.stack([nothing if one.pixels is None else one.pixels for one in decoded]),
@@ -255,7 +260,7 @@ def columns(decoded: list[Decoded], reader: Reader) -> dict[str, np.ndarray]:
 
 
 def _batch(found: Any, first: int | None = None) -> Batch:
-    """Return a block as a batch, without the rows that could not be decoded. `first`: the number of the first view."""
+    """Return a block as a batch, without the rows that could not be decoded. `first` is the number of the block's first view."""
     ok: np.ndarray = found["ok"]
     rejected = frozenset(rejection for cell in found["rejected"] for rejection in reasons(cell))
     images, labels = (found["image"], found["label"]) if ok.all() else (found["image"][ok], found["label"][ok])
@@ -263,7 +268,7 @@ def _batch(found: Any, first: int | None = None) -> Batch:
 
 
 def reasons(cell: Any) -> list[Rejection]:
-    """Count rejections by reason."""
+    """Return the rejections in one cell of a block's column `rejected`."""
     return [Rejection(*parts) for parts in json.loads(cell)] if cell != "[]" else []
 
 

@@ -1,4 +1,4 @@
-"""In which order the samples of a split are seen: a function of (seed, epoch) alone, found for any place without replay."""
+"""Sample order: a function of (seed, epoch) alone, computed for any place without replaying earlier samples."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,7 +10,7 @@ PATTERN = 1000  # samples after which the schedule of a mixture repeats, in anot
 
 @dataclass(frozen=True, eq=False)
 class Order:
-    """The order of one epoch: units in random order; within each window of units, their samples in random order."""
+    """The order of one epoch: units in random order, and within each window of units their samples in random order."""
 
     seed: int
     epoch: int
@@ -20,7 +20,7 @@ class Order:
     ends: np.ndarray  # samples up to the end of each window
 
     def at(self, place: int) -> tuple[int, int]:
-        """(unit, row) of the sample at a place of the epoch."""
+        """Return (unit, row) of the sample at a place of the epoch."""
         if self.sizes is None:
             return int(self.units[place]), 0
         window = int(self.ends.searchsorted(place, side="right"))
@@ -30,7 +30,7 @@ class Order:
         return int(members[which]), drawn - (int(borders[which - 1]) if which else 0)
 
     def rows(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return units and rows, (N,) each, of many places (N,)."""
+        """Return (units, rows), (N,) each, of the samples at many places (N,) of the epoch."""
         if self.sizes is None:
             return self.units[places], np.zeros(len(places), np.int64)
         windows = self.ends.searchsorted(places, side="right")
@@ -45,7 +45,7 @@ class Order:
         return units, rows
 
     def span(self, window: int) -> tuple[int, int, np.ndarray]:
-        """(place of its first sample, place after its last, its units) of a window."""
+        """Return (place of the first sample, place after the last, units) of a window."""
         if self.sizes is None:
             return 0, int(self.ends[0]), self.units
         began, members, *_ = _window(self, window)
@@ -53,7 +53,7 @@ class Order:
 
 
 def epoch_order(count: int, sizes: np.ndarray | None, window: int, seed: int, epoch: int) -> Order:
-    """The order of one epoch over `count` samples, in units of `sizes` samples each."""
+    """Return the order of one epoch over `count` samples in units of `sizes` samples each; None for units of one sample."""
     units = np.random.default_rng([seed, epoch]).permutation(count if sizes is None else len(sizes))
     if sizes is None:
         return Order(seed, epoch, window, units, None, np.array([count]))
@@ -65,13 +65,15 @@ def epoch_order(count: int, sizes: np.ndarray | None, window: int, seed: int, ep
 
 @dataclass(frozen=True)
 class Mixture:
-    """A mixture of corpora: which corpus sample i of a run comes from, and which of that corpus's samples it is. Exact to one sample in
-    every window."""
+    """A deterministic mixture of corpora: the corpus, and the number within it, of sample i of a run.
+
+    In every `PATTERN` samples, each corpus has its weight's share to within one sample, wherever a run begins or is resumed.
+    """
 
     weights: tuple[float, ...]
 
     def at(self, sample: int, seed: int) -> tuple[int, int]:
-        """(number of the corpus, number of the sample within what that corpus gives)."""
+        """Return (index of the corpus, number of the sample among those drawn from that corpus)."""
         if len(self.weights) == 1:
             return 0, sample
         block, slot = divmod(sample, PATTERN)
@@ -82,7 +84,7 @@ class Mixture:
 
 
 def _quotas(weights: tuple[float, ...]) -> list[int]:
-    """Whole numbers in proportion to the weights that add up to `PATTERN`, by largest remainder."""
+    """Return whole numbers in proportion to the weights that add up to `PATTERN`, by the largest-remainder method."""
     exact = np.asarray(weights) / sum(weights) * PATTERN
     quotas = np.floor(exact).astype(int)
     quotas[np.argsort(quotas - exact, kind="stable")[: PATTERN - quotas.sum()]] += 1
@@ -96,7 +98,7 @@ def _pattern(weights: tuple[float, ...], seed: int, block: int) -> np.ndarray:
 
 @lru_cache(maxsize=8)
 def _window(order: Order, number: int) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
-    """(place of its first sample, its units, samples up to the end of each of them, its samples as they come)"""
+    """Return (place of the first sample, units, cumulative sizes of the units, shuffled samples) of a window."""
     assert order.sizes is not None
     began = int(order.ends[number - 1]) if number else 0
     members = order.units[number * order.window : (number + 1) * order.window]

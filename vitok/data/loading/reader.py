@@ -1,7 +1,7 @@
-"""Sample i of a run, as a decode task makes it: a function of (seed, i) alone.
+"""Decode sample i of a run, inside a decode task: a function of (seed, i) alone.
 
-So the order needs no state: a resumed run asks for the batches from its step on, and any number of workers cut the same
-global batches between them. A sample that cannot be decoded is replaced by the next one of the order, and counted.
+The order therefore needs no state: a resumed run asks for the batches from its step on, and any number of workers cut the same global
+batches. A sample that cannot be decoded is replaced by the next one of the order, and counted as rejected.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,8 @@ READS = 16  # requests to a store at once, by one task
 
 @dataclass(frozen=True)
 class Decoded:
-    """`pixels` are (size, size, 3) for one frame, else (frames, size, size, 3), uint8; None if nothing could be decoded."""
+    """A decoded sample. `pixels` is (size, size, 3) for one frame, else (frames, size, size, 3), uint8; None where nothing could be
+    decoded."""
 
     pixels: np.ndarray | None
     label: int
@@ -37,8 +38,8 @@ class Decoded:
 
 @dataclass(frozen=True)
 class Reader:
-    """The reader of samples, as a decode task uses it. The splits themselves, which may be large, lie once in the object store of each
-    node."""
+    """The description of a split that every decode task receives. The splits themselves, which may be large, lie once in the object
+    store of each node."""
 
     splits: tuple[Any, ...]  # references to the `Split` of each corpus of the mixture
     counts: tuple[int, ...]
@@ -51,29 +52,30 @@ class Reader:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape of one sample's pixels."""
+        """The shape of one sample's pixels: (size, size, 3) or (frames, size, size, 3)."""
         return (self.size, self.size, 3) if self.frames == 1 else (self.frames, self.size, self.size, 3)
 
     @property
     def total(self) -> int:
-        """Held-out views: `validation_crops` of each sample, of one corpus after the other, and of these as many as are asked for."""
+        """The number of held-out views in use: `validation_crops` views of each sample, corpus after corpus; at most `validation_views`
+        of them, evenly spread."""
         return min(self.data.validation_views or self.whole, self.whole)
 
     @property
     def whole(self) -> int:
-        """Held-out views that there could be."""
+        """The number of held-out views that there could be: all samples times `validation_crops`."""
         return sum(self.counts) * self.data.validation_crops
 
     def samples(self) -> np.ndarray:
-        """Return which sample each view is of (N,)."""
+        """Return the number of the sample that each view shows, (total,) integers."""
         return np.arange(self.total) * self.whole // self.total // self.data.validation_crops
 
     def training(self, samples: Sequence[int], seed: int) -> list[Decoded]:
-        """Decode samples of training, by number; unusable ones are replaced by the next of their epoch."""
+        """Decode training samples by their number in the run: a random crop or clip each."""
         return self._each(lambda sample: self._training(sample, seed), samples)
 
     def views(self, views: Sequence[int]) -> list[Decoded]:
-        """Decode held-out views, by number up to `total`."""
+        """Decode held-out views by their number, below `total`: the centre, or fixed random crops."""
         return self._each(self._view, views)
 
     def _each(self, decode: Any, numbers: Sequence[int]) -> list[Decoded]:
@@ -99,21 +101,21 @@ class Reader:
         return Decoded(None, NO_LABEL, tuple(rejected))
 
     def name(self, view: int) -> str:
-        """Return the name, within its corpus, of the sample that a view shows."""
+        """Return the name, within its corpus, of the sample that a view shows, with the crop's number where there are several."""
         corpus, unit, row = self._find(view)
         crop = f" (crop {self._drawn(view) % self.data.validation_crops})" if self.data.validation_crops > 1 else ""
         return _split(self.splits[corpus]).name(unit, row) + crop
 
     def about(self) -> str:
-        """Return how views are cut, for a protocol."""
+        """Return a description of the views, for an evaluation protocol."""
         return describe_views(self.data, self.frames, self.total, self.whole)
 
     def _drawn(self, view: int) -> int:
-        """Return the number of a view among all that there could be."""
+        """Return the number of a view among the `whole` views that there could be."""
         return view * self.whole // self.total
 
     def _find(self, view: int) -> tuple[int, int, int]:
-        """(corpus, unit, row)"""
+        """Return (corpus, unit, row) of the sample that a view shows."""
         number, corpus = self._drawn(view) // self.data.validation_crops, 0
         while number >= self.counts[corpus]:
             number -= self.counts[corpus]
@@ -148,14 +150,14 @@ class Reader:
         return _kept(sample.name, sample.data or b"", smallest) if few else load(sample.data or b"", smallest)
 
     def _shaped(self, pixels: np.ndarray) -> np.ndarray:
-        """Shape pixels: one frame has no axis of frames; an image among videos is a still."""
+        """Return pixels in this reader's shape: one frame has no axis of frames; an image among videos becomes a still clip."""
         if self.frames == 1:
             return pixels[0] if pixels.ndim == 4 else pixels
         return pixels if pixels.ndim == 4 else np.repeat(pixels[None], self.frames, axis=0)
 
 
 def describe_views(data: Data, frames: int, views: int, whole: int) -> str:
-    """Return how so many views of `whole` are cut, for a protocol."""
+    """Return a description of how `views` of `whole` views are cut, for an evaluation protocol."""
     crops, share = data.validation_crops, data.smallest_crop
     cut = "ADM's centre crop" if crops == 1 else f"{crops} fixed random crops a sample, of sides from {share:g} of its short side"
     cut += f", {frames} frames at {data.fps:g} a second" if frames > 1 else ""
@@ -180,7 +182,7 @@ def _ends(reference: Any) -> np.ndarray | None:
 
 
 def _place(reference: Any, number: int) -> tuple[int, int]:
-    """(unit, row) of a sample by its number in the split, in the split's own order."""
+    """Return (unit, row) of a sample by its number in the split's own order."""
     ends = _ends(reference)
     if ends is None:
         return number, 0
