@@ -103,7 +103,7 @@ def test_a_store_that_fails_a_tenth_of_its_requests_loses_nothing(
 
 
 @pytest.mark.parametrize("bucket", ["s3"], indirect=True)
-def test_ingest_into_a_store_and_back(bucket: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ingest_into_a_store_and_back(bucket: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster: str) -> None:
     def here(task: object, numbers: list[int]) -> Iterator[int]:
         return (task(n) for n in numbers)  # pyright: ignore[reportCallIssue]
 
