@@ -145,6 +145,24 @@ BROKEN = [  # (file, what stands there, what stands there instead, what is said)
     ),
     ("kuberay/raycluster.yaml", "runAsNonRoot: true", "runAsNonRoot: false", "securityContext.runAsNonRoot: input should be True"),
     (
+        "kuberay/raycluster.yaml",
+        "terminationGracePeriodSeconds: 110",
+        "terminationGracePeriodSecond: 110",
+        "workerGroupSpecs.0.template.spec.terminationGracePeriodSecond: unknown key: did you mean terminationGracePeriodSeconds?",
+    ),
+    (
+        "kuberay/raycluster.yaml",
+        "terminationGracePeriodSeconds: 110",
+        'terminationGracePeriodSeconds: "110"',
+        "workerGroupSpecs.0.template.spec.terminationGracePeriodSeconds: '110' is not of type 'integer', 'null'",
+    ),
+    (
+        "kuberay/raycluster.yaml",
+        "{name: shm, mountPath: /dev/shm}",
+        "{name: shm, path: /dev/shm}",
+        "volumeMounts.0.mountPath: missing; add it",
+    ),
+    (
         "kuberay/rayjob.yaml",
         "VITOK_STORAGE: s3://<bucket>/vitok",
         "AWS_SECRET_ACCESS_KEY: abc",
@@ -167,6 +185,18 @@ BROKEN = [  # (file, what stands there, what stands there instead, what is said)
         "  type: ClusterIP\n  selector: {app.kubernetes.io/name: mlflow}",
         "  type: NodePort\n  selector: {app.kubernetes.io/name: mlflow}",
         "Service.mlflow.spec.type: NodePort opens it to the world",
+    ),
+    (
+        "mlflow/kubernetes.yaml",
+        "readinessProbe: {exec: {command: [pg_isready",
+        "readinesProbe: {exec: {command: [pg_isready",
+        "StatefulSet.mlflow-postgres.spec.template.spec.containers.0.readinesProbe: unknown key: did you mean readinessProbe?",
+    ),
+    (
+        "mlflow/kubernetes.yaml",
+        "apiVersion: apps/v1",
+        "apiVersion: apps/v1beta1",
+        "StatefulSet.mlflow-postgres.apiVersion: 'apps/v1beta1' is not one of ['apps/v1']",
     ),
     (
         "mlflow/compose.yaml",
@@ -233,3 +263,7 @@ def test_it_is_caught(call_vitok: Call, tmp_path: Path, name: str, right: str, w
     code, shown, errors = call_vitok("cluster", "validate", str(tmp_path / Path(name).name))
     assert (code, shown) == (1, "")
     assert said in errors and "Traceback" not in errors
+
+
+def test_the_text_for_people_says_how_many() -> None:
+    assert f"{len(BROKEN)} copies with one mistake each" in (ROOT / "clusters" / "README.md").read_text()

@@ -1,10 +1,13 @@
 """Every file of clusters/ is right; what is not a file of a cluster is one clear line."""
 
 import json
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "clusters").rglob("*") if path.is_file())
@@ -82,3 +85,12 @@ def test_all_problems_of_all_files_are_listed(call_vitok: Call, tmp_path: Path) 
     assert code == 1 and "3 problem(s) in 2 of 2 file(s)" in errors
     assert [row["where"] for row in first["problems"]] == ["working_dir", "working_dri"]
     assert "did you mean working_dir?" in first["problems"][1]["what"] and second["problems"][0]["where"] == "Statement"
+
+
+def test_the_image_pins_every_dependency_within_its_bounds() -> None:
+    lines = [line for line in (ROOT / "clusters/image/constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    pinned = {canonicalize_name(name): version for name, version in (line.split("==") for line in lines)}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for dependency in map(Requirement, project["dependencies"]):
+        version = pinned.get(canonicalize_name(dependency.name))
+        assert version and dependency.specifier.contains(version), f"{dependency}: {version}"

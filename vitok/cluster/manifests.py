@@ -1,23 +1,29 @@
-"""Kubernetes manifests: strict schemas, who may reach what, and Ray's pools."""
+"""Kubernetes manifests: Kubernetes' own schemas, who may reach what, and Ray's pools."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
 
 from vitok.cluster import named
-from vitok.cluster.kube import kueue, network, pods, ray, workloads
+from vitok.cluster.kube import kueue, objects, ray
+from vitok.cluster.kube.base import CustomResource
 from vitok.cluster.kube.pods import PodSpec, PodTemplate
 from vitok.cluster.pools import Pool, size
 from vitok.cluster.problem import Problem, checked, joined, nearest
 from vitok.cluster.rules import rules
+from vitok.cluster.schemas import kubernetes_schema, schema_problems
 
 KINDS: dict[str, type[BaseModel]] = {
     model.__name__: model
     for model in (
-        workloads.ServiceAccount, workloads.Service, workloads.Deployment, workloads.StatefulSet, workloads.PersistentVolumeClaim,
-        network.NetworkPolicy, ray.RayCluster, ray.RayJob, kueue.ResourceFlavor, kueue.ClusterQueue, kueue.LocalQueue,
+        objects.ServiceAccount, objects.Service, objects.Deployment, objects.StatefulSet, objects.PersistentVolumeClaim,
+        objects.NetworkPolicy, ray.RayCluster, ray.RayJob, kueue.ResourceFlavor, kueue.ClusterQueue, kueue.LocalQueue,
     )
+}  # fmt: skip
+KUBERNETES_TYPES = {  # (type, version) by the ends of places in custom resources
+    "metadata": ("ObjectMeta", "meta/v1"), "template": ("PodTemplateSpec", "v1"), "submitterPodTemplate": ("PodTemplateSpec", "v1"),
+    "autoscalerOptions.resources": ("ResourceRequirements", "v1"), "autoscalerOptions.env": ("EnvVar", "v1"),
 }  # fmt: skip
 INSTANCE = ("node.kubernetes.io/instance-type", "beta.kubernetes.io/instance-type")
 SPOT = {"karpenter.sh/capacity-type": "spot", "eks.amazonaws.com/capacityType": "SPOT", "cloud.google.com/gke-spot": "true"}
@@ -33,21 +39,45 @@ def problems(documents: tuple[Any, ...]) -> list[Problem]:
         if kind not in KINDS:
             found.append(Problem(where, f"kind {kind!r} is not known here{nearest(kind, KINDS)}; known are {', '.join(KINDS)}"))
             continue
-        model, wrong = checked(KINDS[kind], document, where)
-        found += wrong
-        if model:
+        wrong = _against_schema(kind, document, where)
+        model, more = checked(KINDS[kind], document, where)
+        found += wrong + [problem for problem in more if problem.where not in {one.where for one in wrong}]
+        if model and not wrong:
             understood.append((where, model))
     for where, model in understood:
         found += _object(where, model) + _reached(where, model, understood)
     return found
 
 
+def _against_schema(kind: str, document: Any, where: str) -> list[Problem]:
+    """Return what Kubernetes' own schemas have against an object: against all of it, or against those parts of a custom resource that
+    are of Kubernetes' types."""
+    model = KINDS[kind]
+    if not issubclass(model, CustomResource):
+        (version,) = get_args(model.model_fields["api_version"].annotation)
+        return schema_problems(kubernetes_schema(kind, version), document, where)
+    return [problem for at, schema, part in _kubernetes_parts(document, "") for problem in schema_problems(schema, part, joined(where, at))]
+
+
+def _kubernetes_parts(part: Any, where: str) -> Iterator[tuple[str, Any, Any]]:
+    """Yield (place, schema, value) of what is of a Kubernetes type in a custom resource."""
+    for key, value in part.items() if isinstance(part, dict) else enumerate(part) if isinstance(part, list) else ():
+        at = joined(where, key)
+        kinds = [kind for end, kind in KUBERNETES_TYPES.items() if f".{at}".endswith(f".{end}")]
+        if not kinds:
+            yield from _kubernetes_parts(value, at)
+        elif isinstance(value, list):
+            yield from ((joined(at, number), kubernetes_schema(*kinds[0]), one) for number, one in enumerate(value))
+        else:
+            yield at, kubernetes_schema(*kinds[0]), value
+
+
 def _object(where: str, model: BaseModel) -> list[Problem]:
     found = [problem for at, template in _templates(where, model) for problem in _pod(at, template.spec)]
-    if isinstance(model, workloads.Service) and (model.spec.type != "ClusterIP" or model.spec.external_ips):
+    if isinstance(model, objects.Service) and (model.spec.type != "ClusterIP" or model.spec.external_ips):
         how = model.spec.type if model.spec.type != "ClusterIP" else "externalIPs"
         found.append(Problem(joined(where, "spec.type"), f"{how} opens it to the world: ClusterIP, and `kubectl port-forward` to reach it"))
-    if isinstance(model, network.NetworkPolicy):
+    if isinstance(model, objects.NetworkPolicy):
         for number, rule in enumerate(model.spec.ingress or []):
             for peer in rule.from_:
                 if peer.ip_block and peer.ip_block.cidr in named.EVERYWHERE:
@@ -89,7 +119,7 @@ def _pod(where: str, pod: PodSpec) -> list[Problem]:
 
 def _reached(where: str, model: BaseModel, others: list[tuple[str, BaseModel]]) -> list[Problem]:
     """Whether a NetworkPolicy of the file says who may come to the object's pods: without one, every pod of Kubernetes may."""
-    policies = [one for _, one in others if isinstance(one, network.NetworkPolicy) and "Ingress" in one.spec.policy_types]
+    policies = [one for _, one in others if isinstance(one, objects.NetworkPolicy) and "Ingress" in one.spec.policy_types]
     found: list[Problem] = []
     for at, template in _templates(where, model):
         labels = (template.metadata.labels if template.metadata else None) or {}
@@ -99,7 +129,7 @@ def _reached(where: str, model: BaseModel, others: list[tuple[str, BaseModel]]) 
 
 
 def _templates(where: str, model: BaseModel) -> Iterator[tuple[str, PodTemplate]]:
-    if isinstance(model, workloads.Deployment | workloads.StatefulSet):
+    if isinstance(model, objects.Deployment | objects.StatefulSet):
         yield joined(where, "spec.template.spec"), model.spec.template
     if isinstance(model, ray.RayJob) and model.spec.submitter_pod_template:
         yield joined(where, "spec.submitterPodTemplate.spec"), model.spec.submitter_pod_template
@@ -171,7 +201,7 @@ def _pool(name: str, where: str, group: ray.Group, minimum: int, maximum: int) -
     )  # fmt: skip
 
 
-def _shm(pod: pods.PodSpec) -> float | None:
+def _shm(pod: PodSpec) -> float | None:
     """In the first container, which is Ray's."""
     mounted = {mount.name for mount in pod.containers[0].volume_mounts or [] if mount.mount_path == "/dev/shm"}
     for volume in pod.volumes or []:

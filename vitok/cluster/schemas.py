@@ -12,6 +12,23 @@ LONGEST = 120  # characters of what a schema says of a value
 
 
 @lru_cache
+def kubernetes_schema(kind: str, api_version: str = "v1") -> Any:
+    """Return the validator of a Kubernetes type, of an object or of a part as `PodTemplateSpec`: Kubernetes' own schema of the latest
+    version that kubernetes-validate carries; there no key is allowed that Kubernetes would drop in silence."""
+    from jsonschema import Draft202012Validator
+    from kubernetes_validate.utils import latest_version, schema_contents
+    from referencing import Registry, Resource
+
+    version = latest_version()
+    folder = f"kubernetes-json-schema/v{version}-local-strict"
+    group, _, number = api_version.rpartition("/")
+    name = "-".join(part for part in (kind.lower(), group.partition(".")[0], number) if part)
+    schema = schema_contents(f"{folder}/{name}.json", version)
+    definitions = Resource.from_contents(schema_contents(f"{folder}/_definitions.json", version))
+    return Draft202012Validator(schema, registry=definitions @ Registry())
+
+
+@lru_cache
 def compose_schema() -> Any:
     """Return the validator of Compose files: the Compose specification's own schema, from check-jsonschema."""
     from jsonschema import Draft202012Validator

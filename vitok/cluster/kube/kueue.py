@@ -1,55 +1,73 @@
-"""Kueue's queues, which let a job go when there is room for all of it."""
+"""Kueue's queues, which let a job start when there is room for all of it: the fields in use."""
 
 from typing import Literal
 
-from vitok.cluster.kube.base import Kube, Metadata, Quantity, Selector
+from vitok.cluster.kube.base import CustomResource, Metadata, Quantity, Selector
 
 VERSIONS = Literal["kueue.x-k8s.io/v1beta1", "kueue.x-k8s.io/v1beta2"]
 
 
-class FlavorSpec(Kube):
+class FlavorSpec(CustomResource):
+    """The labels of a flavor's nodes."""
+
     node_labels: dict[str, str] | None = None
 
 
-class ResourceFlavor(Kube):
+class ResourceFlavor(CustomResource):
+    """A kind of nodes."""
+
     api_version: VERSIONS
     kind: Literal["ResourceFlavor"]
     metadata: Metadata
     spec: FlavorSpec | None = None
 
 
-class Quota(Kube):
+class Quota(CustomResource):
+    """How much of a resource a queue may take."""
+
     name: str
     nominal_quota: Quantity
 
 
-class Flavor(Kube):
+class Flavor(CustomResource):
+    """What a queue may take of one kind of nodes."""
+
     name: str
     resources: list[Quota]
 
 
-class ResourceGroup(Kube):
+class ResourceGroup(CustomResource):
+    """The resources that a queue gives out together."""
+
     covered_resources: list[str]
     flavors: list[Flavor]
 
 
-class ClusterQueueSpec(Kube):
+class ClusterQueueSpec(CustomResource):
+    """Whose jobs a queue takes, and how much they may use at once."""
+
     namespace_selector: Selector | None = None
     resource_groups: list[ResourceGroup]
 
 
-class ClusterQueue(Kube):
+class ClusterQueue(CustomResource):
+    """A queue of the whole cluster."""
+
     api_version: VERSIONS
     kind: Literal["ClusterQueue"]
     metadata: Metadata
     spec: ClusterQueueSpec
 
 
-class LocalQueueSpec(Kube):
+class LocalQueueSpec(CustomResource):
+    """The cluster's queue behind a namespace's."""
+
     cluster_queue: str
 
 
-class LocalQueue(Kube):
+class LocalQueue(CustomResource):
+    """The queue that jobs of a namespace name."""
+
     api_version: VERSIONS
     kind: Literal["LocalQueue"]
     metadata: Metadata

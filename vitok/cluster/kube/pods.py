@@ -1,53 +1,36 @@
-"""Pods: containers, their rights, what they take and mount."""
+"""Pods: what they take, their rights, and what they mount."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from vitok.cluster.kube.base import Kube, PodMetadata, Quantity
+from vitok.cluster.kube.base import Excerpt, PortNumber, Quantity
 from vitok.cluster.problem import nearest
 
 TAKEN = ("cpu", "memory", "ephemeral-storage", "nvidia.com/gpu", "vpc.amazonaws.com/efa")
 
 
-class KeyRef(Kube):
-    name: str
-    key: str
-    optional: bool | None = None
+class PodMetadata(Excerpt):
+    """The labels by which selectors find a pod."""
+
+    labels: dict[str, str] | None = None
 
 
-class FieldRef(Kube):
-    field_path: str
+class EnvVar(Excerpt):
+    """An environment variable; `value` is None where it comes from a secret."""
 
-
-class EnvSource(Kube):
-    secret_key_ref: KeyRef | None = None
-    config_map_key_ref: KeyRef | None = None
-    field_ref: FieldRef | None = None
-
-
-class Env(Kube):
     name: str
     value: str | None = None
-    value_from: EnvSource | None = None
 
 
-class NamedRef(Kube):
-    name: str
-    optional: bool | None = None
+class ContainerResources(Excerpt):
+    """What a container takes of its node: of what nodes offer, and as much as it may use at most."""
 
-
-class EnvFrom(Kube):
-    secret_ref: NamedRef | None = None
-    config_map_ref: NamedRef | None = None
-
-
-class Needs(Kube):
     requests: dict[str, Quantity]
     limits: dict[str, Quantity]
 
     @model_validator(mode="after")
-    def _equal(self) -> "Needs":
+    def _equal(self) -> "ContainerResources":
         for name in self.requests:
             if name not in TAKEN:
                 raise ValueError(f"no node offers {name!r}{nearest(name, TAKEN)}; a pod takes {', '.join(TAKEN)}")
@@ -58,120 +41,82 @@ class Needs(Kube):
         return self
 
 
-class Port(Kube):
-    name: str | None = None
-    container_port: Annotated[int, Field(gt=0, lt=65536)]
+class ContainerPort(Excerpt):
+    """A port that a container listens on."""
+
+    container_port: PortNumber
     protocol: Literal["TCP", "UDP"] | None = None
 
 
-class Capabilities(Kube):
-    drop: list[str] | None = None
-    add: list[str] | None = None
+class ContainerSecurity(Excerpt):
+    """The rights of a container: it may not gain any."""
+
+    allow_privilege_escalation: Literal[False]
 
 
-class Seccomp(Kube):
+class Seccomp(Excerpt):
+    """The system calls of a pod: those that its runtime allows."""
+
     type: Literal["RuntimeDefault"]
 
 
-class ContainerSecurity(Kube):
-    allow_privilege_escalation: Literal[False]
-    capabilities: Capabilities | None = None
-    read_only_root_filesystem: bool | None = None
-    run_as_non_root: bool | None = None
+class PodSecurity(Excerpt):
+    """The user of a pod: not root."""
 
-
-class PodSecurity(Kube):
     run_as_non_root: Literal[True]
     run_as_user: Annotated[int, Field(gt=0)]
-    run_as_group: int | None = None
-    fs_group: int | None = None
     seccomp_profile: Seccomp | None = None
 
 
-class Mount(Kube):
+class VolumeMount(Excerpt):
+    """Where a container finds a volume of its pod."""
+
     name: str
     mount_path: str
-    read_only: bool | None = None
-    sub_path: str | None = None
 
 
-class Exec(Kube):
-    command: list[str]
+class Container(Excerpt):
+    """A container: it says what it takes and which rights it has."""
 
-
-class TcpSocket(Kube):
-    port: int | str
-
-
-class Probe(Kube):
-    exec: Exec | None = None
-    tcp_socket: TcpSocket | None = None
-    initial_delay_seconds: int | None = None
-    period_seconds: int | None = None
-    timeout_seconds: int | None = None
-    failure_threshold: int | None = None
-
-
-class Container(Kube):
     name: str
     image: str
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
-    command: list[str] | None = None
-    args: list[str] | None = None
-    env: list[Env] | None = None
-    env_from: list[EnvFrom] | None = None
-    resources: Needs
-    ports: list[Port] | None = None
+    env: list[EnvVar] | None = None
+    resources: ContainerResources
+    ports: list[ContainerPort] | None = None
     security_context: ContainerSecurity
-    volume_mounts: list[Mount] | None = None
-    readiness_probe: Probe | None = None
-    liveness_probe: Probe | None = None
+    volume_mounts: list[VolumeMount] | None = None
 
 
-class EmptyDir(Kube):
+class EmptyDir(Excerpt):
+    """A volume that goes with its pod: on the node's disk or in its memory, and bounded."""
+
     medium: Literal["Memory"] | None = None
     size_limit: Quantity
 
 
-class SecretVolume(Kube):
-    secret_name: str
-    default_mode: int | None = None
+class Volume(Excerpt):
+    """A volume of a pod."""
 
-
-class VolumeClaim(Kube):
-    claim_name: str
-    read_only: bool | None = None
-
-
-class Volume(Kube):
     name: str
     empty_dir: EmptyDir | None = None
-    secret: SecretVolume | None = None
-    persistent_volume_claim: VolumeClaim | None = None
 
 
-class Toleration(Kube):
-    key: str
+class Toleration(Excerpt):
+    """A taint of nodes that a pod puts up with."""
+
     operator: Literal["Exists", "Equal"] = "Equal"
-    value: str | None = None
     effect: Literal["NoSchedule", "NoExecute", "PreferNoSchedule"] | None = None
 
 
-class PullSecret(Kube):
-    name: str
+class PodSpec(Excerpt):
+    """What runs in a pod, as whom, and on which nodes."""
 
-
-class PodSpec(Kube):
-    service_account_name: str | None = None
-    automount_service_account_token: bool | None = None
     node_selector: dict[str, str] | None = None
     tolerations: list[Toleration] | None = None
-    priority_class_name: str | None = None
     restart_policy: Literal["Always", "OnFailure", "Never"] | None = None
-    termination_grace_period_seconds: int | None = None
     host_network: bool | None = None
     security_context: PodSecurity
-    image_pull_secrets: list[PullSecret] | None = None
     init_containers: list[Container] | None = None
     containers: Annotated[list[Container], Field(min_length=1)]
     volumes: list[Volume] | None = None
@@ -186,6 +131,8 @@ class PodSpec(Kube):
         return self
 
 
-class PodTemplate(Kube):
+class PodTemplate(Excerpt):
+    """The pods that an object keeps running."""
+
     metadata: PodMetadata | None = None
     spec: PodSpec

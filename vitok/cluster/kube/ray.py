@@ -1,25 +1,30 @@
-"""KubeRay's RayCluster and RayJob. `tests/cluster/test_kuberay.py` holds every field against KubeRay's own schemas."""
+"""KubeRay's RayCluster and RayJob: the fields in use. The pods within are held against Kubernetes' own schema."""
 
 import json
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from vitok.cluster.kube.base import Kube, Metadata
-from vitok.cluster.kube.pods import Env, Needs, PodTemplate
+from vitok.cluster.kube.base import CustomResource, Metadata
+from vitok.cluster.kube.pods import ContainerResources, EnvVar, PodTemplate
+from vitok.cluster.problem import nearest
 
 
-class AuthOptions(Kube):
+class AuthOptions(CustomResource):
+    """Who may use the cluster: by the rules, who has its token."""
+
     mode: Literal["token", "disabled"]
     secret_name: str | None = None
 
 
-class AutoscalerOptions(Kube):
+class AutoscalerOptions(CustomResource):
+    """When nodes come and go."""
+
     version: Literal["v2"]  # of v1 `priority` is ignored
     idle_timeout_seconds: Annotated[int, Field(gt=0)]
     upscaling_mode: Literal["Default", "Aggressive", "Conservative"] | None = None
-    env: list[Env] | None = None
-    resources: Needs | None = None
+    env: list[EnvVar] | None = None
+    resources: ContainerResources | None = None
 
 
 START = {  # options of `ray start` in use; KubeRay passes on any, and Ray then refuses an unknown one in a pod that never starts
@@ -27,15 +32,15 @@ START = {  # options of `ray start` in use; KubeRay passes on any, and Ray then 
 }  # fmt: skip
 
 
-class Group(Kube):
+class Group(CustomResource):
+    """Pods of one kind, and the options of `ray start` in them."""
+
     ray_start_params: dict[str, str]
     template: PodTemplate
 
     @field_validator("ray_start_params")
     @classmethod
     def _known(cls, params: dict[str, str]) -> dict[str, str]:
-        from vitok.cluster.problem import nearest
-
         for name, value in params.items():
             if name not in START:
                 raise ValueError(f"{name} is no option of `ray start` in use here{nearest(name, START)}")
@@ -46,7 +51,7 @@ class Group(Kube):
 
 
 def custom(params: dict[str, str]) -> dict[str, float]:
-    """Custom resources, which KubeRay wants as JSON in quotes that a shell takes off. Raises `ValueError`."""
+    """Return the custom resources of a group, which KubeRay wants as JSON in quotes that a shell takes off. Raises `ValueError`."""
     text = params.get("resources", "").strip().strip("'")
     if not text:
         return {}
@@ -58,11 +63,15 @@ def custom(params: dict[str, str]) -> dict[str, float]:
 
 
 class HeadGroup(Group):
+    """The pod of the head, and who may reach its dashboard."""
+
     service_type: Literal["ClusterIP", "NodePort", "LoadBalancer"]  # said, and by the rules ClusterIP
     enable_ingress: bool | None = None
 
 
 class WorkerGroup(Group):
+    """A pool of workers, and its bounds."""
+
     group_name: str
     replicas: int | None = None
     min_replicas: Annotated[int, Field(ge=0)]
@@ -73,7 +82,9 @@ class WorkerGroup(Group):
     suspend: bool | None = None
 
 
-class ClusterSpec(Kube):
+class ClusterSpec(CustomResource):
+    """A Ray cluster: its head, its pools, its autoscaler."""
+
     ray_version: str
     auth_options: AuthOptions | None = None
     enable_in_tree_autoscaling: bool | None = None
@@ -90,14 +101,18 @@ class ClusterSpec(Kube):
         return self
 
 
-class RayCluster(Kube):
+class RayCluster(CustomResource):
+    """A cluster that stays until it is deleted."""
+
     api_version: Literal["ray.io/v1"]
     kind: Literal["RayCluster"]
     metadata: Metadata
     spec: ClusterSpec
 
 
-class JobSpec(Kube):
+class JobSpec(CustomResource):
+    """A job, and the cluster that is made for it and goes with it."""
+
     suspend: bool | None = None
     entrypoint: str
     runtime_env_yaml: Annotated[str | None, Field(alias="runtimeEnvYAML")] = None
@@ -110,7 +125,9 @@ class JobSpec(Kube):
     ray_cluster_spec: ClusterSpec
 
 
-class RayJob(Kube):
+class RayJob(CustomResource):
+    """One job on a cluster of its own."""
+
     api_version: Literal["ray.io/v1"]
     kind: Literal["RayJob"]
     metadata: Metadata
