@@ -5,7 +5,7 @@ import shlex
 
 
 def starts(text: str) -> list[dict[str, str]]:
-    """The options of each `ray start`, without their dashes; a flag has the value ""."""
+    """Return the options of each `ray start`, without their dashes; a flag has the value ""."""
     joined = re.sub(r"\\\n\s*", " ", text)
     found: list[dict[str, str]] = []
     for line in joined.splitlines():
@@ -17,7 +17,7 @@ def starts(text: str) -> list[dict[str, str]]:
 
 
 def _words(text: str) -> list[str]:
-    """Up to the end of the command."""
+    """Return the words up to the end of the command."""
     lexer = shlex.shlex(text, posix=True, punctuation_chars=";&|<>")
     lexer.whitespace_split, lexer.commenters = True, "#"
     words: list[str] = []

@@ -36,7 +36,7 @@ def problems(text: str) -> list[Problem]:
 
 
 def _instructions(text: str) -> list[tuple[int, str, str]]:
-    """(line, instruction, rest), continued lines as one."""
+    """Return (line, instruction, rest), continued lines as one."""
     found: list[tuple[int, str, str]] = []
     open_ = False
     for number, line in enumerate(text.splitlines(), 1):

@@ -26,7 +26,7 @@ README = Kind("a text for people")
 
 
 def kind(file: File) -> Kind | None:
-    """None: none of them."""
+    """Return the kind of a file, or None for none of them."""
     name, suffix = file.path.name, file.path.suffix
     if file.documents:
         return _of_mapping(file)

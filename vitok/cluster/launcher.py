@@ -20,7 +20,7 @@ NODES = {"aws": AwsNode, "gcp": GcpNode}
 
 
 def problems(document: dict[str, Any]) -> list[Problem]:
-    """All of them, as far as the file can be understood."""
+    """Return all that is wrong with a launcher file, as far as it can be understood."""
     found = _as_ray_does(document)
     provider = document.get("provider")
     kind = provider.get("type") if isinstance(provider, dict) else None
@@ -40,7 +40,8 @@ def problems(document: dict[str, Any]) -> list[Problem]:
 
 
 def _as_ray_does(document: dict[str, Any]) -> list[Problem]:
-    """No cloud is asked. Ray's schema stops at the first problem: it is asked for all here."""
+    """Return what Ray's own schema and validation have against a launcher file. No cloud is asked. Ray stops at the first problem of its
+    schema: here it is asked for all."""
     import jsonschema
     import ray.autoscaler
     from ray.autoscaler._private.util import prepare_config, validate_config
@@ -140,7 +141,7 @@ def _public(document: dict[str, Any], kind: str) -> list[Problem]:
 
 
 def pools(document: dict[str, Any]) -> list[Pool]:
-    """Of a file that Ray accepts."""
+    """Return the pools of a launcher file that Ray accepts."""
     docker, found = document.get("docker", {}), list[Pool]()
     for name, pool in document["available_node_types"].items():
         config, head = pool["node_config"], name == document["head_node_type"]
@@ -163,7 +164,7 @@ def pools(document: dict[str, Any]) -> list[Pool]:
 
 
 def _keys(found: Any) -> dict[str, Any]:
-    """What the cloud takes Ray's schema does not look at: it may be anything."""
+    """Return a mapping, or an empty one: Ray's schema does not look at what the cloud takes, which may be anything."""
     return found if isinstance(found, dict) else {}
 
 
@@ -176,6 +177,6 @@ def _options(docker: dict[str, Any], *keys: str) -> str:
 
 
 def _shm(options: str) -> float | None:
-    """The last one counts, as for Docker."""
+    """Return the bytes of shared memory that Docker's options ask for: the last one counts."""
     found = options.replace("--shm-size ", "--shm-size=").split("--shm-size=")
     return size(found[-1].split()[0], docker=True) if len(found) > 1 and found[-1].split() else None

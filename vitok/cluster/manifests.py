@@ -30,7 +30,7 @@ SPOT = {"karpenter.sh/capacity-type": "spot", "eks.amazonaws.com/capacityType": 
 
 
 def problems(documents: tuple[Any, ...]) -> list[Problem]:
-    """Of all objects of a file, which may refer to one another."""
+    """Return all that is wrong with the objects of a file, which may refer to one another."""
     found, understood = list[Problem](), list[tuple[str, BaseModel]]()
     for number, document in enumerate(documents):
         kind = str(document.get("kind"))
@@ -118,7 +118,7 @@ def _pod(where: str, pod: PodSpec) -> list[Problem]:
 
 
 def _reached(where: str, model: BaseModel, others: list[tuple[str, BaseModel]]) -> list[Problem]:
-    """Whether a NetworkPolicy of the file says who may come to the object's pods: without one, every pod of Kubernetes may."""
+    """Return the pods of an object that no NetworkPolicy of the file selects: every pod of the cluster may reach those."""
     policies = [one for _, one in others if isinstance(one, objects.NetworkPolicy) and "Ingress" in one.spec.policy_types]
     found: list[Problem] = []
     for at, template in _templates(where, model):
@@ -171,7 +171,7 @@ def _ray(where: str, spec: ray.ClusterSpec, ends: bool) -> list[Problem]:
 
 
 def pools(documents: tuple[Any, ...]) -> list[Pool]:
-    """Of all Ray clusters of a file that is right."""
+    """Return the pools of all Ray clusters of a file that is right."""
     found: list[Pool] = []
     for document in documents:
         model = KINDS[document["kind"]].model_validate(document) if document.get("kind") in KINDS else None
@@ -202,7 +202,7 @@ def _pool(name: str, where: str, group: ray.Group, minimum: int, maximum: int) -
 
 
 def _shm(pod: PodSpec) -> float | None:
-    """In the first container, which is Ray's."""
+    """Return the bytes of shared memory of the first container, which is Ray's."""
     mounted = {mount.name for mount in pod.containers[0].volume_mounts or [] if mount.mount_path == "/dev/shm"}
     for volume in pod.volumes or []:
         if volume.name in mounted and volume.empty_dir and volume.empty_dir.medium == "Memory":

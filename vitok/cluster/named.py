@@ -14,7 +14,7 @@ EVERYWHERE = ("0.0.0.0/0", "::/0")
 
 
 def image(name: Any, where: str) -> list[Problem]:
-    """Whether a container image is one and the same tomorrow."""
+    """Return what is wrong with a container image: it must be the same one tomorrow."""
     text = str(name or "")
     last = text.rsplit("/", 1)[-1]
     if re.search(r"@sha256:[0-9a-f]{64}$", text):
@@ -28,7 +28,7 @@ def image(name: Any, where: str) -> list[Problem]:
 
 
 def secret(name: str, value: Any, where: str) -> list[Problem]:
-    """Whether an environment variable holds a secret, rather than a reference to one."""
+    """Return what is wrong with an environment variable: it must not hold a secret, only a reference to one."""
     literal = value is not None and str(value) and not str(value).startswith(("$", "/"))
     if SECRET.search(name) and not A_PATH.search(name) and literal:
         return [Problem(where, f"{name} is a secret in plain text: refer to a secret of the platform, or to a file, instead")]
@@ -38,7 +38,7 @@ def secret(name: str, value: Any, where: str) -> list[Problem]:
 
 
 def passwords(text: str) -> list[Problem]:
-    """Passwords in addresses and well-known forms of keys, anywhere in a file."""
+    """Return passwords in addresses and well-known forms of keys, anywhere in a file."""
     found: list[Problem] = []
     for number, line in enumerate(text.splitlines(), 1):
         if IN_ADDRESS.search(line):
@@ -49,7 +49,7 @@ def passwords(text: str) -> list[Problem]:
 
 
 def strings(found: Any, where: str = "") -> Iterator[tuple[str, str]]:
-    """(place, text) of every text of a document."""
+    """Yield (place, text) of every text of a document."""
     if isinstance(found, str):
         yield where, found
     elif isinstance(found, dict):

@@ -13,6 +13,8 @@ POWERFUL = ("setIamPolicy", "resourcemanager.", "iam.serviceAccountKeys.", "iam.
 
 
 class Statement(BaseModel):
+    """What an AWS policy allows or denies, on which resources, and why (`sid`)."""
+
     model_config = ConfigDict(extra="forbid", alias_generator=to_pascal)
 
     sid: str  # why
@@ -23,14 +25,18 @@ class Statement(BaseModel):
 
     @property
     def actions(self) -> list[str]:
+        """The actions, one or several."""
         return [self.action] if isinstance(self.action, str) else self.action
 
     @property
     def resources(self) -> list[str]:
+        """The resources, one or several."""
         return [self.resource] if isinstance(self.resource, str) else self.resource
 
 
 class Policy(BaseModel):
+    """A policy of AWS."""
+
     model_config = ConfigDict(extra="forbid", alias_generator=to_pascal)
 
     version: Literal["2012-10-17"]
@@ -38,6 +44,7 @@ class Policy(BaseModel):
 
 
 def aws(document: dict[str, Any]) -> list[Problem]:
+    """Return all that is wrong with a policy of AWS."""
     model, found = checked(Policy, document)
     if model is None:
         return found
@@ -66,6 +73,8 @@ def _allowed(statement: Statement, where: str) -> list[Problem]:
 
 
 class Role(BaseModel):
+    """A role of Google Cloud."""
+
     model_config = ConfigDict(extra="forbid", alias_generator=to_camel)
 
     title: str
@@ -75,6 +84,7 @@ class Role(BaseModel):
 
 
 def gcp(document: dict[str, Any]) -> list[Problem]:
+    """Return all that is wrong with a role of Google Cloud."""
     model, found = checked(Role, document)
     for permission in model.included_permissions if model else []:
         where = joined("includedPermissions", permission)

@@ -26,11 +26,12 @@ class Pool:
 
     @property
     def offered(self) -> dict[str, float]:
+        """What a node offers to Ray, by resource."""
         return {"CPU": self.cpus or 0, "GPU": self.gpus} | self.custom
 
 
 def size(text: object, docker: bool = False) -> float | None:
-    """Bytes of a Kubernetes quantity (1Gi, 500m) or, with `docker`, of Docker's (9g is 9 GiB). None: it is neither."""
+    """Return the bytes of a Kubernetes quantity (1Gi, 500m) or, with `docker`, of Docker's (9g is 9 GiB); None if it is neither."""
     text = str(text).strip().strip("'\"")
     if docker:
         found = re.fullmatch(r"(\d+)\s*([bkmgt]?)b?", text.lower())
@@ -42,5 +43,5 @@ def size(text: object, docker: bool = False) -> float | None:
 
 
 def shown(amount: float | None) -> str:
-    """Bytes, for people."""
+    """Return bytes as a text."""
     return "not said" if amount is None else f"{amount / 1e9:.4g} GB" if math.isfinite(amount) else str(amount)

@@ -15,6 +15,8 @@ PROVIDERS = ("aws", "gcp", "other")
 
 
 class Price(BaseModel):
+    """What a node costs an hour, in US dollars, and where and when that was read."""
+
     model_config = ConfigDict(extra="forbid", strict=True)
 
     usd: Annotated[float, Field(gt=0)]  # an hour
@@ -32,6 +34,8 @@ class Price(BaseModel):
 
 
 class PricedNode(BaseModel):
+    """A type of node: its GPUs, its region and its prices."""
+
     model_config = ConfigDict(extra="forbid", strict=True)
 
     region: str
@@ -41,6 +45,7 @@ class PricedNode(BaseModel):
 
 
 def problems(document: dict[str, Any]) -> list[Problem]:
+    """Return all that is wrong with a file of prices."""
     found: list[Problem] = []
     for provider, types in document.items():
         if provider not in PROVIDERS or not isinstance(types, dict):
@@ -52,7 +57,8 @@ def problems(document: dict[str, Any]) -> list[Problem]:
 
 
 def load(path: Path) -> dict[str, PricedNode]:
-    """By type: no two providers have one name for theirs. Raises `UsageError` for a file that is not right."""
+    """Return the nodes of a price file by type: no two providers have one name for theirs. Raises `UsageError` for a file that is not
+    right."""
     try:
         document = tomllib.loads(path.read_text())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -64,7 +70,7 @@ def load(path: Path) -> dict[str, PricedNode]:
 
 
 def price(prices: dict[str, PricedNode], instance: str, spot: bool, path: Path) -> Price:
-    """Raises `VitokError` for what the file does not have, with its name."""
+    """Return the price of a type of node. Raises `VitokError`, naming it, where the file does not have it."""
     if instance not in prices:
         raise VitokError(f"{path} has no price of {instance}: add one")
     found = prices[instance].spot if spot else prices[instance].on_demand

@@ -22,17 +22,18 @@ class Problem:
 
 
 def joined(*parts: object) -> str:
+    """Return a path in a file, of parts that are neither empty nor None."""
     return ".".join(str(part) for part in parts if part not in ("", None))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint at the right name."""
+    """Return a hint at the right name, or nothing."""
     close = difflib.get_close_matches(name, list(known), 1, 0.6)
     return f": did you mean {close[0]}?" if close else ""
 
 
 def checked(model: type[M], found: Any, where: str = "") -> tuple[M | None, list[Problem]]:
-    """The model, or all that pydantic has against it."""
+    """Validate a value by a model. Return the model, or None and all that pydantic has against the value."""
     try:
         return model.model_validate(found), []
     except ValidationError as error:
@@ -53,12 +54,12 @@ def checked(model: type[M], found: Any, where: str = "") -> tuple[M | None, list
 
 
 def fields(model: type[BaseModel]) -> set[str]:
-    """The names that a model and those inside it take, as they are written in files."""
+    """Return the names that a model and those inside it take, as they are written in files."""
     return {name for _, name in places(model)}
 
 
 def places(model: type[BaseModel]) -> set[tuple[tuple[str, ...], str]]:
-    """(path of the model's mappings, name) of every field; lists are not part of a path."""
+    """Return (path of the model's mappings, name) of every field; lists are not part of a path."""
     found: set[tuple[tuple[str, ...], str]] = set()
 
     def walk(one: type[BaseModel], path: tuple[str, ...]) -> None:

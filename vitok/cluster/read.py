@@ -14,11 +14,13 @@ LARGEST = 5_000_000  # bytes; of such files none comes near it
 
 
 class UnreadableError(Exception):
-    """One line that says why."""
+    """A file that cannot be read, and why, in one line."""
 
 
 @dataclass(frozen=True)
 class File:
+    """A file: its text, and the mappings that the text holds."""
+
     path: Path
     text: str
     documents: tuple[Any, ...]  # of YAML, JSON or TOML; none of other kinds
@@ -31,7 +33,7 @@ class File:
 
 
 def read(path: Path) -> File:
-    """Raises `UnreadableError` for what is not text or not what its name says; `UsageError` where there is no file."""
+    """Read a file. Raises `UnreadableError` for what is not text or not what its name says, `UsageError` where there is no file."""
     if not path.is_file():
         raise UsageError(f"{path}: there is no such file")
     try:
