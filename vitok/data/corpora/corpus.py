@@ -1,9 +1,12 @@
 """Open a corpus (a dataset of images or videos) given as a URI. Nothing is decoded here.
 
-sample-photos, sample-motion      embedded: photographs (one class each), and clips of motions made from them (one class a motion)
-path/to/anything                  a folder or file, whose layout is recognised s3://, gs://, hf://datasets/...   a folder or file in a
-store imagenet:, coco:, ucf101:, kinetics:, images:, videos:, webdataset:, parquet:, idx:   before a path: the layout, not recognised
-ucf101:path?split=2, shards-{000..120}.tar 0.7*path/one + 0.3*path/two       a mixture, with sampling weights
+- `sample-photos`, `sample-motion`: embedded photographs (one class each), and clips of motions made from them (one class a motion);
+- `path/to/anything`: a folder or file, whose layout is recognised;
+- `s3://`, `gs://`, `hf://datasets/...`: a folder or file in a store;
+- `imagenet:`, `coco:`, `ucf101:`, `kinetics:`, `images:`, `videos:`, `webdataset:`, `parquet:`, `idx:` before a path: the layout, not
+  recognised but named, with its options: `ucf101:path?split=2`;
+- `shards-{000..120}.tar`: several files;
+- `0.7*path/one + 0.3*path/two`: a mixture, with sampling weights.
 """
 
 import hashlib
