@@ -29,7 +29,7 @@ def sample(
         count: Samples in all, shared among the classes.
         cfg: Guidance scale; 1: none. Default: 4, of clips 2 (figures 16, 17, 21).
         steps: Of the sampler. Default: those that the generator was measured with.
-        spacing: Of DDIM's steps. Default: likewise.
+        spacing: Of DDIM's steps. Default: that with which the generator was measured.
         seed: Of the noise.
         out: A picture; a name without an ending is a folder, which gets a file each.
         batch: Samples that an actor draws at once. Default: 64 on a GPU, else 16.

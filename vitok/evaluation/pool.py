@@ -123,13 +123,14 @@ class Evaluator:
         return found
 
     def _drawn(self, numbers: np.ndarray) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]:
-        """(originals, which a drawn sample has none of: itself; outputs; values that the subject tells of them)"""
+        """Draw samples by their numbers. Return (originals, uint8: a drawn sample has none but itself; outputs, float; values that the
+        subject tells of each)."""
         assert self.draw and self.asked.drawn
         outputs = self.draw(numbers, self.asked.drawn.about.labels(numbers))
         return to_uint8(outputs), outputs, {}
 
     def _read(self, pictures: np.ndarray) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]:
-        """Likewise, of samples that were read."""
+        """Reconstruct samples that were read. Return the same three; outputs are None where the samples are measured as they are."""
         images = torch.from_numpy(np.ascontiguousarray(pictures)).to(self.device)
         originals = images.movedim(-1, 1)
         if not self.coder:

@@ -23,8 +23,8 @@ VERSION = "v1"  # of the rendering: files of another version are left alone
 
 GROUND = 320  # side of the square out of the photograph's middle that the view moves over, pixels
 PAN, TRAVEL = 0.6, 0.36  # the view's side and how far it pans, of the ground's side
-WIDE, NEAR = 0.96, 0.48  # the view's side at either end of a zoom, likewise
-TURN, ANGLE = 0.7, 60.0  # the view's side, likewise, and how far it turns, degrees
+WIDE, NEAR = 0.96, 0.48  # the view's side at either end of a zoom, of the ground's
+TURN, ANGLE = 0.7, 60.0  # the view's side in the same measure, and how far it turns, degrees
 
 
 def names(photographs: Sequence[str]) -> list[str]:

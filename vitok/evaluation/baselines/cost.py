@@ -1,4 +1,5 @@
-"""What an autoencoder costs, by the paper's accounting (see vitok/accounting.py), from its architecture alone."""
+"""Count the parameters and multiply-accumulates of an autoencoder by the paper's accounting (`vitok.costs.flops`), from its architecture
+alone."""
 
 from collections.abc import Iterable
 from math import prod
