@@ -77,6 +77,21 @@ def checkpoints(reached: Services, folder: str) -> list[tuple[str, int]]:
     return [(one[1], int(one[2])) for one in found if one]
 
 
+def notices(reached: Services, folder: str) -> list[tuple[str, int]]:
+    """(cell, step) of checkpoints that were taken because a machine was told to go, as the news of the runs say."""
+    client, found = MlflowClient(reached.mlflow), list[tuple[str, int]]()
+    for key in sorted(reached.keys("artifacts")):
+        if not key.endswith("/artifacts/news.txt"):
+            continue
+        tags = client.get_run(key.split("/")[-3]).data.tags
+        if not tags.get("vitok.folder", "").startswith(f"s3://runs/{folder}/"):
+            continue
+        news = stores.client(reached.s3).get_object(Bucket="artifacts", Key=key)["Body"].read().decode()
+        steps = re.findall(r"a machine will be taken away .*: there is a checkpoint of step (\d+)", news)
+        found += [(tags["vitok.cell"], int(step)) for step in steps]
+    return found
+
+
 def runs(reached: Services, folder: str) -> dict[str, Run]:
     """By cell. Each has every point of its curve once."""
     client = MlflowClient(reached.mlflow)

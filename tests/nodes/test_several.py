@@ -11,7 +11,7 @@ from typing import TypeVar
 import pytest
 
 from tests.nodes.machines import RAY, Cluster
-from tests.nodes.services import Services, began, checkpoints, lost, runs
+from tests.nodes.services import Services, began, checkpoints, lost, notices, runs
 
 pytestmark = [pytest.mark.nodes, pytest.mark.timeout(900)]
 SMALL = ("--set", "grid.tokenizer.patch=8", "--set", "batch_size=4", "--set", "loss.lpips=0", "--set", "data.validation_crops=4",
@@ -51,7 +51,7 @@ def test_a_sweep_goes_on_without_its_nodes(several: Cluster, reached: Services, 
     told = time.time()
     with ThreadPoolExecutor(1) as aside:
         leaving = aside.submit(several.machine("one").stop)
-        notice = awaited(lambda: [one for one in checkpoints(reached, "spread") if one[0] in going and one[1] % 20], driver)[0]
+        notice = awaited(lambda: [one for one in notices(reached, "spread") if one[0] in going], driver)[0]
         heard = time.time()
         dying = awaited(lambda: resting("two"), driver)[0]
         several.machine("two").kill()
@@ -89,7 +89,7 @@ def test_a_group_goes_on_after_a_notice_and_after_a_death(several: Cluster, reac
         "--reason-message", "spot", "--deadline-remaining-seconds", "60",
     )  # fmt: skip
     assert drained.returncode == 0, drained.stderr
-    at = awaited(lambda: [step for _, step in checkpoints(reached, "group") if step % 20], driver)[0]
+    at = awaited(lambda: [step for _, step in notices(reached, "group")], driver)[0]
     several.machine("two").stop()
     gone = time.monotonic()
     several.add("three", 2, **reached.environment)
