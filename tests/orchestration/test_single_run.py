@@ -3,9 +3,11 @@
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -80,6 +82,26 @@ def test_a_finished_run_is_not_run_again(
     cli.main()
     shown = capsys.readouterr()
     assert "finished already" in shown.err and json.loads(shown.out) == result
+
+
+def test_weights_that_have_changed_are_named_wherever_they_are_read(
+    trained: tuple[Path, dict, str], photos: Path, tmp_path: Path, call_vitok: Callable[..., tuple[int, str, str]]
+) -> None:
+    """By one bit, in a run's folder: until then `sha256sum --check` finds all right."""
+    shutil.copytree(trained[1]["folder"], tmp_path / "run", ignore=shutil.ignore_patterns("checkpoints"))
+    checked = subprocess.run(["sha256sum", "--check", "SHA256SUMS"], cwd=tmp_path / "run", capture_output=True, text=True)
+    assert checked.stdout == "tokenizer.safetensors: OK\nrecipe.json: OK\n"
+    weights = tmp_path / "run" / "tokenizer.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-5] ^= 1
+    weights.write_bytes(data)
+    own = ("--storage", str(tmp_path / "storage"), "--corpus", str(photos))
+    for command in (
+        ("eval", str(tmp_path / "run"), *own), ("eval", str(weights), *own), ("train", "dit", "--tokenizer", str(tmp_path / "run"), *own),
+        ("train", "tokenizer", "--init", str(tmp_path / "run"), *own), ("latents", "build", "--tokenizer", str(tmp_path / "run"), *own),
+    ):  # fmt: skip
+        code, _, shown = call_vitok(*command)
+        assert code == 2 and f"error: {weights} is damaged: its SHA-256 is not the one that its run kept in SHA256SUMS" in shown, shown
 
 
 @pytest.mark.long

@@ -37,6 +37,7 @@ def find_tokenizer(name: str, tracker: Tracker, option: str = "--init") -> Finis
     folder = RunFolder(path.parent if is_file else path)
     weights = path if is_file else folder.file(folder.TOKENIZER)
     _require(weights, name, option)
+    folder.intact(weights.name)
     recipe = _recipe(folder, name, option)
     if not isinstance(recipe, Recipe):
         raise UsageError(f"{option} {name}: this is a generator, a tokenizer is meant")
@@ -51,6 +52,8 @@ def find_generator(name: str, tracker: Tracker, option: str) -> Generator:
     if isinstance(recipe, Recipe):
         raise UsageError(f"{option} {name}: this is a tokenizer, a generator is meant (`vitok train dit --tokenizer {name}`)")
     _require(folder.file(folder.DIT), name, option)
+    for file in (folder.DIT, folder.GENERATOR):
+        folder.intact(file)
     found = _recipe(folder, name, option)
     assert isinstance(found, Generation)
     return Generator.read(recipe_label(found), found, folder.path.absolute())
@@ -83,7 +86,7 @@ def _require(weights: Path, name: str, option: str) -> None:
 
 def _recipe(folder: RunFolder, name: str, option: str) -> Recipe | Generation:
     try:
-        return parse_recipe(json.loads(folder.fetch(folder.RECIPE).read_text()))
+        return parse_recipe(json.loads(folder.intact(folder.RECIPE).read_text()))
     except (OSError, ValueError) as error:  # pydantic's errors are of the second kind
         reason = describe_error(error) if isinstance(error, ValidationError) else error
         raise UsageError(f"{option} {name}: the recipe beside the weights cannot be read: {reason}") from None

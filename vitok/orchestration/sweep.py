@@ -18,7 +18,7 @@ from vitok.orchestration.capacity import Capacity
 from vitok.orchestration.plan import room
 from vitok.orchestration.request import Request
 from vitok.orchestration.session import Session
-from vitok.storage import locks, mirror
+from vitok.storage import locks
 from vitok.storage.layout import RunFolder
 from vitok.study import grid
 from vitok.study.grid import Cell
@@ -111,6 +111,7 @@ class Sweep:
         resources = found.narrow(resources)
         training, held_out = corpora.counts
         session.say(f"laying out {corpora.uri}: {training} samples to train on, {held_out} held out")
+        session.say(str(corpora))
         views = {(sample_key(recipe), recipe.data, recipe.tokenizer.size, recipe.tokenizer.frames) for recipe in recipes.values()}
         sources = {key: prepare_source(corpora, data, size, frames) for key, data, size, frames in views}
         session.warn_rejected(frozenset(str(rejection) for source in sources.values() for rejection in source.rejected))
@@ -149,7 +150,7 @@ class Sweep:
         for cell in cells:
             parent = parents[cell.digest]
             if parent is None or parent.digest in there:
-                begun.append((cell, mirror.fetch(there[parent.digest]) if parent else None))
+                begun.append((cell, _intact(there[parent.digest]) if parent else None))
             else:
                 self.results[cell.digest] = {"error": f"its tokenizer failed: {self._error(parent)}"}
         return begun
@@ -211,6 +212,11 @@ def missing(pending: Sequence[Cell], fingerprint: str, tracker: Any) -> list[lis
         wanted = wanted | {parent.digest for cell in level if (parent := grid.parent_cell(cell, fingerprint))}
         found.append(sorted(level, key=lambda cell: flops.training_flops(cell.recipe)))
     return [level for level in reversed(found) if level]
+
+
+def _intact(weights: Path) -> Path:
+    """Return the weights that a cell starts from, fetched. Raises `UsageError` where they have changed since their run left them."""
+    return RunFolder(weights.parent).intact(weights.name)
 
 
 def start_recorder(session: Session, experiment: str) -> Any:

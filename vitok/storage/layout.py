@@ -12,6 +12,7 @@ STORAGE/
   samples/DIGEST/         samples of a picture that is being drawn
 """
 
+import hashlib
 import os
 import shutil
 from collections.abc import Callable
@@ -97,6 +98,7 @@ class RunFolder(StoredFolder):
     SAMPLES = "samples.png"
     CLIPS = "samples.mp4"
     RESULT = "result.json"  # of an evaluation
+    SUMS = "SHA256SUMS"  # of what is read again, as `sha256sum --check` takes it
 
     # What an interrupted run goes on from. Checkpoints have a layout of their own: see `train/checkpoint/store.py`.
     CHECKPOINTS = "checkpoints"
@@ -108,9 +110,30 @@ class RunFolder(StoredFolder):
     HANG = "hang.txt"  # the rank that held up the others
     BAD_BATCHES = "bad_batches"
 
+    def seal(self, *names: str) -> None:
+        """Keep the hashes of files that a finished run leaves, so that `intact` knows whether they are still what they were."""
+        self.write(self.SUMS, "".join(f"{_sha256(self.file(name))}  {name}\n" for name in names))
+
+    def intact(self, name: str) -> Path:
+        """Fetch a file that a finished run left, compare it with its hash, and return its place. Raises `UsageError` for a file that has
+        changed; a folder without hashes, of an older version, is taken as it is."""
+        path, sums = self.fetch(name), self.read(self.SUMS) or ""
+        kept = {file: digest for digest, _, file in (line.partition("  ") for line in sums.splitlines())}
+        if name in kept and path.is_file() and _sha256(path) != kept[name]:
+            raise UsageError(
+                f"{path} is damaged: its SHA-256 is not the one that its run kept in {self.SUMS}; restore it from a copy, or remove it "
+                "and run the same command again, which trains it anew"
+            )
+        return path
+
     def partial_counts(self, what: str) -> Path:
         """Return the place of what an evaluation has counted so far ("measured", "drawn-0-of-2"): removed at its end."""
         return self.path / f"{what}.npz"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True)

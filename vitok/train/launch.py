@@ -136,9 +136,11 @@ def _say_how_it_goes_on(spec: RunSpec, worker: Worker, state: dict[str, Any]) ->
 
 
 def _export(folder: RunFolder, task: AnyTask, state: dict[str, Tensor], recipe: Training) -> None:
-    """Write what a finished run leaves: the recipe, DeepSpeed's settings, and last the weights, by which a run is known as finished."""
+    """Write what a finished run leaves: the recipe, DeepSpeed's settings, then the weights, by which a run is known as finished, and the
+    hashes of all that is read again."""
     folder.write(folder.RECIPE, recipe.model_dump_json(indent=2))
     folder.write(folder.DEEPSPEED, json.dumps({engine.name: engine.config for engine in task.engines}, indent=2))
     for name, content in task.beside().items():
         folder.write(name, json.dumps(content, indent=2))
     folder.write_with(task.file, lambda path: save_file(state, path))
+    folder.seal(task.file, folder.RECIPE, *task.beside())
