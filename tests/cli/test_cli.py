@@ -22,6 +22,18 @@ def call(arguments: list[str], **environment: str) -> subprocess.CompletedProces
     return subprocess.run(arguments, capture_output=True, text=True, env=os.environ | environment, timeout=120)
 
 
+def in_process(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Run the command, or a study's file, in this process. Gives its exit code."""
+    with pytest.raises(SystemExit) as ended:
+        if arguments[:3] == VITOK:
+            monkeypatch.setattr(sys, "argv", ["vitok", *arguments[3:]])
+            cli.main()
+        else:
+            monkeypatch.setattr(sys, "argv", arguments[1:])
+            runpy.run_path(arguments[1], run_name="__main__")
+    return ended.value.code
+
+
 def info(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
     monkeypatch.setattr(sys, "argv", ["vitok", "info", *arguments, "--json"])
     cli.main()
@@ -128,6 +140,10 @@ def test_verify_finds_a_wrong_file(tmp_path: Path) -> None:
         ([*E_SWEEP, "--corpus", "no/such/folder"], 2, ["'no/such/folder'", "sample-photos"]),
         ([*E_SWEEP, "--storage", "/dev/null/here"], 1, ["/dev/null/here", "VITOK_STORAGE"]),
         ([*E_SWEEP, "plan", "--seeds", "1", "1"], 2, ["1 1"]),
+        ([*E_SWEEP, "plan", "--seeds", "9223372036854775808"], 2, ["--seeds 9223372036854775808: a seed is a whole number from 0 to"]),
+        ([*E_SWEEP, "plan", "--set", "optimizer.lr=inf"], 2, ["optimizer.lr = 'inf'", "finite"]),
+        ([*E_SWEEP, "plan", "--set", "tokenizer.size=8"], 2, ["tokenizer.size 8 is too small for LPIPS on alexnet, which needs 31"]),
+        ([*E_SWEEP, "plan", "--set", "tokenizer.size=24", "--set", "loss.lpips=0"], 2, ["LPIPS needs pictures of 31 pixels"]),
     ],
     ids=lambda value: " ".join(value[-3:]) if isinstance(value, list) else None,
 )
@@ -136,18 +152,29 @@ def test_bad_input_is_one_line(
 ) -> None:
     """As the command or the study's file is run, in this process."""
     monkeypatch.setenv("VITOK_STORAGE", str(tmp_path))
-    with pytest.raises(SystemExit) as ended:
-        if arguments[:3] == VITOK:
-            monkeypatch.setattr(sys, "argv", ["vitok", *arguments[3:]])
-            cli.main()
-        else:
-            monkeypatch.setattr(sys, "argv", arguments[1:])
-            runpy.run_path(arguments[1], run_name="__main__")
+    ended = in_process(arguments, monkeypatch)
     shown = capsys.readouterr().err
-    assert ended.value.code == code, shown
+    assert ended == code, shown
     assert [word for word in words if word not in shown] == []
     assert "Traceback" not in shown
     assert shown.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [("resources.cpus_per_worker=999", " CPU, this machine offers"),
+     ("batch_size=4000000", "a step of batch_size 4000000 needs about"),
+     ("data.pool=900000000", "data.pool = 900000000 samples take 2,765 GB decoded, this machine has")],
+)  # fmt: skip
+@pytest.mark.parametrize("command", [E_SWEEP, [*VITOK, "train", "tokenizer", "--workers", "2"]], ids=["study", "run"])
+def test_what_this_machine_cannot_hold_is_told_before_ray_is_started(
+    change: str, words: str, command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("VITOK_STORAGE", str(tmp_path))
+    monkeypatch.setattr("vitok.orchestration.session.connect", lambda storage: pytest.fail("Ray was started"))
+    assert in_process([*command, "--set", change], monkeypatch) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("error: ") and words in last
 
 
 def test_an_error_of_a_process_is_one_line(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from vitok.console.tables import show
 from vitok.data.sample import MOTION, PHOTOS
 from vitok.errors import VitokError, exit_on_error
 from vitok.orchestration import request
+from vitok.orchestration.capacity import require_machine
 from vitok.orchestration.plan import Plan, duration, plan
 from vitok.orchestration.request import (
     CollectionJsonOptions,
@@ -138,6 +139,9 @@ def _run_missing(asked: Request, session: Session) -> None:
         session.say(f"{planned.summary()}; {len(done)} of {len(asked.cells)} are finished")
         for warning in planned.warnings:
             session.say(f"warning: {warning}")
+    for cell in cells:
+        own = asked.scale.of(cell.recipe)
+        require_machine(cell.recipe, own, own.need(cell.recipe))
     with results_apart():
         sweep.run(asked, session)
         baselines.measure(asked, session)

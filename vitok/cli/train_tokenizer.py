@@ -40,7 +40,7 @@ def tokenizer(
     """
     from vitok.config import Recipe, check_resources
     from vitok.data.corpora.corpus import open_corpora
-    from vitok.metrics.registry import find_metrics_of_kind
+    from vitok.metrics.registry import find_metrics_of_kind, require_size
     from vitok.orchestration import finished_runs, single_run
     from vitok.orchestration.request import choose
     from vitok.orchestration.session import Session
@@ -68,6 +68,7 @@ def tokenizer(
     recipe, resources = apply_changes(base, resources, given)
     check_resources(recipe, resources)
     find_metrics_of_kind(resources.metrics, "r")
+    require_size(resources.metrics, recipe.tokenizer.size)
     if start:
         finished_runs.require_same_shape(start, recipe)
     run(single_run.SingleRun(recipe, resources, choice.scale, open_corpora(corpus), given, name, start), choice, session, as_json)

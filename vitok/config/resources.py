@@ -16,20 +16,20 @@ DECODE = "decode"  # custom resource of nodes that decode, as many as their CPUs
 class Resources(FrozenConfig):
     """Resources, reliability and logging of one run. They change a result no more than the order of sums changes its rounding."""
 
-    workers: int = Field(default=1, gt=0, description="processes; the batch is shared among them")
+    workers: int = Field(default=1, gt=0, le=10**5, description="processes; the batch is shared among them")
     gpus_per_worker: int = Field(default=0, ge=0, le=1)
-    cpus_per_worker: int = Field(default=1, gt=0, description="also the threads that torch may use without a GPU")
-    data_cpus: int = Field(default=0, ge=0, description="CPUs left to Ray Data for decoding, for each of several runs at once")
+    cpus_per_worker: int = Field(default=1, gt=0, le=10**5, description="also the threads that torch may use without a GPU")
+    data_cpus: int = Field(default=0, ge=0, le=10**5, description="CPUs left to Ray Data for decoding, for each of several runs at once")
     decode: Literal["anywhere", "cpu-nodes"] = Field(
         default="anywhere", description="cpu-nodes: decoding goes to the nodes that offer the custom resource `decode`, and nowhere else"
     )
     zero: int = Field(default=0, ge=0, le=3, description="DeepSpeed ZeRO stage")
     offload: bool = Field(default=False, description="optimizer state in the memory of the CPU (needs zero >= 1)")
-    accumulation: int = Field(default=1, gt=0, description="micro-batches that a worker's share of the batch is cut into")
+    accumulation: int = Field(default=1, gt=0, le=10**7, description="micro-batches that a worker's share of the batch is cut into")
     recompute: float = Field(default=0.0, ge=0, le=1, description="share of the blocks whose activations are computed again, not kept")
     compile: bool = Field(default=False, description="torch.compile of each block; one compilation whatever the depth")
     checkpoint_every: int = Field(default=1000, gt=0, description="steps")
-    checkpoint_minutes: float = Field(default=15.0, gt=0, description="and whenever the last one is this old")
+    checkpoint_minutes: float = Field(default=15.0, gt=0, le=1e6, description="and whenever the last one is this old")
     keep: int = Field(default=2, gt=0, description="newest checkpoints kept, beside the best by the evaluations")
     keep_every: int = Field(default=0, ge=0, description="checkpoints of multiples of this many steps are kept for good; 0: none")
     log_every: int = Field(default=50, gt=0, description="steps between two points of a curve")
@@ -39,10 +39,16 @@ class Resources(FrozenConfig):
     )
     bad_steps: int = Field(default=3, gt=0, description="non-finite steps in a row that lead back to the last checkpoint, with other data")
     spot: Literal["", "aws", "gcp"] = Field(default="", description="ask this cloud whether the node will be taken away")
-    hang_minutes: float = Field(default=15.0, gt=0, description="a step that takes longer is taken for hung, and its ranks are named")
-    device_gb: float = Field(default=0.0, ge=0, description="memory of one worker's device; for a warning before the start; 0: unknown")
-    tflops: float = Field(gt=0, description="peak of one worker, TFLOP/s at the recipe's precision; for the estimate of hours only")
-    utilisation: float = Field(gt=0, le=1, description="expected share of that peak; for the estimate of hours only")
+    hang_minutes: float = Field(
+        default=15.0, gt=0, le=1e6, description="a step that takes longer is taken for hung, and its ranks are named"
+    )
+    device_gb: float = Field(
+        default=0.0, ge=0, le=1e6, description="memory of one worker's device; for a warning before the start; 0: unknown"
+    )
+    tflops: float = Field(
+        ge=1e-6, le=1e6, description="peak of one worker, TFLOP/s at the recipe's precision; for the estimate of hours only"
+    )
+    utilisation: float = Field(ge=1e-6, le=1, description="expected share of that peak; for the estimate of hours only")
 
     @field_validator("metrics", mode="before")
     @classmethod

@@ -5,19 +5,29 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+LONGEST = 2**63  # of integers: what torch and files hold
+
 
 class FrozenConfig(BaseModel):
-    """Base of all configs: immutable; unknown fields raise an error."""
+    """Base of all configs: immutable; unknown fields, and numbers that are not finite or have no 64 bits, raise an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Self:
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, int) and not -LONGEST <= value < LONGEST:
+                raise ValueError(f"{name} = {value} is beyond what 64 bits hold")
+        return self
 
 
 class Tower(FrozenConfig):
     """One transformer: an encoder, a decoder or a DiT."""
 
-    width: int = Field(gt=0, description="hidden dimension")
-    blocks: int = Field(gt=0, description="transformer blocks")
-    heads: int = Field(gt=0, description="attention heads")
+    width: int = Field(gt=0, le=1 << 20, description="hidden dimension")
+    blocks: int = Field(gt=0, le=10_000, description="transformer blocks")
+    heads: int = Field(gt=0, le=1 << 16, description="attention heads")
 
     @property
     def head_width(self) -> int:
@@ -50,10 +60,12 @@ class TokenizerConfig(FrozenConfig):
     decoder: Tower
     patch: int = Field(gt=0, description="p: side of a tubelet, pixels")
     stride: int = Field(default=1, gt=0, description="q: length of a tubelet, frames")
-    channels: int = Field(gt=0, description="c: latent channels per token")
-    size: int = Field(default=256, gt=0, description="side of the square input, pixels")
-    frames: int = Field(default=1, gt=0, description="T: frames of the input; an image is a video of one")
-    latent_tokens: int = Field(default=0, ge=0, description="l: latent tokens kept in place of the patches' (A.4); 0: the simple variant")
+    channels: int = Field(gt=0, le=1 << 16, description="c: latent channels per token")
+    size: int = Field(default=256, gt=0, le=1 << 16, description="side of the square input, pixels")
+    frames: int = Field(default=1, gt=0, le=1 << 16, description="T: frames of the input; an image is a video of one")
+    latent_tokens: int = Field(
+        default=0, ge=0, le=1 << 20, description="l: latent tokens kept in place of the patches' (A.4); 0: the simple variant"
+    )
     shortest: int = Field(
         default=0, ge=0, description="fewest tokens of a nested code that training keeps, masked from the end (A.4); 0: not nested"
     )

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from vitok.config.training import SMALLEST
 from vitok.errors import UsageError
 from vitok.networks.registry import NETWORKS
 
@@ -27,6 +28,7 @@ class Metric:
     network: str = ""  # a key of `NETWORKS`; empty for a formula on pixels
     unit: str = ""
     higher: bool = False  # higher is better
+    smallest: int = 1  # side that it can measure, pixels
 
     @property
     def paired(self) -> bool:
@@ -46,9 +48,9 @@ class Metric:
 
 def _catalogue() -> Iterator[Metric]:
     yield Metric("rPSNR", "psnr", unit="dB", higher=True)
-    yield Metric("rSSIM", "ssim", higher=True)
-    yield Metric("LPIPS", "lpips", "lpips-alexnet")
-    yield Metric("LPIPS-VGG16", "lpips", "lpips-vgg16")
+    yield Metric("rSSIM", "ssim", higher=True, smallest=11)
+    yield Metric("LPIPS", "lpips", "lpips-alexnet", smallest=SMALLEST["alexnet"])
+    yield Metric("LPIPS-VGG16", "lpips", "lpips-vgg16", smallest=SMALLEST["vgg16"])
     for letter in "rg":
         yield Metric(f"{letter}FID", "frechet", "fid-inception")
         yield Metric(f"{letter}FID-infinity", "infinity", "fid-inception")
@@ -99,6 +101,13 @@ def find_metrics_of_kind(names: Iterable[str], letter: str) -> tuple[Metric, ...
         if metric.name.startswith("r" if letter == "g" else "g") or (letter == "g" and metric.paired):
             raise UsageError(f"{metric.name} is not of {'generated samples' if letter == 'g' else 'reconstructions'}")
     return found
+
+
+def require_size(names: Iterable[str], size: int) -> None:
+    """Raise `UsageError` for a metric that cannot measure pictures of `size` pixels a side."""
+    for metric in find_metrics(names):
+        if size < metric.smallest:
+            raise UsageError(f"{metric.name} needs pictures of {metric.smallest} pixels a side or more, tokenizer.size is {size}")
 
 
 def in_catalogue_order(names: Iterable[str]) -> list[str]:

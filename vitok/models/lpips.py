@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitok.config import variants
+from vitok.config.training import SMALLEST
 from vitok.errors import UsageError
 
 # ImageNet's mean and deviation, for pixels in [-1, 1].
@@ -40,7 +41,7 @@ class LPIPS(nn.Module):
         """Return unit-length features (B, C, h, w) at each tap, of images (B, 3, H, W) in [-1, 1]. Raises `UsageError` for images that are
         too small.
         """
-        smallest = 31 if self.network == "alexnet" else 16
+        smallest = SMALLEST[self.network]
         if min(images.shape[-2:]) < smallest:
             raise UsageError(f"LPIPS on {self.network} needs images of {smallest} pixels or more, not {tuple(images.shape[-2:])}")
         x, taps, convolutions = (images - self.shift) / self.scale, [], iter(self.trunk)

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from vitok.cluster import growth
-from vitok.config import Resources
+from vitok.config import Recipe, Resources, Training
 from vitok.config.resources import TRIAL_SLOT
+from vitok.costs import memory
 from vitok.errors import VitokError
 
 DECODER = " (resources.workers x resources.cpus_per_worker, and one to decode with unless data.pool is set)"
@@ -25,6 +26,7 @@ class Capacity:
 
     total: Mapping[str, float]
     shapes: tuple[Mapping[str, float], ...] = ()  # resources of single nodes, there or to come
+    where: str = "the cluster"
 
     @property
     def processes(self) -> int:
@@ -47,7 +49,7 @@ class Capacity:
         """Raise `VitokError` for a resource of which the cluster has less than `need`."""
         for name, amount in need.items():
             if amount > self.total.get(name, 0):
-                raise VitokError(f"one run needs {amount} {name}, the cluster offers {self.total.get(name, 0):g}{HINTS.get(name, '')}")
+                raise VitokError(f"one run needs {amount} {name}, {self.where} offers {self.total.get(name, 0):g}{HINTS.get(name, '')}")
 
     def require_node(self, resources: Resources) -> None:
         """Raise `VitokError` where no node that is there, or may come, could ever hold one worker: Ray would wait for it without end."""
@@ -58,6 +60,44 @@ class Capacity:
                 f"no node can ever hold one worker, which needs {bundle['CPU']} CPU and {bundle['GPU']} GPU at once; the largest has "
                 f"{largest.get('CPU', 0):g} CPU and {largest.get('GPU', 0):g} GPU: lower resources.cpus_per_worker, or add such nodes"
             )
+
+
+def local_gpus() -> int:
+    """Count the GPUs that CUDA would see, without importing torch (which takes seconds)."""
+    import pynvml
+
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    try:
+        pynvml.nvmlInit()
+        count = pynvml.nvmlDeviceGetCount()
+    except pynvml.NVMLError:
+        return 0
+    return count if visible is None else min(count, len([part for part in visible.split(",") if part.strip() not in ("", "-1")]))
+
+
+def require_machine(recipe: Training, resources: Resources, need: Mapping[str, float]) -> None:
+    """Raise `VitokError` where this machine, on which Ray would be started, cannot hold a run; do nothing where a cluster is meant."""
+    if in_cluster():
+        return
+    here = {"CPU": float(os.cpu_count() or 1), "GPU": float(local_gpus())}
+    Capacity(here, where="this machine").require({name: amount for name, amount in need.items() if name in here})
+    if resources.gpus_per_worker:
+        return
+    held = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    taken = memory.step_memory(recipe, resources)["peak"] * resources.workers
+    if taken > held:
+        raise VitokError(
+            f"a step of batch_size {recipe.batch_size} needs about {taken / 1e9:,.0f} GB, this machine has {held / 1e9:,.0f} GB: lower "
+            f"batch_size, or raise resources.accumulation ({resources.accumulation})"
+        )
+    if not isinstance(recipe, Recipe):
+        return
+    pool = recipe.data.pool * 3 * recipe.tokenizer.size**2 * recipe.tokenizer.frames
+    if pool > held:
+        raise VitokError(
+            f"data.pool = {recipe.data.pool} samples take {pool / 1e9:,.0f} GB decoded, this machine has {held / 1e9:,.0f} GB: lower "
+            "data.pool, or set it to 0, to decode as training goes"
+        )
 
 
 def measure() -> Capacity:

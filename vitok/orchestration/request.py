@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -12,15 +11,16 @@ import tyro
 
 import vitok
 from vitok.config import Generation, Recipe
+from vitok.config.tokenizer import LONGEST
 from vitok.data.sample import MOTION
 from vitok.errors import UsageError
 from vitok.metrics.protocol import commit
 from vitok.metrics.registry import METRICS
-from vitok.orchestration.capacity import Capacity
+from vitok.orchestration.capacity import Capacity, local_gpus
 from vitok.study import grid
 from vitok.study.scales import Scale
 from vitok.study.study import Study
-from vitok.tracking.tags import CHANGES, COMMIT, CORPUS, CORPUS_URI, SCALE, STUDY, VERSION
+from vitok.tracking.tags import CHANGES, COMMIT, CORPUS, CORPUS_LAYOUT, CORPUS_URI, MOST, SCALE, STUDY, VERSION
 
 if TYPE_CHECKING:
     from vitok.data.corpora.corpus import Corpora
@@ -59,19 +59,6 @@ def choose(scales: Mapping[str, Scale], wanted: str | None, offered: Capacity | 
     if count and "single-gpu" in scales:
         return Choice("single-gpu", f"this machine has {count} GPU(s); the paper's setting only by --scale paper")
     return Choice("laptop", "this machine has no GPU")
-
-
-def local_gpus() -> int:
-    """Count the GPUs that CUDA would see, without importing torch (which takes seconds)."""
-    import pynvml
-
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    try:
-        pynvml.nvmlInit()
-        count = pynvml.nvmlDeviceGetCount()
-    except pynvml.NVMLError:
-        return 0
-    return count if visible is None else min(count, len([part for part in visible.split(",") if part.strip() not in ("", "-1")]))
 
 
 @dataclass(frozen=True)
@@ -170,6 +157,8 @@ def resolve(study: Study[Any], options: StudyOptions, offered: Capacity | None =
     seeds = options.seeds or (0,)
     if len(set(seeds)) < len(seeds):
         raise UsageError(f"--seeds {' '.join(map(str, seeds))}: give different ones")
+    if wrong := [seed for seed in seeds if not 0 <= seed < LONGEST]:
+        raise UsageError(f"--seeds {wrong[0]}: a seed is a whole number from 0 to {LONGEST - 1}")
     choice = choose(study.scales, options.scale, offered)
     scale = grid.apply_overrides(study.scales[choice.scale], changes)
     check(study, scale)
@@ -208,6 +197,6 @@ def parse_changes(texts: tuple[str, ...]) -> dict[str, str]:
 def origin_tags(scale: str, corpora: "Corpora", changes: Mapping[str, str]) -> dict[str, str]:
     """Return the tags that say where a run in MLflow comes from: scale, corpus, changes, commit and version of vitok."""
     return {
-        SCALE: scale, CORPUS: corpora.fingerprint, CORPUS_URI: corpora.uri,
+        SCALE: scale, CORPUS: corpora.fingerprint, CORPUS_URI: corpora.uri, CORPUS_LAYOUT: str(corpora)[:MOST],
         CHANGES: " ".join(f"{key}={value}" for key, value in changes.items()), COMMIT: commit(), VERSION: vitok.__version__,
     }  # fmt: skip

@@ -9,7 +9,7 @@ from vitok.console.panel import Panel
 from vitok.costs import flops, memory
 from vitok.data.corpora.corpus import Corpora
 from vitok.orchestration import generator_inputs
-from vitok.orchestration.capacity import in_cluster
+from vitok.orchestration.capacity import in_cluster, require_machine
 from vitok.orchestration.finished_runs import FinishedTokenizer
 from vitok.orchestration.plan import duration
 from vitok.orchestration.request import origin_tags
@@ -84,12 +84,15 @@ def _train(single: SingleRun, folder: RunFolder, session: Session) -> dict[str, 
     from vitok.orchestration.trial import execute
     from vitok.train.run_spec import RunSpec
 
-    recipe, tracker, capacity = single.recipe, session.tracker(EXPERIMENT), session.capacity
+    recipe, tracker = single.recipe, session.tracker(EXPERIMENT)
     require_samples(single.corpora, single.resources)
     need = single.resources.need(recipe)
     elsewhere = in_cluster() and need["GPU"] > 0  # this process may well be on a node without one
     here = single.resources.workers == 1 and not elsewhere  # in this process, which takes no CPU from the cluster
-    capacity.require({"GPU": need["GPU"]} if here else need)
+    need = {"GPU": need["GPU"]} if here else need
+    require_machine(recipe, single.resources, need)
+    capacity = session.capacity
+    capacity.require(need)
     decode_on(single.resources.decode)
     if not here:
         capacity.require_node(single.resources)
@@ -127,6 +130,7 @@ def _inputs(single: SingleRun, session: Session) -> "tuple[RunInputs, Resources]
     assert isinstance(recipe, Recipe)
     training, held_out = single.corpora.counts
     session.say(f"laying out {single.corpora.uri}: {training} samples to train on, {held_out} held out")
+    session.say(str(single.corpora))
     source = prepare_source(single.corpora, recipe.data, recipe.tokenizer.size, recipe.tokenizer.frames)
     found = generator_inputs.measurable(session, single.resources, single.changes, "r")
     return RunInputs({"": source}, found.payloads | generator_inputs.loss_networks([recipe], found)), found.narrow(single.resources)

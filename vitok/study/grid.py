@@ -9,7 +9,7 @@ from vitok.config import Generation, Recipe, Training, check_resources, variants
 from vitok.config.overrides import flatten, leaf_keys, override, require_key
 from vitok.costs import flops
 from vitok.errors import UsageError
-from vitok.metrics.registry import find_metrics_of_kind
+from vitok.metrics.registry import find_metrics_of_kind, require_size
 from vitok.study.labels import base_label, distinguish_labels
 from vitok.study.scales import Arm, Scale
 
@@ -92,7 +92,9 @@ def cells(scale: Scale, seeds: Sequence[int], fingerprint: str, classes: int = 0
             try:
                 settings = _mirror_to_stage1(arm.base, _expand_names(changes), ("tokenizer.", "data."))
                 recipe = override(arm.base, settings | dict.fromkeys(_seed_keys(arm.base), seed))
-                check_resources(recipe, scale.resources)
+                own = scale.of(recipe)
+                check_resources(recipe, own)
+                require_size(own.metrics, _side(recipe))
             except UsageError as error:
                 problems.append(f"{told}: {error}")
                 break
@@ -108,6 +110,13 @@ def cells(scale: Scale, seeds: Sequence[int], fingerprint: str, classes: int = 0
     if scale.parents:
         found = {cell.digest: cell for level in dependency_levels(found.values(), fingerprint) for cell in level} | found
     return sorted(with_distinct_labels(found.values()), key=lambda cell: flops.training_flops(cell.recipe))
+
+
+def _side(recipe: Training) -> int:
+    """Return the side of the pictures that a run is measured on, pixels."""
+    tokenizer = recipe.tokenizer if isinstance(recipe, Recipe) else recipe.tokenizer.tokenizer if isinstance(recipe, Generation) else None
+    assert tokenizer
+    return tokenizer.size
 
 
 def _expand_names(changes: dict[str, Any]) -> dict[str, Any]:
