@@ -116,7 +116,7 @@ def test_ucf101_follows_its_official_lists(tmp_path: Path) -> None:
     assert [name[-10:-4] for name in corpus.train.index()["name"].to_pylist()] == ["02_c01"] * 2
     second = open_corpus(f"ucf101:{tmp_path}?split=2")
     assert [name[-10:-4] for name in second.train.index()["name"].to_pylist()] == ["01_c01"] * 2
-    with pytest.raises(UsageError, match=r"\?split=N, of ucf101"):
+    with pytest.raises(UsageError, match=r"'split=2' is no option of the layout videos; there are: of ucf101 \?split="):
         open_corpus(f"videos:{tmp_path}?split=2")
     with pytest.raises(UsageError, match=r"trainlist03\.txt"):
         open_corpus(f"ucf101:{tmp_path}?split=3")

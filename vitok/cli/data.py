@@ -45,9 +45,11 @@ def ingest(
     for name, share in (("--validation", validation), ("--max-rejected", max_rejected)):
         if not 0 <= share < 1:
             raise UsageError(f"{name} {share:g}: it is a share, from 0 to below 1")
-    from vitok.data.corpora.corpus import open_source
+    from vitok.data.corpora.corpus import Corpus, open_source
 
     corpus = open_source(source)
+    if isinstance(corpus, Corpus):
+        print(corpus, file=sys.stderr)
     video = corpus.kind == "video"
     from vitok.data.ingest import ingest as ingestion
     from vitok.orchestration import preflight, session
@@ -85,7 +87,9 @@ def stats(source: tyro.conf.Positional[str], /, *, look_at: int = 200, as_json: 
     from vitok.data.corpora.corpus import open_corpus
     from vitok.data.ingest import inspect
 
-    found = inspect.stats(open_corpus(source), look_at)
+    corpus = open_corpus(source)
+    print(corpus, file=sys.stderr)
+    found = inspect.stats(corpus, look_at)
     if as_json:
         print(json.dumps(found, indent=1))
         return

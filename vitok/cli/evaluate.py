@@ -133,6 +133,7 @@ def evaluate(
         session.say(f"warning: {note}")
     request = EvaluationRequest(target, views, found, batch, **given)
     session.say(f"{target.name}: {', '.join(found.names)} on {views.corpora.uri} {part}, {side} pixels")
+    session.say(str(views.corpora))
     with results_apart():
         result = evaluation_run.run(request, session)
     print(json.dumps(plain(result), indent=2)) if as_json else _show(result)
@@ -256,6 +257,7 @@ def _evaluate_generator(run: str, options: GeneratorOptions, given: dict[str, An
         requests.append(EvaluationRequest(target, views, found, options.batch, **given))
     samples = requests[0].views.samples
     session.say(f"{generator.name}: {', '.join(found.names)} of {samples} samples against {corpora.uri} {options.part}, {cfg.size} pixels")
+    session.say(str(corpora))
     results: list[dict[str, Any]] = []
     with results_apart():
         for request in requests:

@@ -115,6 +115,7 @@ def build_latents(
                 f"latents of {corpora.uri} by {len(open_ones)} tokenizer(s): {open_ones[0].views} views, {open_ones[0].rows} rows, "
                 f"{total / 1e6:.1f} MB in all{there}"
             )
+            session.say(str(corpora))
         with session.console.counting("encoded views") as progress:
             return build.build(
                 corpora, views, size, frames, encoders, root, capacity.processes, capacity.gpus_each, progress

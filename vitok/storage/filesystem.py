@@ -6,8 +6,10 @@ A file that cannot be read after that becomes a `RejectedError`: training counts
 
 import contextlib
 import os
+import stat
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +20,7 @@ from tenacity import Retrying, retry_if_exception_type, retry_if_not_exception_t
 
 from vitok.errors import RejectedError, UsageError, VitokError
 from vitok.storage import atomic
+from vitok.text import printable
 
 SCHEMES = ("s3", "gs", "hf")
 ATTEMPTS, PAUSE = 5, 0.2  # tries of one request, seconds before the second; doubled each time
@@ -42,16 +45,32 @@ def absolute(uri: str) -> str:
 def listing(root: str) -> list[tuple[str, int]]:
     """Return all files below a folder as (path relative to the folder, bytes), sorted by path. Raise `UsageError` where the folder
     cannot be read."""
-    if is_remote(root):
-        from pyarrow import fs
+    return survey(root).files
 
-        system, path = filesystem(root)
-        found = _asked(root, "listed", lambda: system.get_file_info(fs.FileSelector(path, recursive=True, allow_not_found=True)))
-        start = len(path.rstrip("/")) + 1
-        return sorted((info.path[start:], info.size) for info in found if info.type == fs.FileType.File)
-    found_here: list[tuple[str, int]] = []
-    _walk(root, "", found_here)
-    return sorted(found_here)
+
+@dataclass(frozen=True)
+class Survey:
+    """All that lies below a folder, by paths relative to it."""
+
+    files: list[tuple[str, int]]  # (path, bytes), sorted by path
+    broken: list[tuple[str, str]] = field(default_factory=list)  # (path, reason) of links that lead to no file
+    empty: list[str] = field(default_factory=list)  # folders without a file; a store has none
+
+
+def survey(root: str) -> Survey:
+    """Return all that lies below a folder. A link to a folder that it lies in is not followed. Raise `UsageError` where a folder cannot
+    be read."""
+    if not is_remote(root):
+        found_here = Survey([])
+        _walk(root, "", (), found_here)
+        found_here.files.sort()
+        return found_here
+    from pyarrow import fs
+
+    system, path = filesystem(root)
+    found = _asked(root, "listed", lambda: system.get_file_info(fs.FileSelector(path, recursive=True, allow_not_found=True)))
+    start = len(path.rstrip("/")) + 1
+    return Survey(sorted((info.path[start:], info.size) for info in found if info.type == fs.FileType.File))
 
 
 def exists(uri: str) -> str | None:
@@ -211,16 +230,33 @@ def _asked(uri: str, what: str, attempt: Callable[[], Result]) -> Result:
         raise UsageError(f"{uri!r} cannot be {what}: {_short(error)}") from None
 
 
-def _walk(root: str, prefix: str, found: list[tuple[str, int]]) -> None:
+def _walk(root: str, prefix: str, above: tuple[tuple[int, int], ...], found: Survey) -> None:
+    """Add what lies below a folder. `above`: (device, inode) of the folders that it lies in, by which a link back to one is known."""
+    before = len(found.files) + len(found.broken)
     try:
+        here = Path(root).stat()
+        above = (*above, (here.st_dev, here.st_ino))
         with os.scandir(root) as entries:
             for entry in entries:
-                if entry.is_dir():
-                    _walk(entry.path, f"{prefix}{entry.name}/", found)
-                elif entry.is_file():
-                    found.append((prefix + entry.name, entry.stat().st_size))
+                name = prefix + entry.name
+                try:
+                    status = entry.stat()
+                except OSError as error:  # of a link that leads nowhere, or to itself
+                    if not entry.is_symlink():
+                        raise
+                    found.broken.append((name, "dead link" if isinstance(error, FileNotFoundError) else f"link: {error.strerror}"))
+                    continue
+                if stat.S_ISREG(status.st_mode):
+                    found.files.append((name, status.st_size))
+                elif stat.S_ISDIR(status.st_mode):
+                    if entry.is_symlink() and (status.st_dev, status.st_ino) in above:
+                        found.broken.append((name, "link to a folder above it"))
+                    else:
+                        _walk(entry.path, f"{name}/", above, found)
     except OSError as error:
-        raise UsageError(f"corpus folder {root!r} cannot be read: {error.strerror}") from None
+        raise UsageError(f"corpus folder {printable(root)!r} cannot be read: {error.strerror}") from None
+    if prefix and len(found.files) + len(found.broken) == before:
+        found.empty.append(prefix.rstrip("/"))
 
 
 def filesystem(uri: str) -> tuple[Any, str]:

@@ -6,29 +6,37 @@
 - `imagenet:`, `coco:`, `ucf101:`, `kinetics:`, `images:`, `videos:`, `webdataset:`, `parquet:`, `idx:` before a path: the layout, not
   recognised but named, with its options: `ucf101:path?split=2`;
 - `shards-{000..120}.tar`: several files;
+- `path/to/anything?background=white` (or black, grey): what is behind transparent pixels; without it transparency is ignored, and the
+  colours that it hides are seen, as with torchvision's and ADM's loaders;
 - `0.7*path/one + 0.3*path/two`: a mixture, with sampling weights.
 """
 
 import hashlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
 from vitok.data.corpora import folders, ingested, parquet, sample_photos, webdataset
 from vitok.data.corpora.folders import IMAGES, VIDEOS, Listing, RecognisedCorpus, file_ending
-from vitok.data.corpora.splits import Files, Kind, Split
-from vitok.data.sample import MOTION, NO_LABEL, PHOTOS, Rejection
+from vitok.data.corpora.splits import Files, Kind, OnBackground, Split
+from vitok.data.sample import MOTION, NO_LABEL, PHOTOS, PassedOver, Rejection
 from vitok.errors import RejectedError, UsageError
 from vitok.storage import filesystem
+from vitok.storage.filesystem import Survey
+from vitok.text import printable
 
 LAYOUTS: dict[str, Callable[..., RecognisedCorpus]] = {
     "images": lambda root, listing: folders.folder(root, listing, "image"),
     "videos": lambda root, listing: folders.folder(root, listing, "video"),
-    "imagenet": folders.imagenet, "coco": folders.coco, "ucf101": folders.ucf101, "kinetics": folders.kinetics,
+    "imagenet": folders.imagenet, "coco": folders.coco, "ucf101": folders.ucf101, "kinetics": folders.kinetics, "lists": folders.lists,
     "webdataset": webdataset.webdataset, "parquet": parquet.parquet, "idx": parquet.idx, "ingested": ingested.found,
 }  # fmt: skip
+OPTIONS = {"ucf101": ("split",), "webdataset": ("image", "label")}  # of a layout, behind a question mark
+BACKGROUND = "background"  # an option of every layout
+BACKGROUNDS = ("white", "black", "grey")
+COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip", ".7z", ".rar")
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +53,19 @@ class Corpus:
     layout: str
     notes: tuple[str, ...] = ()
     rejected: tuple[Rejection, ...] = ()  # found unusable without being read
+    parts: tuple[str, ...] = ()  # what tells training samples from held-out ones; empty: names drawn by their hash
+    passed_over: tuple[PassedOver, ...] = ()  # all else that lies there
+
+    def __str__(self) -> str:
+        """Return how the corpus was understood, in one line: its layout, its classes, and all that was passed over."""
+        count = len(self.classes)
+        said = [
+            f"layout {self.layout}: " + (", ".join(map(printable, self.parts)) or "no splits of its own, names decide what is held out"),
+            f"{count} class{'es' * (count > 1)}" if count else "no classes", *self.notes,
+        ]  # fmt: skip
+        if self.passed_over:
+            said.append("passed over: " + ", ".join(map(str, self.passed_over)))
+        return "; ".join(said)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +87,10 @@ class Corpora:
     def counts(self) -> tuple[int, int]:
         """The number of samples in (training split, validation split), summed over the parts."""
         return sum(len(corpus.train) for _, corpus in self.parts), sum(len(corpus.validation) for _, corpus in self.parts)
+
+    def __str__(self) -> str:
+        """Return how each corpus was understood, in one line."""
+        return " + ".join(map(str, (corpus for _, corpus in self.parts)))
 
     @property
     def rejected(self) -> tuple[Rejection, ...]:
@@ -117,7 +142,7 @@ def _taken_apart(uri: str) -> tuple[str, str, str]:
 
 def open_corpus(uri: str) -> Corpus:
     """Open one corpus. Raise `UsageError` for a corpus that is missing, unreadable or has fewer than two samples."""
-    return _corpus(uri, uri, _embedded(uri)) if uri in (PHOTOS, MOTION) else _opened(uri, *_located(uri))
+    return _corpus(uri, uri, _embedded(uri), ()) if uri in (PHOTOS, MOTION) else _opened(uri, *_located(uri))
 
 
 def open_source(uri: str) -> "Corpus | webdataset.Unindexed":
@@ -125,44 +150,78 @@ def open_source(uri: str) -> "Corpus | webdataset.Unindexed":
     by tar. Raise `UsageError` as `open_corpus` does."""
     if uri in (PHOTOS, MOTION):
         return open_corpus(uri)
-    layout, root, listing = _located(uri)
-    large = webdataset.unindexed(_canonical(uri), root, listing) if layout == "webdataset" else None
-    return large or _opened(uri, layout, root, listing)
+    layout, root, found = _located(uri)
+    options = _options(uri, layout)
+    if BACKGROUND in options:
+        raise UsageError(f"corpus {uri!r}: files are ingested as they are; say ?{BACKGROUND}= behind what is read then")
+    large = webdataset.unindexed(_canonical(uri), root, found.files, **options) if layout == "webdataset" else None
+    return large or _opened(uri, layout, root, found)
 
 
-def _located(uri: str) -> tuple[str, str, Listing]:
-    """Return (layout, root, files below the root) of a corpus URI."""
+def _located(uri: str) -> tuple[str, str, Survey]:
+    """Return (layout, root, all below the root) of a corpus URI."""
     layout, place, _ = _taken_apart(uri)
-    root, listing = _listed(uri, filesystem.absolute(place))
-    return layout or _recognise(uri, listing), root, listing
+    root, found = _surveyed(uri, filesystem.absolute(place))
+    content = [item for item in found.files if not folders.is_hidden(item[0])]
+    return layout or _recognise(uri, root, content), root, found
 
 
-def _opened(uri: str, layout: str, root: str, listing: Listing) -> Corpus:
+def _opened(uri: str, layout: str, root: str, found: Survey) -> Corpus:
+    content = [item for item in found.files if not folders.is_hidden(item[0])]
+    options = _options(uri, layout)
+    background = options.pop(BACKGROUND, "")
     try:
-        found = LAYOUTS[layout](root, listing, **_options(uri, layout, _taken_apart(uri)[2]))
+        corpus = LAYOUTS[layout](root, content, **options)
     except RejectedError as error:
         raise UsageError(f"corpus {uri!r}: {error}") from None
-    if not len(found.train) or not len(found.validation):
-        bad = f"; {len(found.rejected)} more cannot be used, the first: {found.rejected[0]}" if found.rejected else ""
+    passed_over = _passed_over(found, corpus)
+    if not len(corpus.train) or not len(corpus.validation):
+        bad = f"; {len(corpus.rejected)} more cannot be used, the first: {corpus.rejected[0]}" if corpus.rejected else ""
+        other = f"; passed over: {', '.join(map(str, passed_over))}" if passed_over else ""
         raise UsageError(
-            f"corpus {uri!r} holds {len(found.train) + len(found.validation)} {found.kind}(s), as {layout}; "
-            f"it takes two at least, one to train on and one to hold out{bad}"
+            f"corpus {uri!r} holds {len(corpus.train) + len(corpus.validation)} {corpus.kind}(s), as {layout}; "
+            f"it takes two at least, one to train on and one to hold out{bad}{other}"
         )
-    return _corpus(_canonical(uri), layout, found)
+    if background:
+        train, validation = (OnBackground(split, background) for split in (corpus.train, corpus.validation))
+        fingerprint = corpus.fingerprint and hashlib.sha256(f"{corpus.fingerprint} on {background}".encode()).hexdigest()[:16]
+        corpus = replace(corpus, train=train, validation=validation, fingerprint=fingerprint)
+    return _corpus(_canonical(uri), layout, corpus, passed_over)
 
 
-def _listed(uri: str, place: str) -> tuple[str, Listing]:
+def _surveyed(uri: str, place: str) -> tuple[str, Survey]:
     names = _expand(place)
     if len(names) > 1 or filesystem.exists(place) == "file":
         root = place.partition("{")[0].rpartition("/")[0]
         inside = [name[len(root) + 1 :] for name in names]
-        return root, [(name, filesystem.size(filesystem.join(root, name))) for name in inside]
+        return root, Survey([(name, filesystem.size(filesystem.join(root, name))) for name in inside])
     if filesystem.exists(place) != "folder":
         raise UsageError(f"corpus {uri!r} is no folder or file; give one, a store's address, {PHOTOS!r} or {MOTION!r}")
-    return place, filesystem.listing(place)
+    return place, filesystem.survey(place)
 
 
-def _recognise(uri: str, listing: Listing) -> str:
+def _passed_over(found: Survey, corpus: RecognisedCorpus) -> tuple[PassedOver, ...]:
+    """Return all that lies in a corpus and is neither a sample of it, nor rejected, nor a list that was read, by reason."""
+    used = {*corpus.read, *(rejection.name for rejection in corpus.rejected)}
+    for split in (corpus.train, corpus.validation):
+        used |= set(split.names()) if isinstance(split, Files) else set()
+    names: dict[str, list[str]] = {}
+    for name, _ in found.files:
+        if name not in used:
+            names.setdefault("hidden" if folders.is_hidden(name) else corpus.ignored.get(name) or _other(name), []).append(name)
+    for name, reason in found.broken:
+        names.setdefault(reason, []).append(name)
+    names |= {"empty folder(s)": found.empty} if found.empty else {}
+    return (*(PassedOver(reason, len(those), those[0]) for reason, those in sorted(names.items())), *corpus.passed_over)
+
+
+def _other(name: str) -> str:
+    ending = file_ending(name)
+    kind = "image(s)" if ending in IMAGES else "video(s)" if ending in VIDEOS else ""
+    return f"{kind} that the layout has no place for" if kind else f"{ending} file(s)" if ending else "file(s) without an ending"
+
+
+def _recognise(uri: str, root: str, listing: Listing) -> str:
     names = [name for name, _ in listing]
     endings = [file_ending(name) for name in names]
     if ingested.MANIFEST in names:
@@ -171,6 +230,12 @@ def _recognise(uri: str, listing: Listing) -> str:
               "parquet": endings.count(".parquet"), "webdataset": endings.count(".tar"),
               "idx": sum("idx3-ubyte" in PurePosixPath(name).name for name in names)}  # fmt: skip
     if not any(counts.values()):
+        packed = [name for name in names if name.lower().endswith(COMPRESSED)]
+        if packed:
+            raise UsageError(
+                f"corpus {uri!r} holds {len(packed)} compressed archive(s), as {printable(packed[0])}: samples are read by their places in "
+                "a tar, which compression hides; gunzip a .tar.gz, whose tar then serves as it is, or unpack the archive into a folder"
+            )
         raise UsageError(f"corpus {uri!r} holds no image, video, tar, Parquet or IDX file (empty, or another folder is meant?)")
     if counts["images"] and counts["videos"]:
         raise UsageError(f"corpus {uri!r} holds {counts['images']} images and {counts['videos']} videos: say images:{uri} or videos:{uri}")
@@ -180,8 +245,10 @@ def _recognise(uri: str, listing: Listing) -> str:
         return "coco"
     if counts["videos"] and any(PurePosixPath(name).name == "classInd.txt" for name in names):
         return "ucf101"
-    if counts["videos"] and any(name.endswith(".csv") and PurePosixPath(name).name.startswith("train") for name in names):
-        return "kinetics"
+    if (counts["videos"] or counts["images"]) and folders.list_files(listing):
+        layout = folders.list_layout(root, listing)
+        if layout or counts["videos"]:
+            return layout or "lists"  # which says what it expects
     return max(counts, key=lambda layout: counts[layout])
 
 
@@ -203,13 +270,19 @@ def _embedded(uri: str) -> RecognisedCorpus:
     return RecognisedCorpus("video", Files(uri, clips[0], "video"), Files(uri, clips[1], "video"), sample_motion.CLASSES)
 
 
-def _options(uri: str, layout: str, query: str) -> dict[str, Any]:
-    if not query:
-        return {}
-    name, _, value = query.partition("=")
-    if layout != "ucf101" or name != "split" or not value.isdigit():
-        raise UsageError(f"corpus {uri!r}: ?split=N, of ucf101, is the only option")
-    return {"split": int(value)}
+def _options(uri: str, layout: str) -> dict[str, Any]:
+    """Return the options behind a corpus's question mark. Raise `UsageError` for one that its layout does not have."""
+    found: dict[str, Any] = {}
+    for part in filter(None, _taken_apart(uri)[2].split("&")):
+        name, _, value = part.partition("=")
+        if name == BACKGROUND and value not in BACKGROUNDS:
+            raise UsageError(f"corpus {uri!r}: {part!r}: behind transparent pixels may be {', '.join(BACKGROUNDS)}")
+        if name not in (*OPTIONS.get(layout, ()), BACKGROUND) or not value or (name == "split" and not value.isdigit()):
+            known = "; ".join(f"of {layout} {' and '.join(f'?{one}=' for one in names)}" for layout, names in OPTIONS.items())
+            known += f"; of all ?{BACKGROUND}="
+            raise UsageError(f"corpus {uri!r}: {part!r} is no option of the layout {layout}; there are: {known}")
+        found[name] = int(value) if name == "split" else value
+    return found
 
 
 def _expand(place: str) -> list[str]:
@@ -222,7 +295,7 @@ def _expand(place: str) -> list[str]:
     return [name for middle in middles for name in _expand(place[: match.start()] + middle + place[match.end() :])]
 
 
-def _corpus(uri: str, layout: str, found: RecognisedCorpus) -> Corpus:
+def _corpus(uri: str, layout: str, found: RecognisedCorpus, passed_over: tuple[PassedOver, ...]) -> Corpus:
     digest = hashlib.sha256()
     for part, split in (("train", found.train), ("validation", found.validation)):
         index = split.index()
@@ -230,4 +303,7 @@ def _corpus(uri: str, layout: str, found: RecognisedCorpus) -> Corpus:
             digest.update(f"{part}\0{column}\0".encode())
             digest.update("\n".join(map(str, index[column].to_pylist())).encode())
     fingerprint = found.fingerprint or digest.hexdigest()[:16]
-    return Corpus(uri, found.kind, found.train, found.validation, found.classes, fingerprint, layout, found.notes, found.rejected)
+    classes = tuple(map(printable, found.classes))
+    return Corpus(
+        uri, found.kind, found.train, found.validation, classes, fingerprint, layout, found.notes, found.rejected, found.parts, passed_over
+    )

@@ -52,4 +52,7 @@ def found(root: str, listing: Listing) -> RecognisedCorpus:
         columns["first"] = np.zeros(len(columns["rows"]), int)
         table = pa.table({name: column.astype(np.int32) for name, column in columns.items()})
         splits.append(Rows(root, names, table, COLUMNS, window=1))
-    return RecognisedCorpus(stated["kind"], splits[0], splits[1], tuple(stated["classes"]), stated["fingerprint"])
+    return RecognisedCorpus(
+        stated["kind"], splits[0], splits[1], tuple(stated["classes"]), stated["fingerprint"], parts=("train", "validation"),
+        read=(*names, MANIFEST),
+    )  # fmt: skip

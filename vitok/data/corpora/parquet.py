@@ -37,12 +37,15 @@ def parquet(root: str, listing: Listing) -> RecognisedCorpus:
     held = "validation" if "validation" in parts else "test"
     if None in parts or not {"train", held} <= set(parts):
         units, parts, held = _hold_out_rows(units)
+        files = ()
+    else:
+        files = tuple(sorted({str(split_of(name)) for name in names}))
     splits = [
         Rows(root, names, _units([unit for unit, of in zip(units, parts, strict=True) if of == part]), columns, MIXED_GROUPS)
         for part in ("train", held)
     ]
     kind = "video" if columns.media in ("video", "mp4") else "image"
-    return RecognisedCorpus(kind, splits[0], splits[1], classes)
+    return RecognisedCorpus(kind, splits[0], splits[1], classes, parts=files, read=names)
 
 
 def idx(root: str, listing: Listing) -> RecognisedCorpus:
@@ -58,7 +61,8 @@ def idx(root: str, listing: Listing) -> RecognisedCorpus:
     except RejectedError as error:
         raise UsageError(f"{root!r}: {error}") from None
     classes = tuple(map(str, range(int(idx_array(places[1]).max()) + 1)))  # the files name none
-    return RecognisedCorpus("image", Idx(places[0], places[1], counts[0]), Idx(places[2], places[3], counts[2]), classes)
+    splits = (Idx(places[0], places[1], counts[0]), Idx(places[2], places[3], counts[2]))
+    return RecognisedCorpus("image", *splits, classes, parts=("train", "t10k"), read=tuple(at[name] for name in wanted))
 
 
 def _parquet_meta(uri: str) -> pq.FileMetaData:

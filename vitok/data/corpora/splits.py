@@ -4,7 +4,8 @@ A unit is one sample, or a run of rows of a Parquet row group. An Arrow table, c
 where each unit lies.
 """
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any, Literal, Protocol
 
@@ -15,6 +16,7 @@ from vitok.data.corpora import sample_photos
 from vitok.data.sample import MOTION, NO_LABEL, PHOTOS, Sample
 from vitok.errors import RejectedError
 from vitok.storage import filesystem
+from vitok.text import printable
 
 Kind = Literal["image", "video"]
 
@@ -61,8 +63,8 @@ class _Singles:
         return self.table.num_rows
 
     def name(self, unit: int, row: int = 0) -> str:
-        """Return a sample's name."""
-        return _cell(self.table, "name", unit)
+        """Return a sample's name, as it may be shown."""
+        return printable(_cell(self.table, "name", unit))
 
     def index(self) -> pa.Table:
         """Return the table."""
@@ -75,10 +77,14 @@ class Files(_Singles):
 
     kind: Kind
 
+    def names(self) -> list[str]:
+        """Return the paths of all files, below the root."""
+        return [os.fsdecode(name) for name in self.table["name"].to_pylist()]
+
     def get(self, unit: int, row: int = 0) -> Sample:
         """Read the image's bytes; a video is not read: its sample holds the URI and the span."""
         name, label = _cell(self.table, "name", unit), _cell(self.table, "label", unit)
-        uri = locate(self.root, name)
+        uri, name = locate(self.root, name), printable(name)
         if self.kind == "image":
             return Sample(name, label, filesystem.read(uri))
         start = _cell(self.table, "start", unit) if "start" in self.table.column_names else None
@@ -100,7 +106,7 @@ class Members(_Singles):
         data = filesystem.read(filesystem.join(self.root, shard), offset, size)
         if len(data) < size:
             raise RejectedError("truncated", f"{shard} ends within it")
-        return Sample(_cell(self.table, "name", unit), _cell(self.table, "label", unit), data)
+        return Sample(self.name(unit), _cell(self.table, "label", unit), data)
 
 
 @dataclass(frozen=True)
@@ -151,7 +157,7 @@ class Rows:
         label = None if labels is None else labels[at].as_py()
         if data is None:
             raise RejectedError("empty", "no bytes in its row")
-        return Sample(name or self.name(unit, row), NO_LABEL if label is None else int(label), data)
+        return Sample(printable(name or self.name(unit, row)), NO_LABEL if label is None else int(label), data)
 
     def _place(self, unit: int) -> tuple[str, int, int]:
         file, group, first, _ = self._numbers
@@ -191,6 +197,40 @@ class Idx:
         return pa.table({"file": [self.images.rsplit("/", 1)[-1]] * self.count, "label": labels})
 
 
+@dataclass(frozen=True, eq=False)
+class OnBackground:
+    """A split whose pictures are seen on a colour where they are transparent."""
+
+    split: Split
+    background: str
+
+    @property
+    def units(self) -> np.ndarray | None:
+        """The number of samples in each unit, as of the split."""
+        return self.split.units
+
+    @property
+    def window(self) -> int:
+        """The number of units that are shuffled together, as of the split."""
+        return self.split.window
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def name(self, unit: int, row: int = 0) -> str:
+        """Return a sample's name."""
+        return self.split.name(unit, row)
+
+    def get(self, unit: int, row: int = 0) -> Sample:
+        """Read one sample, with the colour behind it."""
+        return replace(self.split.get(unit, row), background=self.background)
+
+    def index(self) -> pa.Table:
+        """Return the table of the split, with the colour as a column: another colour is another corpus."""
+        found = self.split.index()
+        return found.append_column("background", pa.array([self.background] * len(found), pa.string()))
+
+
 def locate(root: str, name: str) -> str:
     """Return the local path or URI of a sample's file; files of the embedded corpora are found or rendered on this machine."""
     if root == PHOTOS:
@@ -203,7 +243,9 @@ def locate(root: str, name: str) -> str:
 
 
 def _cell(table: pa.Table, column: str, row: int) -> Any:
-    return table[column][row].as_py()
+    """Return a cell of an index; a name that is not UTF-8 with its bytes kept as Python keeps them (PEP 383)."""
+    value = table[column][row].as_py()
+    return os.fsdecode(value) if isinstance(value, bytes) else value
 
 
 @lru_cache(maxsize=12)  # more than the units of a window of `Rows`

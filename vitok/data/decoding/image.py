@@ -1,5 +1,6 @@
 """Decode a sample to square uint8 pixels. Whatever a library raises on damaged data becomes a `RejectedError` with a reason in words."""
 
+import importlib
 import io
 import os
 import warnings
@@ -23,22 +24,55 @@ warnings.filterwarnings("ignore", module="PIL")
 Image.MAX_IMAGE_PIXELS = int(os.environ.get("VITOK_MAX_PIXELS") or 178_956_970)
 
 
-def load(data: bytes, smallest: int) -> Image.Image:
-    """Decode a whole image, to its last byte, as RGB; of an animation, the first picture.
+PLUGINS = {"HEIC": ("pillow_heif", "pillow-heif"), "JPEG XL": ("pillow_jxl", "pillow-jxl-plugin")}  # (module, package) of Pillow's plugins
+FILLERS = (b"\x35\xa9\x5c\x12" * 64, b"\xca\x56\x2b\x6d" * 64)  # bytes that are no end of a scan
 
-    `smallest` is the short side in pixels that must be left (0: full size): a JPEG far larger is decoded at 1/2, 1/4 or 1/8 scale. Raise
+
+def load(data: bytes, smallest: int, background: str = "") -> Image.Image:
+    """Decode a whole image as RGB; of an animation, the first picture. A JPEG that lacks nothing but its end marker is whole.
+
+    `smallest` is the short side in pixels that must be left (0: full size): a JPEG far larger is decoded at 1/2, 1/4 or 1/8 scale.
+    `background` is the colour behind transparent pixels; without one transparency is ignored, as by torchvision's and ADM's loaders. Raise
     `RejectedError`: "empty", "bomb" (more than VITOK_MAX_PIXELS pixels), "not an image", "truncated", "corrupt", "unsupported", "too
     small".
     """
     if not data:
         raise RejectedError("empty", "zero bytes")
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        return _load(data, smallest, background)
+    except RejectedError as error:
+        if error.reason != "truncated" or not data.startswith(b"\xff\xd8") or not (whole := _ended(data, smallest)):
+            raise
+        return whole
+
+
+def lacks_end(data: bytes) -> bool:
+    """Return whether an encoded image is a JPEG without its end marker, which `load` reads if all pixels are there."""
+    return data.startswith(b"\xff\xd8") and b"\xff\xd9" not in data[-1024:]
+
+
+def _ended(data: bytes, smallest: int) -> Image.Image | None:
+    """Return the picture of a JPEG whose end marker is missing; None where pixels are missing, too.
+
+    libjpeg tells of missing bits only in a warning, which Pillow drops, and reads zeros for them. If no bits are missing, others between
+    the data and the end marker change no pixel; if some are, these are read in their place.
+    """
+    data = data.rstrip(b"\xff")  # the first half of an end marker
+    try:
+        plain, *filled = (_load(data + filler + b"\xff\xd9", smallest) for filler in (b"", *FILLERS))
+    except RejectedError:
+        return None
+    return plain if all(one.tobytes() == plain.tobytes() for one in filled) else None
+
+
+def _load(data: bytes, smallest: int, background: str = "") -> Image.Image:
+    try:
+        with _opened(data) as image:
             if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
                 raise _bomb()
             if smallest:
                 image.draft("RGB", (smallest, smallest))
-            rgb = _rgb(image)
+            rgb = _rgb(image, background)
     except Image.DecompressionBombError:
         raise _bomb() from None
     except UnidentifiedImageError:
@@ -119,11 +153,47 @@ def _square(width: int, height: int, size: int, smallest_crop: float, rng: np.ra
     return side, left, top
 
 
+def _opened(data: bytes) -> Image.Image:
+    """Open an encoded image, with Pillow's plugin for its format where it needs one. Raise `RejectedError` ("unsupported") where the
+    plugin is not installed, Pillow's errors otherwise."""
+    try:
+        return Image.open(io.BytesIO(data))
+    except UnidentifiedImageError:
+        kind = _plugin(data)
+        if kind is None:
+            raise
+        module, package = PLUGINS[kind]
+        try:
+            found = importlib.import_module(module)
+        except ImportError:
+            raise RejectedError("unsupported", f"{kind}: Pillow reads it with the package {package}, which is not installed") from None
+        getattr(found, "register_heif_opener", lambda: None)()  # the other registers itself
+        return Image.open(io.BytesIO(data))
+
+
+def _plugin(data: bytes) -> str | None:
+    """Return the format of an image that Pillow reads with a plugin, by its first bytes; None for another."""
+    if data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"):
+        return "HEIC"
+    return "JPEG XL" if data.startswith((b"\xff\x0a", b"\x00\x00\x00\x0cJXL ")) else None
+
+
 def _bomb() -> RejectedError:
     return RejectedError("bomb", f"more than {Image.MAX_IMAGE_PIXELS} pixels; the variable VITOK_MAX_PIXELS raises the limit")
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def is_transparent(data: bytes) -> bool:
+    """Return whether an encoded image that `load` reads has transparent pixels."""
+    with _opened(data) as image:
+        return image.has_transparency_data and bool((np.asarray(image.convert("RGBA"))[..., 3] < 255).any())
+
+
+def _rgb(image: Image.Image, background: str) -> Image.Image:
+    if background and image.has_transparency_data:
+        whole = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", whole.size, background), whole).convert("RGB")
+    if image.mode == "I" and image.format != "PPM":  # of which Pillow scales every range to 16 bits
+        raise RejectedError("unsupported", "32-bit integer pixels, whose range is not known: convert them to 8 or 16 bits")
     if image.mode.startswith("I"):  # 16 bits a channel: Pillow's own conversion would cut it off at 255
         return Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
     if image.mode == "F":

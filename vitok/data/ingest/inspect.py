@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from vitok.data.corpora import ingested
 from vitok.data.corpora.corpus import Corpus
 from vitok.data.corpora.splits import Split
-from vitok.data.decoding.image import center_clip, center_crop, load, open_video
+from vitok.data.decoding.image import center_clip, center_crop, is_transparent, lacks_end, load, open_video
 from vitok.data.sample import Sample
 from vitok.errors import RejectedError, VitokError
 from vitok.storage import filesystem
@@ -36,11 +36,17 @@ def stats(corpus: Corpus, look_at: int) -> dict[str, Any]:
     `look_at` evenly spread samples of each split, decoded."""
     rejected: Counter[str] = Counter(rejection.reason for rejection in corpus.rejected)
     seen: dict[str, list[InspectedSample]] = {}
+    warned: Counter[str] = Counter()
     for name, split in _splits(corpus).items():
         seen[name] = []
         for unit, row in spread(split, look_at):
             try:
-                seen[name].append(_look(split.get(unit, row), corpus.kind == "video"))
+                sample = split.get(unit, row)
+                seen[name].append(_look(sample, corpus.kind == "video"))
+                warned.update(["no end marker"] * lacks_end(sample.data or b""))
+                if corpus.kind == "image" and is_transparent(sample.data or b""):
+                    behind = sample.background or "ignored, hidden colours are seen (?background=white)"
+                    warned[f"transparent pixels: {behind}"] += 1
             except RejectedError as error:
                 rejected[error.reason] += 1
     every = [one for part in seen.values() for one in part]
@@ -48,7 +54,8 @@ def stats(corpus: Corpus, look_at: int) -> dict[str, Any]:
     found: dict[str, Any] = {
         "uri": corpus.uri, "layout": corpus.layout, "kind": corpus.kind, "fingerprint": corpus.fingerprint,
         "samples": {name: len(split) for name, split in _splits(corpus).items()}, "classes": len(corpus.classes),
-        "looked_at": len(every), "rejected": dict(rejected), "notes": list(corpus.notes),
+        "looked_at": len(every), "rejected": dict(rejected), "passed_over": {one.reason: one.count for one in corpus.passed_over},
+        "read_with_a_warning": dict(warned), "notes": list(corpus.notes),
         "short_side": _summary([min(one.width, one.height) for one in every]), "kilobytes": _summary([one.size / 1000 for one in every]),
         "labels": dict(labels.most_common()),
     }  # fmt: skip
@@ -69,7 +76,7 @@ def preview(corpus: Corpus, count: int, side: int) -> bytes:
                 strip = np.concatenate(list(center_clip(sample, side, FRAMES, FPS)), axis=1)
                 cells.append((strip, label))
             else:
-                cells.append((center_crop(load(sample.data or b"", 0), side), label))
+                cells.append((center_crop(load(sample.data or b"", 0, sample.background), side), label))
         except RejectedError as error:
             wide = side * (FRAMES if corpus.kind == "video" else 1)
             cells.append((np.full((side, wide, 3), 64, np.uint8), f"{corpus.train.name(unit, row)}: {error.reason}"))

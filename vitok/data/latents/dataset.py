@@ -11,7 +11,7 @@ import numpy as np
 
 from vitok import config
 from vitok.data.corpora.corpus import Corpora, Corpus
-from vitok.data.corpora.splits import Rows
+from vitok.data.corpora.splits import OnBackground, Rows
 from vitok.data.loading.reader import describe_views
 from vitok.data.sample import NO_LABEL, Rejection
 from vitok.errors import RejectedError, UsageError
@@ -123,7 +123,7 @@ def require_labels(found: Corpora | LatentSet) -> None:
 
 def _unlabelled(corpus: Corpus) -> int:
     """Return the number of training samples that are known to have no label."""
-    split = corpus.train
+    split = corpus.train.split if isinstance(corpus.train, OnBackground) else corpus.train
     if isinstance(split, Rows):  # labels are within; without a class an ingested corpus has none
         return len(split) if split.columns.label is None or (corpus.layout == "ingested" and not corpus.classes) else 0
     index = split.index()

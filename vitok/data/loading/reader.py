@@ -147,7 +147,8 @@ class Reader:
     def _image(self, sample: Sample, smallest: int) -> Image.Image:
         # Many crops of few photographs: each is decoded once. Of many they would fill the memory, and not be met again.
         few = sum(self.counts) <= FEW
-        return _kept(sample.name, sample.data or b"", smallest) if few else load(sample.data or b"", smallest)
+        read = _kept if few else load
+        return read(sample.data or b"", smallest, sample.background)
 
     def _shaped(self, pixels: np.ndarray) -> np.ndarray:
         """Return pixels in this reader's shape: one frame has no axis of frames; an image among videos becomes a still clip."""
@@ -191,5 +192,5 @@ def _place(reference: Any, number: int) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=FEW)
-def _kept(name: str, data: bytes, smallest: int) -> Image.Image:
-    return load(data, smallest)
+def _kept(data: bytes, smallest: int, background: str) -> Image.Image:
+    return load(data, smallest, background)
