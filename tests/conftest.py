@@ -38,12 +38,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """A file at a time, but all of tests/nodes together: they share their services."""
+    """A file at a time, but those together that share what takes long to make: all of tests/nodes, and the latents of tests/data."""
     from xdist.scheduler import LoadFileScheduling
 
     class Files(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return "tests/nodes" if nodeid.startswith("tests/nodes/") else super()._split_scope(nodeid)
+            together = (start for start in ("tests/nodes/", "tests/data/test_latent") if nodeid.startswith(start))
+            return next(together, None) or super()._split_scope(nodeid)
 
     return Files(config, log)
 

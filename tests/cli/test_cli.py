@@ -90,19 +90,22 @@ def test_help_and_plan_import_neither_torch_nor_ray() -> None:
         assert "LOADED []" in result.stdout, result.stdout[-300:] + result.stderr[-2000:]
 
 
-def test_weights_are_listed_and_verified() -> None:
-    rows = json.loads(call([*VITOK, "weights", "list", "--json"]).stdout)
+def test_weights_are_listed_and_verified(call_vitok: Callable[..., tuple[int, str, str]]) -> None:
+    rows = json.loads(call_vitok("weights", "list", "--json")[1])
     assert {"fid-inception", "i3d", "efficientnet-lite0", "dinov2-vitl14", "lpips-alexnet", "lpips-vgg16"} == {row["name"] for row in rows}
-    fetched = call([*VITOK, "weights", "fetch", "lpips-alexnet"])
-    assert fetched.returncode == 0 and "verified" in fetched.stdout
-    assert "is right" in call([*VITOK, "weights", "verify"]).stdout
+    code, shown, _ = call_vitok("weights", "fetch", "lpips-alexnet")
+    assert code == 0 and "verified" in shown
+    assert "is right" in call_vitok("weights", "verify")[1]
 
 
-def test_verify_finds_a_wrong_file(tmp_path: Path) -> None:
+def test_verify_finds_a_wrong_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call_vitok: Callable[..., tuple[int, str, str]]
+) -> None:
     (tmp_path / "lpips-alexnet.safetensors").write_bytes(b"x" * 100)
-    result = call([*VITOK, "weights", "verify"], VITOK_WEIGHTS_DIR=str(tmp_path))
-    assert result.returncode == 1
-    assert "lpips-alexnet.safetensors" in result.stderr and "Traceback" not in result.stderr
+    monkeypatch.setenv("VITOK_WEIGHTS_DIR", str(tmp_path))
+    code, _, shown = call_vitok("weights", "verify")
+    assert code == 1
+    assert "lpips-alexnet.safetensors" in shown and "Traceback" not in shown
 
 
 @pytest.mark.parametrize(

