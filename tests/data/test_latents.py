@@ -189,6 +189,7 @@ def test_an_epoch_shows_every_row_once_in_an_order_of_its_own(pair: list[LatentS
     loader._layout.cache_clear()
 
 
+@pytest.mark.long
 def test_what_cannot_be_decoded_is_left_out_and_counted(library: Path, tmp_path: Path) -> None:
     folder = tmp_path / "library"
     shutil.copytree(library, folder)

@@ -153,6 +153,7 @@ def test_statistics_of_the_reference_serve_later_evaluations(
         run(ask(**few | {"metrics": available(("rRecall-EffLite0",), asked=True)}), here)
 
 
+@pytest.mark.long
 def test_an_autoencoder_of_others(ask: Any, here: Session, corpora: Corpora, tmp_path: Path) -> None:
     """By the very same code: what diffusers' own call gives, measured by hand."""
     from diffusers import AutoencoderKL

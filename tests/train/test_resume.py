@@ -183,7 +183,7 @@ def test_any_number_of_workers_continues_a_checkpoint(
     assert distance < 1e-6
 
 
-@pytest.mark.parametrize("zero", [0, 2])
+@pytest.mark.parametrize("zero", [0, pytest.param(2, marks=pytest.mark.long)])
 def test_two_ranks_continue_bit_by_bit(two_ranks: Callable[..., Any], tmp_path: Path, zero: int) -> None:
     """Without ZeRO too, where each rank keeps its share in the checkpoint and needs the moments of all."""
     resources, recipe = override(RESOURCES, {"zero": zero}), tiny(ema=0.9)
