@@ -1,10 +1,8 @@
 """Every layout, with real files in it, found without being told which it is."""
 
 import gzip
-import io
 import json
 import shutil
-import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -12,38 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from vitok.data.corpora.corpus import Corpora, Corpus, canonical, open_corpora, open_corpus
-from vitok.data.corpora.splits import Split
+from tests.data.layouts import lay, samples, tar
+from vitok.data.corpora.corpus import Corpora, canonical, open_corpora, open_corpus
 from vitok.data.decoding.image import load
 from vitok.errors import RejectedError, UsageError
 from vitok.storage import filesystem
 
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-
-
-@pytest.fixture
-def jpegs(photos: Path) -> list[bytes]:
-    return [path.read_bytes() for path in sorted(photos.iterdir())]
-
-
-def lay(root: Path, files: dict[str, bytes]) -> Path:
-    for name, data in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(data)
-    return root
-
-
-def samples(split: Split) -> list[tuple[str, int, bytes]]:
-    units = [(i, 1) for i in range(len(split))] if split.units is None else list(enumerate(split.units.tolist()))
-    found = [split.get(unit, row) for unit, rows in units for row in range(rows)]
-    return [(sample.name, sample.label, sample.data or b"") for sample in found]
-
-
-def decodes(corpus: Corpus) -> bool:
-    return all(load(data, 0).mode == "RGB" for split in (corpus.train, corpus.validation) for *_, data in samples(split))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def test_sample_photos_are_whole_photographs_held_out() -> None:
@@ -131,15 +104,6 @@ def test_kinetics_finds_cut_and_whole_videos(tmp_path: Path) -> None:
     spans = [corpus.train.get(i, 0) for i in range(len(corpus.train))]
     assert [(Path(s.name).stem, s.label, s.span) for s in spans] == [("abc_000010_000020", 0, None), ("def", 1, (30.0, 40.0))]
     assert corpus.notes == ("1 of 4 annotated videos are not there",)
-
-
-def tar(path: Path, members: list[tuple[str, bytes]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w") as archive:
-        for name, data in members:
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
 
 
 def test_webdataset_reads_members_where_they_lie(jpegs: list[bytes], tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +13,15 @@ import pytest
 from PIL import Image
 
 from tests.data.films import NINETY, write
-from tests.data.test_corpora import decodes, lay, samples
-from vitok.data.corpora import folders
+from tests.data.layouts import decodes, lay, samples, tar
+from vitok.data.corpora import folders, webdataset
 from vitok.data.corpora.corpus import Corpus, open_corpus, open_source
 from vitok.data.corpora.splits import Split
 from vitok.data.decoding.image import lacks_end, load
 from vitok.data.ingest import inspect
 from vitok.errors import RejectedError, UsageError
 
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-
-
-@pytest.fixture
-def jpegs(photos: Path) -> list[bytes]:
-    return [path.read_bytes() for path in sorted(photos.iterdir())]
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture
@@ -238,16 +229,6 @@ def test_transparency_is_ignored_or_has_a_colour_behind_it(form: str, tmp_path: 
         open_source(f"{tmp_path}?background=white")
 
 
-def tar(path: Path, members: dict[str, bytes]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w:gz" if path.name.endswith("gz") else "w") as archive:
-        for name, data in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
-    return path
-
-
 def labels(corpus: Corpus) -> dict[str, int]:
     return {name.partition("/")[2]: label for split in (corpus.train, corpus.validation) for name, label, _ in samples(split)}
 
@@ -289,6 +270,16 @@ def test_labels_of_json_are_named_or_missed_aloud(jpegs: list[bytes], tmp_path: 
     )
     named = open_corpus(f"{tmp_path}?label=species")
     assert named.classes == ("cat", "owl") and labels(named) == {f"{i}.jpg": (1, 0)[i % 2] for i in range(4)} and not named.notes
+
+
+def test_hidden_tars_are_none_of_a_large_corpus_either(jpegs: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which is not indexed: a Mac's ._a.tar holds no tar."""
+    monkeypatch.setattr(webdataset, "MOST_MEMBERS", 1)
+    for name in "ab":
+        tar(tmp_path / f"{name}.tar", {f"{i}.jpg": jpegs[i] for i in range(2)})
+    (tmp_path / "._a.tar").write_bytes(b"x")
+    found = open_source(str(tmp_path))
+    assert isinstance(found, webdataset.Unindexed) and {*found.train.names, *found.validation.names} == {"a.tar", "b.tar"}
 
 
 def test_compressed_tars_say_what_to_do(jpegs: list[bytes], tmp_path: Path) -> None:

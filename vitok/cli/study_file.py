@@ -139,9 +139,8 @@ def _run_missing(asked: Request, session: Session) -> None:
         session.say(f"{planned.summary()}; {len(done)} of {len(asked.cells)} are finished")
         for warning in planned.warnings:
             session.say(f"warning: {warning}")
-    for cell in cells:
-        own = asked.scale.of(cell.recipe)
-        require_machine(cell.recipe, own, own.need(cell.recipe))
+    own = [asked.scale.of(cell.recipe) for cell in cells]
+    require_machine((cell.recipe, resources, resources.need(cell.recipe)) for cell, resources in zip(cells, own, strict=True))
     with results_apart():
         sweep.run(asked, session)
         baselines.measure(asked, session)

@@ -137,7 +137,7 @@ class Gcp(BaseModel):
 
 
 class BootDisk(Gcp):
-    """What a disk is made from, and its size in GB."""
+    """The image that a disk is made from, and the disk's size in GB."""
 
     disk_size_gb: Annotated[int, Field(gt=0)]
     source_image: str

@@ -13,7 +13,7 @@ POWERFUL = ("setIamPolicy", "resourcemanager.", "iam.serviceAccountKeys.", "iam.
 
 
 class Statement(BaseModel):
-    """What an AWS policy allows or denies, on which resources, and why (`sid`)."""
+    """A statement of an AWS policy: the actions that it allows or denies on which resources, and why (`sid`)."""
 
     model_config = ConfigDict(extra="forbid", alias_generator=to_pascal)
 

@@ -26,7 +26,7 @@ class Pool:
 
     @property
     def offered(self) -> dict[str, float]:
-        """What a node offers to Ray, by resource."""
+        """The resources that a node offers to Ray: {name: amount}."""
         return {"CPU": self.cpus or 0, "GPU": self.gpus} | self.custom
 
 

@@ -1,4 +1,4 @@
-"""What a node costs: one file that its user keeps."""
+"""Prices of nodes, from one file that its user keeps."""
 
 import datetime
 import tomllib
@@ -15,7 +15,7 @@ PROVIDERS = ("aws", "gcp", "other")
 
 
 class Price(BaseModel):
-    """What a node costs an hour, in US dollars, and where and when that was read."""
+    """The price of a node, US dollars an hour, with the place and the date of its reading."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 

@@ -1,7 +1,7 @@
 """What a cluster has, or may grow to: whether a run can start, and how many at once."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,14 +75,20 @@ def local_gpus() -> int:
     return count if visible is None else min(count, len([part for part in visible.split(",") if part.strip() not in ("", "-1")]))
 
 
-def require_machine(recipe: Training, resources: Resources, need: Mapping[str, float]) -> None:
-    """Raise `VitokError` where this machine, on which Ray would be started, cannot hold a run; do nothing where a cluster is meant."""
+def require_machine(runs: Iterable[tuple[Training, Resources, Mapping[str, float]]]) -> None:
+    """Raise `VitokError` where this machine, on which Ray would be started, cannot hold one of these runs (recipe, resources, need); do
+    nothing where a cluster is meant."""
     if in_cluster():
         return
-    here = {"CPU": float(os.cpu_count() or 1), "GPU": float(local_gpus())}
-    Capacity(here, where="this machine").require({name: amount for name, amount in need.items() if name in here})
-    if resources.gpus_per_worker:
-        return
+    here = Capacity({"CPU": float(os.cpu_count() or 1), "GPU": float(local_gpus())}, where="this machine")
+    for recipe, resources, need in runs:
+        here.require({name: amount for name, amount in need.items() if name in here.total})
+        if not resources.gpus_per_worker:
+            _require_memory(recipe, resources)
+
+
+def _require_memory(recipe: Training, resources: Resources) -> None:
+    """Raise `VitokError` for a run without GPUs whose step or whose pool is larger than this machine's memory."""
     held = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     taken = memory.step_memory(recipe, resources)["peak"] * resources.workers
     if taken > held:

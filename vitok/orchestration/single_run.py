@@ -90,7 +90,7 @@ def _train(single: SingleRun, folder: RunFolder, session: Session) -> dict[str, 
     elsewhere = in_cluster() and need["GPU"] > 0  # this process may well be on a node without one
     here = single.resources.workers == 1 and not elsewhere  # in this process, which takes no CPU from the cluster
     need = {"GPU": need["GPU"]} if here else need
-    require_machine(recipe, single.resources, need)
+    require_machine([(recipe, single.resources, need)])
     capacity = session.capacity
     capacity.require(need)
     decode_on(single.resources.decode)

@@ -1,4 +1,4 @@
-"""What the models of Kubernetes objects have in common."""
+"""Bases of the models of Kubernetes objects, with the fields that all objects have."""
 
 from typing import Annotated
 

@@ -30,7 +30,7 @@ class Quota(CustomResource):
 
 
 class Flavor(CustomResource):
-    """What a queue may take of one kind of nodes."""
+    """The resources of one kind of nodes that a queue may take."""
 
     name: str
     resources: list[Quota]

@@ -109,7 +109,7 @@ class Deployment(Excerpt):
 
 
 class StorageRequest(Excerpt):
-    """What a claim asks for, by `storage`."""
+    """The size that a claim asks for, as `storage`."""
 
     requests: dict[str, Quantity]
 

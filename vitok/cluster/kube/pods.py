@@ -24,7 +24,7 @@ class EnvVar(Excerpt):
 
 
 class ContainerResources(Excerpt):
-    """What a container takes of its node: of what nodes offer, and as much as it may use at most."""
+    """The resources that a container takes of its node: requests equal limits, and nodes offer each of them."""
 
     requests: dict[str, Quantity]
     limits: dict[str, Quantity]
@@ -110,7 +110,7 @@ class Toleration(Excerpt):
 
 
 class PodSpec(Excerpt):
-    """What runs in a pod, as whom, and on which nodes."""
+    """The containers of a pod, the user that runs them, the nodes that may hold them."""
 
     node_selector: dict[str, str] | None = None
     tolerations: list[Toleration] | None = None

@@ -150,31 +150,30 @@ def open_source(uri: str) -> "Corpus | webdataset.Unindexed":
     by tar. Raise `UsageError` as `open_corpus` does."""
     if uri in (PHOTOS, MOTION):
         return open_corpus(uri)
-    layout, root, found = _located(uri)
+    layout, root, content, found = _located(uri)
     options = _options(uri, layout)
     if BACKGROUND in options:
         raise UsageError(f"corpus {uri!r}: files are ingested as they are; say ?{BACKGROUND}= behind what is read then")
-    large = webdataset.unindexed(_canonical(uri), root, found.files, **options) if layout == "webdataset" else None
-    return large or _opened(uri, layout, root, found)
+    large = webdataset.unindexed(_canonical(uri), root, content, **options) if layout == "webdataset" else None
+    return large or _opened(uri, layout, root, content, found)
 
 
-def _located(uri: str) -> tuple[str, str, Survey]:
-    """Return (layout, root, all below the root) of a corpus URI."""
+def _located(uri: str) -> tuple[str, str, Listing, Survey]:
+    """Return (layout, root, files below the root that are not hidden, all below the root) of a corpus URI."""
     layout, place, _ = _taken_apart(uri)
     root, found = _surveyed(uri, filesystem.absolute(place))
     content = [item for item in found.files if not folders.is_hidden(item[0])]
-    return layout or _recognise(uri, root, content), root, found
+    return layout or _recognise(uri, root, content), root, content, found
 
 
-def _opened(uri: str, layout: str, root: str, found: Survey) -> Corpus:
-    content = [item for item in found.files if not folders.is_hidden(item[0])]
+def _opened(uri: str, layout: str, root: str, content: Listing, found: Survey) -> Corpus:
     options = _options(uri, layout)
     background = options.pop(BACKGROUND, "")
     try:
         corpus = LAYOUTS[layout](root, content, **options)
     except RejectedError as error:
         raise UsageError(f"corpus {uri!r}: {error}") from None
-    passed_over = _passed_over(found, corpus)
+    passed_over = _passed_over(found, content, corpus)
     if not len(corpus.train) or not len(corpus.validation):
         bad = f"; {len(corpus.rejected)} more cannot be used, the first: {corpus.rejected[0]}" if corpus.rejected else ""
         other = f"; passed over: {', '.join(map(str, passed_over))}" if passed_over else ""
@@ -200,15 +199,17 @@ def _surveyed(uri: str, place: str) -> tuple[str, Survey]:
     return place, filesystem.survey(place)
 
 
-def _passed_over(found: Survey, corpus: RecognisedCorpus) -> tuple[PassedOver, ...]:
+def _passed_over(found: Survey, content: Listing, corpus: RecognisedCorpus) -> tuple[PassedOver, ...]:
     """Return all that lies in a corpus and is neither a sample of it, nor rejected, nor a list that was read, by reason."""
     used = {*corpus.read, *(rejection.name for rejection in corpus.rejected)}
     for split in (corpus.train, corpus.validation):
         used |= set(split.names()) if isinstance(split, Files) else set()
     names: dict[str, list[str]] = {}
-    for name, _ in found.files:
+    for name, _ in content:
         if name not in used:
-            names.setdefault("hidden" if folders.is_hidden(name) else corpus.ignored.get(name) or _other(name), []).append(name)
+            names.setdefault(corpus.ignored.get(name) or _other(name), []).append(name)
+    if len(content) < len(found.files):
+        names["hidden"] = [name for name, _ in found.files if folders.is_hidden(name)]
     for name, reason in found.broken:
         names.setdefault(reason, []).append(name)
     names |= {"empty folder(s)": found.empty} if found.empty else {}
